@@ -1,0 +1,305 @@
+"""A client: fetch the global weights, train on its own examples, send the update. Over HTTP, in a thread or as a program."""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs, quote, urlsplit
+
+import requests
+
+from fedlab import wire
+from fedlab.data import Dataset
+from fedlab.messages import Refused, RunOver, Task, Update, check_client_id, local_seed
+from fedlab.model import Classifier, TrainingStopped
+
+POLL_SECONDS = 10.0
+"""One long poll. Stopping does not wait for it: leaving the server ends it."""
+
+PATIENCE = (5.0, 60.0)  # seconds to connect, and to wait for an answer that is due at once
+
+
+class ServerAway(ConnectionError):
+    """The server did not answer, or is not a fedlab server."""
+
+
+class _Unknown(Exception):
+    """The server does not know this client: it was restarted."""
+
+
+@dataclass(frozen=True)
+class ClientStatus:
+    """What a client is doing, for people.
+
+    phase: "starting", "waiting", "fetching", "training", "testing", "sending", "retrying", "stopped", "finished" or "failed".
+    epoch, epochs: of the local training; round, rounds: of this client (rounds 0: no end planned).
+    accuracy, loss: of its own model, when last tested. bytes_up, bytes_down: of its last messages.
+    message: the same in words.
+    """
+
+    phase: str = "starting"
+    message: str = "starting"
+    epoch: int = 0
+    epochs: int = 0
+    round: int = 0
+    rounds: int = 0
+    accuracy: float = math.nan
+    loss: float = math.nan
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class Client:
+    """One participant. `start` runs it in a thread of this program, `run` in the calling one.
+
+    url:        what the server printed, token included.
+    client:     its id in the federation.
+    data:       its own examples, which never leave it.
+    model:      a built Keras classifier of the server's architecture; the 2NN if None.
+    test:       where its own model is tested before each update; its own examples if None.
+    transforms: what happens to an update before it leaves, in order: functions Update -> Update.
+    on_status:  called with a ClientStatus whenever something changes, in the client's thread.
+    tries:      how often a request is tried when the server is away, with growing random waits in between (about 8 s in all for 5).
+
+    Raises Refused for a bad id or URL, or a data set without examples.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client: str,
+        data: Dataset,
+        *,
+        model=None,
+        test: Dataset | None = None,
+        transforms: Sequence[Callable[[Update], Update]] = (),
+        on_status: Callable[[ClientStatus], None] | None = None,
+        tries: int = 5,
+    ):
+        self.id = check_client_id(client)
+        if not len(data):
+            raise Refused(f"client {client!r} has no examples; expected at least one")
+        self.data, self.test = data, test if test is not None else data
+        self.transforms = tuple(transforms)
+        self._classifier = Classifier(model)
+        self._base, self._token = split_url(url)
+        self._on_status, self._tries = on_status, tries
+        self._shards = data.split()
+        self._name = secrets.token_hex(8)  # tells a repeated "join" of ours from somebody else's with the same id
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._joined = False
+        self.status = ClientStatus()
+        self.error: Exception | None = None
+
+    # ---- starting and stopping ---------------------------------------------------------------------------------------
+
+    def start(self) -> Client:
+        """Join the federation now, and take part in a background thread. Raises Refused when the server refuses, ServerAway when it is not there."""
+        if self._thread is not None:
+            raise RuntimeError(f"client {self.id!r} has been started already; expected a new Client")
+        with self._session() as session:
+            self._join(session)
+        self._thread = threading.Thread(target=self._in_background, name=f"fedlab-client-{self.id}", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Leave the federation: at once when waiting, between two compiled calls (some 2,000 images) when training."""
+        self._stop.set()
+        self._leave()  # which also ends our long poll
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of a started client. Raises what it failed with."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def running(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _in_background(self) -> None:
+        try:
+            self.run()
+        except Exception as error:  # kept for `join`; the server was told, and its run raises it too
+            self.error = error
+
+    def run(self) -> None:
+        """Take part until the run is over or `stop` is called. Raises Refused, ServerAway, or whatever training raised."""
+        try:
+            with self._session() as session:
+                if not self._joined:
+                    self._join(session)
+                self._loop(session)
+        except TrainingStopped:
+            self._say("stopped", "stopped")
+        except Exception as error:
+            self._say("failed", f"failed: {error}")
+            if not isinstance(error, ServerAway):
+                self._leave(reason=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._leave()
+
+    # ---- the loop ----------------------------------------------------------------------------------------------------
+
+    def _loop(self, session: requests.Session) -> None:
+        task: Task | None = None
+        undelivered = False
+        while not self._stop.is_set():
+            try:
+                fetched = self._fetch(session)
+            except RunOver as over:
+                return self._say("finished", f"finished: {over}")
+            except ServerAway:
+                # The original's way: a client that is on its own goes on from its own weights with its next shard. Where there are rounds it
+                # would train what nobody waits for.
+                task = self._next_alone(task)
+                if task is None:
+                    raise
+                fetched = task
+            if fetched is None:
+                continue  # nothing to do yet
+            task = fetched
+            update = self._train(task)
+            task = replace(task, weights=update.weights)
+            try:
+                self._send(session, update)
+                undelivered = False
+            except RunOver as over:
+                return self._say("finished", f"finished: {over}")
+            except ServerAway as away:
+                undelivered = True
+                if self._next_alone(task) is None:
+                    raise
+                self._say("retrying", f"the server is away: going on alone ({away})")
+        if not undelivered:
+            self._say("stopped", "stopped")
+
+    @staticmethod
+    def _next_alone(task: Task | None) -> Task | None:
+        """The task after `task` for a client whose server is away, or None where there is none."""
+        if task is None or not task.shard_by_shard or task.round >= task.rounds > 0:
+            return None
+        return replace(task, round=task.round + 1)
+
+    def _fetch(self, session: requests.Session) -> Task | None:
+        if self.status.phase not in ("waiting", "retrying"):
+            self._say("waiting", "waiting for a task")
+        answer = self._request(session, "GET", f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}", patience=POLL_SECONDS + 20)
+        if answer.status_code == 204:
+            return None
+        self._say("fetching", f"fetched {len(answer.content) / 1e3:.0f} kB", bytes_down=len(answer.content))
+        return wire.decode_task(answer.content)
+
+    def _train(self, task: Task) -> Update:
+        if task.shard_by_shard:
+            data = self._shards[(task.round - 1) % len(self._shards)]
+        else:
+            data = self.data
+        about = {"round": task.round, "rounds": task.rounds, "epochs": task.training.epochs}
+
+        def epoch_begins(epoch: int) -> None:
+            self._say("training", f"round {task.round}: training, epoch {epoch} of {task.training.epochs}", epoch=epoch, **about)
+
+        seed = local_seed(task.seed, task.round, self.id)
+        weights, _ = self._classifier.train(task.weights, data, task.training, seed, epoch_begins, self._stop.is_set)
+        self._say("testing", "testing its own model", epoch=task.training.epochs, **about)
+        loss, accuracy = self._classifier.evaluate(weights, self.test)
+        self.status = replace(self.status, accuracy=accuracy, loss=loss)
+        update = Update(self.id, task.round, len(data), weights, accuracy, loss)
+        for transform in self.transforms:
+            update = transform(update)
+        return update
+
+    def _send(self, session: requests.Session, update: Update) -> None:
+        body = wire.encode_update(update)
+        self._say("sending", f"sending {len(body) / 1e3:.0f} kB", bytes_up=len(body))
+        answer = self._request(session, "POST", "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE})
+        # 409: the server has it already (an answer of its was lost), or the round closed without us. Either way: on to the next.
+        outcome = f"sent {len(body) / 1e3:.0f} kB" if answer.status_code == 202 else answer.json().get("error", "not taken")
+        self._say("waiting", outcome)
+
+    # ---- talking to the server ---------------------------------------------------------------------------------------
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.trust_env = False  # no proxy stands between a laptop and its own loopback or its neighbours
+        session.headers["Authorization"] = f"Bearer {self._token}"
+        return session
+
+    def _join(self, session: requests.Session) -> None:
+        fields = {"client": self.id, "num_examples": len(self.data), "shards": len(self._shards), "session": self._name}
+        self._request(session, "POST", "clients", json=fields)
+        self._joined = True
+
+    def _leave(self, reason: str = "") -> None:
+        if not self._joined:
+            return
+        self._joined = False
+        headers = {"X-Reason": "".join(c if " " <= c <= "~" else " " for c in reason)[:300]} if reason else {}
+        try:
+            with self._session() as session:
+                session.delete(f"{self._base}clients/{quote(self.id)}", headers=headers, timeout=1.0)
+        except requests.RequestException:
+            pass  # a server that is away has forgotten us anyway
+
+    def _request(self, session: requests.Session, method: str, path: str, patience: float = PATIENCE[1], **content) -> requests.Response:
+        """One request, tried again while the server is away. Raises Refused (RunOver for 410), ServerAway, TrainingStopped."""
+        for attempt in range(1, self._tries + 1):
+            if self._stop.is_set():
+                raise TrainingStopped
+            try:
+                answer = session.request(method, self._base + path, timeout=(PATIENCE[0], patience), allow_redirects=False, **content)
+                if answer.status_code < 500:
+                    if answer.status_code == 404 and path != "clients" and self._joined and "no client called" in answer.text:
+                        self._join(session)  # the server was restarted and does not know us
+                        continue
+                    return self._understood(answer)
+                trouble = f"it answered {answer.status_code}"
+            except requests.RequestException as error:
+                trouble = type(error).__name__
+            if attempt < self._tries:
+                wait = random.uniform(0.2, 0.5 * 2**attempt)  # growing, and random so that a class does not come back all at once
+                self._say("retrying", f"the server is away ({trouble}): trying again in {wait:.0f} s")
+                if self._stop.wait(wait):
+                    raise TrainingStopped
+        raise ServerAway(f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab server there: is it running, and the URL right?")
+
+    def _understood(self, answer: requests.Response) -> requests.Response:
+        if answer.status_code in (200, 201, 202, 204):
+            if answer.status_code == 200 and answer.headers.get("Content-Type") != wire.CONTENT_TYPE:
+                raise ServerAway(f"{self._base} answers, but is not a fedlab server; expected the URL that `fedlab server` printed")
+            return answer
+        try:
+            sentence = answer.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            raise ServerAway(f"{self._base} answers ({answer.status_code}), but is not a fedlab server; expected the URL that `fedlab server` printed") from None
+        if answer.status_code == 410:
+            raise RunOver(sentence)
+        if answer.status_code == 409 and answer.request.method == "POST" and answer.request.path_url == "/updates":
+            return answer
+        raise Refused(sentence)
+
+    def _say(self, phase: str, message: str, **fields) -> None:
+        self.status = replace(self.status, phase=phase, message=message, **fields)
+        if self._on_status:
+            self._on_status(self.status)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """http://host:port/ and the token, from the URL that a server printed. Raises Refused for anything else."""
+    parts = urlsplit(str(url).strip())
+    token = parse_qs(parts.query).get("token", [""])[0]
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refused(f"the server's URL is {str(url)[:40]!r}; expected what the server printed, such as http://127.0.0.1:8642/?token=...")
+    return f"{parts.scheme}://{parts.netloc}/", token

@@ -1,0 +1,77 @@
+"""What a run is asked to do, and what it says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedlab.messages import Refused, Training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does (McMahan et al. 2017, Algorithm 1).
+
+    rounds:         how many rounds; in the asynchronous way, how many times each client goes through its shards. None: until stopped
+                    (asynchronous: each client goes through its shards once, and newcomers are welcome).
+    training:       E, B, learning rate and optimizer of the clients.
+    fraction:       C, the fraction of the clients that takes part in a round, in [0, 1]; at least one does, so C = 0 is one client.
+    deadline:       seconds that a round waits for its updates; None waits for everyone who has not left.
+    min_updates:    fewer than this many updates by the deadline, and the round is abandoned: the global model stays.
+    min_clients:    clients to wait for before each round.
+    evaluate_every: test the global model every so many rounds (and after the last).
+    target:         stop when the global accuracy reaches this fraction.
+    strict:         a client that fails is an error of the run: raised when nobody is left, or else at the end. Otherwise it is only noted.
+
+    Raises Refused for values outside these.
+    """
+
+    rounds: int | None = 1
+    training: Training = Training()
+    fraction: float = 1.0
+    deadline: float | None = None
+    min_updates: int = 1
+    min_clients: int = 1
+    evaluate_every: int = 1
+    target: float | None = None
+    strict: bool = True
+
+    def __post_init__(self):
+        for name in ("rounds", "min_updates", "min_clients", "evaluate_every"):
+            value = getattr(self, name)
+            if name == "rounds" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise Refused(f"{name} is {value!r}; expected a whole number from 1")
+        if not isinstance(self.fraction, (int, float)) or not 0 <= self.fraction <= 1:
+            raise Refused(f"fraction (C) is {self.fraction!r}; expected a number from 0 (one client) to 1 (every client)")
+        if self.deadline is not None and not self.deadline > 0:
+            raise Refused(f"deadline is {self.deadline!r}; expected seconds above 0, or None to wait for everyone")
+        if self.target is not None and not 0 < self.target < 1:
+            raise Refused(f"target is {self.target!r}; expected an accuracy between 0 and 1, for example 0.97")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A client as the server sees it. state: "waiting" for its turn, or "training" since it fetched a task."""
+
+    client: str
+    num_examples: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """A federation at one moment. `rounds` is 0 while no end is planned; `message` says in words what is going on."""
+
+    running: bool
+    asynchronous: bool
+    strategy: str
+    round: int
+    rounds: int
+    accuracy: float
+    waiting_for: list[str]
+    members: list[Member]
+    message: str
+    version: int

@@ -1,0 +1,120 @@
+"""A whole federation in one process: the same Federation and the same training as over HTTP, with no HTTP between them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from fedlab.data import DataError, Dataset
+from fedlab.federation import Federation
+from fedlab.history import History, RoundRecord
+from fedlab.messages import BadUpdate, Diverged, Refused, Training, Update, local_seed
+from fedlab.model import Classifier, TrainingStopped
+from fedlab.plan import Plan
+from fedlab.progress import rounds_bar
+from fedlab.strategy import Strategy, fed_avg
+from fedlab.wire import encode_task, encode_update
+
+Transform = Callable[[Update], Update]
+"""What happens to an update before it leaves the client: clip, add noise, mask, compress, poison."""
+
+
+def simulate(
+    clients: Mapping[str, Dataset] | Sequence[Dataset],
+    *,
+    test: Dataset | None = None,
+    rounds: int = 10,
+    fraction: float = 1.0,
+    epochs: int = 1,
+    batch_size: int | None = 32,
+    learning_rate: float = 0.1,
+    optimizer: str = "sgd",
+    strategy: Strategy | None = None,
+    model=None,
+    seed: int = 0,
+    target: float | None = None,
+    evaluate_every: int = 1,
+    evaluate_clients: bool = False,
+    transforms: Sequence[Transform] = (),
+    workers: int | None = None,
+    progress: bool = True,
+    on_round: Callable[[RoundRecord], None] | None = None,
+) -> History:
+    """Run FedAvg (or another synchronous strategy) over hundreds or thousands of clients in worker threads.
+
+    clients:  a data set each; a mapping gives them their ids, a list gives client-0000, client-0001, ...
+    rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target, evaluate_every: as in `Plan` and `Training`.
+    model:    a built Keras classifier; the 2NN with weights from `seed` if None.
+    evaluate_clients: test each client's own model on `test` too (as clients over HTTP do): slow with many clients.
+    workers:  threads that train; the number of cores if None. The result is the same, bit for bit, for any number.
+
+    Returns the history; a kernel interrupt or Ctrl-C ends the run at once and returns the history so far.
+    Raises Refused or DataError for settings that cannot be, Diverged (with the history so far) when training leaves the finite numbers.
+    """
+    named = _named(clients)
+    strategy = strategy or fed_avg()
+    if strategy.asynchronous:
+        raise Refused(f"the strategy is {strategy.name}; expected one with rounds: who comes first is not simulated")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise Refused(f"workers is {workers!r}; expected a whole number from 1, or None for the number of cores")
+    training = Training(epochs, batch_size, learning_rate, optimizer)
+    plan = Plan(rounds, training, fraction, evaluate_every=evaluate_every, target=target)
+    classifier = Classifier(model, seed)
+    evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
+    federation = Federation(classifier.weights, strategy, evaluate=evaluate, seed=seed)
+    for name, data in named.items():
+        federation.join(name, len(data))
+
+    stopped = threading.Event()
+
+    def work() -> None:
+        """One worker: the next participant's task, train, report; again."""
+        down = up = 0
+        while not stopped.is_set():
+            taken = federation.take(wait=0.1)
+            if taken is None:
+                continue
+            client, task = taken
+            try:
+                weights, _ = classifier.train(task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=stopped.is_set)
+                loss, accuracy = classifier.evaluate(weights, test) if evaluate_clients and test is not None else (float("nan"), float("nan"))
+                update = Update(client, task.round, len(named[client]), weights, accuracy, loss)
+                for transform in transforms:
+                    update = transform(update)
+                if not up:  # every message of a run has the same size, but for a digit or two of its header
+                    down, up = len(encode_task(task)), len(encode_update(update))
+                federation.count_bytes(down, up)
+                federation.report(update)
+            except TrainingStopped:
+                return
+            except BadUpdate as error:
+                message = f"training diverged in round {task.round}, at {client} with learning_rate {task.training.learning_rate}: {error}"
+                federation.fail(Diverged(message))
+            except Exception as error:  # raised again by `run`, in the caller's thread
+                federation.fail(error)
+
+    threads = [threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(min(workers or os.cpu_count() or 1, len(named)))]
+    try:
+        for thread in threads:
+            thread.start()
+        with rounds_bar(rounds, on_round, shown=progress) as show:
+            return federation.run(plan, show)
+    except KeyboardInterrupt:
+        return federation.history
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _named(clients: Mapping[str, Dataset] | Sequence[Dataset]) -> dict[str, Dataset]:
+    if not isinstance(clients, Mapping):
+        width = max(4, len(str(len(clients) - 1)))  # leading zeros: the order of the ids is the order of the list
+        clients = {f"client-{i:0{width}d}": data for i, data in enumerate(clients)}
+    if not clients:
+        raise DataError("got no clients; expected at least one data set")
+    for name, data in clients.items():
+        if not len(data):
+            raise DataError(f"{name} has no examples; expected at least one for every client")
+    return dict(clients)
