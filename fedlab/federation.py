@@ -49,6 +49,7 @@ class _Joined:
     seen: float
     done: int = 0  # asynchronous: rounds of its own that this client has reported
     training: bool = False
+    guest: bool = False
 
 
 class _Stopped(Exception):
@@ -108,10 +109,11 @@ class Federation:
 
     # ---- who takes part ----------------------------------------------------------------------------------------------
 
-    def join(self, client: str, num_examples: int, shards: int = 1, session: str = "") -> None:
+    def join(self, client: str, num_examples: int, shards: int = 1, session: str = "", guest: bool = False) -> None:
         """Take `client` in, with this many examples in this many shards.
 
         session: any text of the client's own. Joining again with the same one is no mistake: a client repeats itself when an answer was lost.
+        guest:   sends updates without asking for tasks, and goes without a word: nobody knows how many it plans, or waits for it.
         Raises Conflict when the id is taken, Refused for a bad id or count, RunOver when the server is closing.
         """
         check_client_id(client)
@@ -127,7 +129,7 @@ class Federation:
                 if member.training or silent < SILENT_AFTER:
                     raise Conflict(f"a client called {client!r} has already joined; expected an id of your own, or remove that one first")
             done = member.done if member and member.session == session else 0
-            self._members[client] = _Joined(num_examples, shards, session, time.monotonic(), done)
+            self._members[client] = _Joined(num_examples, shards, session, time.monotonic(), done, guest=guest)
             self._left.discard(client)
             self._notify()
 
@@ -237,7 +239,7 @@ class Federation:
         if self._strategy.asynchronous:
             if update.round <= member.done:
                 raise Conflict(f"already have {where}")
-            if update.round > member.shards * (self._plan.rounds or 1):
+            if update.round > member.shards * (self._plan.rounds or 1) and not member.guest:
                 raise Conflict(f"got {where}; expected none: this client's last round is {member.done}")
         elif update.round == self._round and update.client in self._updates:
             raise Conflict(f"already have {where}")
@@ -333,12 +335,13 @@ class Federation:
             self.stop()
             raise
 
-    def reset(self, weights: Weights | None = None, strategy: Strategy | None = None) -> None:
-        """Back to the first global model (or to `weights`), with an empty history. Raises Conflict during a run."""
+    def reset(self, weights: Weights | None = None, strategy: Strategy | None = None, seed: int | None = None) -> None:
+        """Back to the first global model (or to `weights`), with an empty history; another strategy or seed if given. Raises Conflict during a run."""
         with self._changed:
             if self._thread is not None:
                 raise Conflict("a run is going on; expected to stop it first")
             self._strategy = strategy or self._strategy
+            self.seed = self.seed if seed is None else seed
             self._initial = list(weights) if weights is not None else self._initial
             self._state, self._history = State(list(self._initial)), History()
             self._round, self._last_round, self._message = 0, 0, "ready"
@@ -351,7 +354,7 @@ class Federation:
             self._closed = True
             self._message = "closed"
             self._notify()
-            self._changed.wait_for(lambda: not self._members, timeout=grace)
+            self._changed.wait_for(lambda: all(member.guest for member in self._members.values()), timeout=grace)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """The background thread: whatever happens, the run ends, and whoever waits for it learns why."""
@@ -485,7 +488,7 @@ class Federation:
     def _everyone_is_done(self, plan: Plan) -> bool:
         if plan.rounds is None:
             return False
-        return all(member.done >= member.shards * plan.rounds for member in self._members.values())
+        return all(not member.guest and member.done >= member.shards * plan.rounds for member in self._members.values())
 
     # ---- looking in --------------------------------------------------------------------------------------------------
 
@@ -538,6 +541,8 @@ class Federation:
 
     def _planned_rounds(self) -> int:
         if self._strategy.asynchronous and self._plan and self._plan.rounds:
+            if any(member.guest for member in self._members.values()):
+                return 0  # no end is planned
             return self._rounds_before + sum(member.shards for member in self._members.values()) * self._plan.rounds
         return self._last_round
 

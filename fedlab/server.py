@@ -26,7 +26,7 @@ from fedlab.checkpoint import load_checkpoint
 from fedlab.data import Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Conflict, Refused, RunOver, Training, UnknownClient, Update, Weights
+from fedlab.messages import BadUpdate, Conflict, Refused, RunOver, Training, UnknownClient, Update, Weights, check_client_id, check_update
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
@@ -66,6 +66,7 @@ class Server:
     original_protocol: also answer the original demonstration's own client (see `original_exchange`). Its requests carry no token: loopback only.
     allowed_hosts: further names by which browsers and clients may call this server (the HTTP Host header).
     linger:    seconds that `close` waits for clients to hear that the run is over.
+    token:     the secret in the URL; a new random one if None. A server that takes another's place keeps its clients with the same one.
 
     Raises OSError when the port is taken, BadCheckpoint for a checkpoint that cannot be used, Refused for settings that do not go together.
     """
@@ -83,6 +84,7 @@ class Server:
         original_protocol: bool = False,
         allowed_hosts: Sequence[str] = (),
         linger: float = 5.0,
+        token: str | None = None,
         federation: Federation | None = None,
     ):
         strategy = strategy or fed_avg()
@@ -101,7 +103,7 @@ class Server:
             )
         self.federation = federation
         self.wire: deque[Exchange] = deque(maxlen=200)
-        self._token, self._linger = secrets.token_urlsafe(24), linger
+        self._token, self._linger = token or secrets.token_urlsafe(24), linger
         self._public_host = lan_address() if host in ("0.0.0.0", "::") else host
         hosts = {*LOOPBACK, self._public_host, *allowed_hosts}
         self.app = create_app(federation, self._token, hosts, original_protocol, self.wire.append)
@@ -171,11 +173,14 @@ class Server:
         """The current global model."""
         return self.federation.weights
 
-    def close(self) -> None:
-        """Stop the run, tell every client that it is over, and stop listening. Does nothing the second time."""
+    def close(self, linger: float | None = None) -> None:
+        """Stop the run, tell every client that it is over, and stop listening. Does nothing the second time.
+
+        linger: seconds to wait for clients to hear it, instead of the server's own.
+        """
         if self._thread is None:
             return
-        self.federation.close(self._linger)
+        self.federation.close(self._linger if linger is None else linger)
         time.sleep(0.05)  # the last answers are on their way
         # In the server's own thread: its table of sockets is not for others to touch. With the table empty, run() returns.
         self._http.trigger.pull_trigger(lambda: wasyncore.close_all(self._http._map))
@@ -243,6 +248,10 @@ def create_app(
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in hosts:
             return failure(403, f"the Host header is {request.host[:100]!r}; expected one of {', '.join(sorted(hosts))} (Server's allowed_hosts, --allow-host)")
+        original = request.endpoint == ORIGINAL or (request.endpoint == "page" and "send" in request.args)
+        # No token guards the original's wire, so any web page in this machine's browser could send to it; browsers say when one does.
+        if original and ("Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none"):
+            return failure(403, "the request comes from a web page; expected one of the original demonstration's clients")
         if request.endpoint in ("page", ORIGINAL) or request.endpoint is None:
             return None  # the page checks for itself, because browsers bring the token in the URL or a cookie
         if not authorized(reading=request.method in ("GET", "HEAD")):
@@ -407,17 +416,20 @@ def original_exchange(federation: Federation, fields) -> Response:
     So what comes back is what was trained on, and the server's own count (`State.num_examples`) adds up only that.
     The client has no task of its own: its updates are merged the moment they arrive, as one more round of that client.
     """
-    client = f"original-{fields.get('id', '')}"[:40].rstrip()
-    g.client = client
-    status = federation.status()
-    if client not in {member.client for member in status.members}:
-        federation.join(client, ORIGINAL_EXAMPLES, shards=10**6)  # it ends by itself, when it has done its range
-    if fields.get("send") == "True":
+    if not fields.get("id"):
+        raise BadUpdate("the field id is missing or empty; expected the client's id")
+    client = g.client = check_client_id(f"original-{fields['id']}"[:40].rstrip())
+    sends = fields.get("send") == "True"
+    if sends:
         try:
             count = int(fields.get("datasets", ""))
         except ValueError:
             raise BadUpdate(f"datasets is {str(fields.get('datasets'))[:40]!r}; expected a whole number of examples") from None
         weights = wire.weights_from_original_json(fields.get("weights", ""), federation.weights)
+        check_update(Update(client, 1, count, weights), federation.weights, ORIGINAL_EXAMPLES)  # before it joins: nothing has changed yet
+    if client not in {member.client for member in federation.status().members}:
+        federation.join(client, ORIGINAL_EXAMPLES, guest=True)  # it ends by itself, when it has done its range
+    if sends:
         federation.merge_next(client, count, weights)
         federation.count_bytes(up=request.content_length or len(request.query_string))
         return jsonify(id=fields.get("id"), message="merged")

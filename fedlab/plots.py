@@ -1,0 +1,176 @@
+"""Histories, partitions and digits as pictures.
+
+Every function draws on the matplotlib Axes it is given, or on a new figure, and returns the Axes. Colours are matplotlib's `petroff10`, which the
+colour-blind can tell apart; lines differ by marker or dashes too.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.style
+import matplotlib.ticker
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fedlab.data import Dataset
+from fedlab.history import History
+
+COLOURS = matplotlib.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
+MARKERS = "osD^vPX*<>hp"
+DASHES = [(0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1))]
+GREY = "0.45"
+CHANCE = 0.10
+MOST_SINGLE_LINES = 6  # with more clients than this, their mean and the worst one are drawn instead of each
+
+FONT = 13  # points: to be read from the back row
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt  # only to show a figure of our own in whatever the user has chosen to show figures in
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def plot_history(
+    history: History,
+    ax: Axes | None = None,
+    *,
+    label: str = "global model",
+    earlier: Mapping[str, History] | Sequence[tuple[str, History]] = (),
+    baselines: Mapping[str, Sequence[History]] | None = None,
+    clients: bool = True,
+    target: float | None = None,
+    rounds: int = 0,
+    zoom: bool = False,
+) -> Axes:
+    """Test accuracy against rounds.
+
+    history:   the run, drawn thick.
+    earlier:   (label, history) of other runs, drawn faint.
+    baselines: label -> histories of runs without federation; their mean is drawn, and the range between them shaded.
+    clients:   also each client's own model, thin; with more than six clients their mean and the worst of them.
+    target:    an accuracy to mark, a fraction.
+    rounds:    how far the axis goes at least. zoom: start the accuracy axis near the lowest value of the run after its first rounds.
+    """
+    ax = _axes(ax, 8, 5)
+    for number, (name, run) in enumerate(earlier.items() if isinstance(earlier, Mapping) else earlier):
+        points = _points(run)
+        ax.plot(*points, color=str(0.35 + 0.12 * (number % 4)), linestyle=DASHES[number % len(DASHES)], linewidth=1.8, alpha=0.8, label=name)
+    for number, (name, runs) in enumerate((baselines or {}).items()):
+        _draw_baseline(ax, name, runs, COLOURS[4 + number])
+    if clients and len(history):
+        _draw_clients(ax, history)
+    x, y = _points(history)
+    ax.plot(x, y, color="black", linewidth=3.5, marker="o" if len(x) < 40 else "", markersize=7, label=label, zorder=5)
+    if target is not None:
+        ax.axhline(100 * target, color=GREY, linewidth=1)
+        ax.text(0.01, 100 * target, f" {target:.0%}", color=GREY, va="bottom", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
+    _finish_accuracy(ax, max([rounds, *x, *(r.last.round for _, r in _pairs(earlier) if r.last), 1]), _floor(y) if zoom else 0)
+    return ax
+
+
+def _pairs(earlier):
+    return earlier.items() if isinstance(earlier, Mapping) else earlier
+
+
+def _points(history: History) -> tuple[list[int], list[float]]:
+    tested = [record for record in history if not math.isnan(record.accuracy)]
+    return [record.round for record in tested], [100 * record.accuracy for record in tested]
+
+
+def _draw_clients(ax: Axes, history: History) -> None:
+    names = sorted({name for record in history for name in record.clients})
+    if len(names) <= MOST_SINGLE_LINES:
+        for number, name in enumerate(names):
+            own = [(r.round, 100 * r.clients[name].accuracy) for r in history if name in r.clients and not math.isnan(r.clients[name].accuracy)]
+            if own:
+                style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.3, "alpha": 0.85}
+                ax.plot(*zip(*own, strict=True), color=COLOURS[number % len(COLOURS)], label=f"{name}'s own", **style)
+        return
+    spread = [(r.round, [c.accuracy for c in r.clients.values() if not math.isnan(c.accuracy)]) for r in history]
+    spread = [(number, values) for number, values in spread if values]
+    if spread:
+        x = [number for number, _ in spread]
+        ax.plot(x, [100 * np.mean(values) for _, values in spread], color=COLOURS[0], linewidth=1.5, linestyle="--", label="mean of the clients' own")
+        ax.plot(x, [100 * min(values) for _, values in spread], color=COLOURS[2], linewidth=1.5, linestyle=":", label="worst client's own")
+
+
+def _draw_baseline(ax: Axes, name: str, runs: Sequence[History], colour: str) -> None:
+    curves = [dict(zip(*_points(run), strict=True)) for run in runs if len(run)]
+    x = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    if not x:
+        return
+    values = np.array([[curve[number] for number in x] for curve in curves])
+    ax.plot(x, values.mean(0), color=colour, linewidth=2.2, linestyle="-.", label=name)
+    if len(curves) > 1:
+        ax.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
+def _floor(values: Sequence[float]) -> float:
+    """Where a zoomed axis starts: the lowest accuracy but that of the first rounds, rounded down to 5 %."""
+    settled = values[min(2, len(values) // 3) :] if len(values) else []
+    return max(0.0, 5 * math.floor(min(settled) / 5)) if settled else 0.0
+
+
+def _finish_accuracy(ax: Axes, rounds: int, floor: float) -> None:
+    if floor <= 100 * CHANCE:
+        ax.axhline(100 * CHANCE, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
+        ax.text(0.99, 100 * CHANCE + 1, "guessing: 10 %", color=GREY, ha="right", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
+    ax.set_xlim(0 if rounds > 1 else 0.5, rounds + 0.02 * rounds + 0.2)
+    ax.set_ylim(floor, 100.5 if floor > 50 else 101)
+    ax.set_xlabel("round", fontsize=FONT)
+    ax.set_ylabel("test accuracy in %", fontsize=FONT)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.tick_params(labelsize=FONT - 1)
+    ax.grid(alpha=0.25)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.12 if floor <= 100 * CHANCE else 0.02), fontsize=FONT - 2, framealpha=0.9)
+
+
+def plot_partition(clients: Mapping[str, Dataset], ax: Axes | None = None, classes: int = 10) -> Axes:
+    """Which labels each client holds: a stacked bar a client, thousands of images against names."""
+    ax = _axes(ax, 8, 0.5 * len(clients) + 1.5)
+    counts = np.array([data.label_counts(classes) for data in clients.values()]).reshape(len(clients), classes)
+    left = np.zeros(len(clients))
+    names = list(clients)
+    for label in range(classes):
+        ax.barh(names, counts[:, label], left=left, color=COLOURS[label % len(COLOURS)], edgecolor="white", linewidth=0.8, height=0.75)
+        for row, (start, count) in enumerate(zip(left, counts[:, label], strict=True)):
+            if count > 0.035 * max(counts.sum(1).max(), 1):
+                ax.text(start + count / 2, row, str(label), ha="center", va="center", fontsize=FONT - 3, color="white" if label not in (1, 9) else "black")
+        left += counts[:, label]
+    ax.invert_yaxis()
+    ax.set_xlabel("images, by digit", fontsize=FONT)
+    ax.tick_params(labelsize=FONT - 1)
+    ax.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def plot_digits(data: Dataset, count: int = 10, ax: Axes | None = None) -> Axes:
+    """The first `count` images of a data set in a row, with their labels."""
+    ax = _axes(ax, 0.9 * count, 1.3)
+    x, y = data.take(np.arange(min(count, len(data))))
+    ax.imshow(np.concatenate(list(x.reshape(len(x), 28, -1)), axis=1), cmap="gray_r")
+    ax.set_xticks(14 + 28 * np.arange(len(x)), [str(label) for label in y], fontsize=FONT)
+    ax.set_yticks([])
+    return ax
+
+
+def picture(draw, width: int, height: int) -> bytes:
+    """A PNG of `width` x `height` pixels of what `draw(ax)` draws. Its own Figure, no pyplot: any thread may call this at any time."""
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+    draw(figure.subplots())
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=200)  # twice the pixels, shown at half their size: sharp on a projector and on a laptop
+    return file.getvalue()

@@ -1,0 +1,101 @@
+"""Everything that a panel's sliders say, as one value: to run it, to compare it with an earlier run, to write it as plain calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
+from fedlab.messages import Refused, Training, check_client_id
+from fedlab.plan import Plan
+from fedlab.strategy import STRATEGIES, Strategy
+
+LABELS = {"rounds": "rounds", "fraction": "C", "epochs": "E", "batch_size": "B", "learning_rate": "rate", "optimizer": "", "strategy": "", "seed": "seed"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """shards: client id -> (first, last) of its shards, 1-12. The others as in `Plan` and `Training`; strategy: a name in STRATEGIES."""
+
+    shards: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    rounds: int = 10
+    fraction: float = 1.0
+    epochs: int = 1
+    batch_size: int | None = 32
+    learning_rate: float = 0.1
+    optimizer: str = "sgd"
+    strategy: str = "fed_avg"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise Refused or DataError, with a sentence, for what cannot run."""
+        if not self.shards:
+            raise Refused("there are no clients; expected at least one")
+        for name, (first, last) in self.shards.items():
+            check_client_id(name)
+            shard_range(first, last)
+        self.plan()
+
+    def training(self) -> Training:
+        """E, B, learning rate and optimizer."""
+        return Training(self.epochs, self.batch_size, self.learning_rate, self.optimizer)
+
+    def plan(self) -> Plan:
+        """The run."""
+        return Plan(self.rounds, self.training(), self.fraction, min_clients=max(len(self.shards), 1))
+
+    def make_strategy(self) -> Strategy:
+        """The strategy of this name, with its defaults."""
+        return STRATEGIES[self.strategy]()
+
+    def datasets(self, mnist: Mnist) -> dict[str, Dataset]:
+        """Each client's own examples."""
+        return {name: mnist.shards(first, last) for name, (first, last) in self.shards.items()}
+
+    def pooled(self, mnist: Mnist) -> Dataset:
+        """All clients' examples in one place; a shard that several hold is there once."""
+        held = sorted({shard for first, last in self.shards.values() for shard in range(first, last + 1)})
+        return mnist.train.subset(np.concatenate([np.arange((shard - 1) * SHARD_SIZE, shard * SHARD_SIZE) for shard in held]))
+
+    def difference(self, other: Settings) -> str:
+        """What is special about these settings beside `other`, for a legend: "E 5, carol 9-9"."""
+        parts = []
+        for item in fields(self):
+            mine, its = getattr(self, item.name), getattr(other, item.name)
+            if mine == its:
+                continue
+            if item.name == "shards":
+                parts += [f"{name} {_range(mine[name])}" for name in mine if mine[name] != its.get(name)]
+                parts += [f"no {name}" for name in its if name not in mine]
+            elif item.name == "strategy":
+                parts.append(self.make_strategy().name)
+            else:
+                parts.append(f"{LABELS[item.name]} {'all' if mine is None else mine}".strip())
+        return ", ".join(parts) or "same settings"
+
+    def as_calls(self) -> str:
+        """The same run as plain Python. With a strategy that has rounds it gives the same numbers, bit for bit."""
+        clients = "".join(f"    {name!r}: ({first}, {last}),\n" for name, (first, last) in self.shards.items())
+        return f"""\
+import fedlab
+
+mnist = fedlab.load_mnist()
+shards = {{
+{clients}}}
+
+with fedlab.Server(test=mnist.test, strategy=fedlab.{self.strategy}(), seed={self.seed}) as server:
+    for name, (first, last) in shards.items():
+        fedlab.Client(server.url, name, mnist.shards(first, last), test=mnist.test).start()
+    history = server.run(
+        rounds={self.rounds}, fraction={self.fraction}, epochs={self.epochs}, batch_size={self.batch_size},
+        learning_rate={self.learning_rate}, optimizer={self.optimizer!r},
+    )
+
+fedlab.plot_history(history)
+"""
+
+
+def _range(shards: tuple[int, int]) -> str:
+    return f"{shards[0]}-{shards[1]}" if shards[0] != shards[1] else f"only {shards[0]}"
