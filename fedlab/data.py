@@ -144,7 +144,8 @@ def _read(path: Path) -> Mnist:
         if path.is_dir():
             arrays = _sort_by_shape([np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))], path)
         else:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: numpy leaves a file open that it opened itself and could not read.
+            with open(path, "rb") as binary, np.load(binary, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
     except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
         if isinstance(error, DataError):
@@ -232,7 +233,8 @@ def partition_dirichlet(data: Dataset, clients: int, alpha: float = 0.5, seed: i
     some of the largest client's, so that nobody is empty.
     Raises DataError for alpha <= 0, or for more clients than examples.
     """
-    _check_clients(data, clients * max(minimum, 1), "clients x minimum" if minimum > 1 else "clients")
+    _check_clients(data, clients)
+    _check_clients(data, clients * max(minimum, 1), "clients x minimum")
     if not (np.isfinite(alpha) and alpha > 0):
         raise DataError(f"alpha is {alpha}; expected a number above 0, for example 0.5")
     rng, y = np.random.default_rng(seed), data.y

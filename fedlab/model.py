@@ -38,6 +38,8 @@ with _quiet():
 
     # The models here are small: a CPU is faster than the way to a GPU, and several clients on one machine do not fight for its memory.
     tf.config.set_visible_devices([], "GPU")
+    # At least two, whatever the machine: with one, all calls of all threads wait for each other, and the sums come out with other bits.
+    tf.config.threading.set_intra_op_parallelism_threads(max(2, os.cpu_count() or 2))
 
 ADAM = (0.9, 0.999, 1e-7)
 """beta1, beta2, epsilon: Keras' defaults, which the original uses."""
@@ -46,7 +48,8 @@ CHUNK_IMAGES = 2_048
 MAX_CHUNK = 64
 """A compiled call takes at most so many images and batches: training can be stopped between two calls, and one shape serves any number of examples."""
 
-EVALUATION_CHUNK = 2_000
+EVALUATION_CHUNK = 2_500
+"""Images in one compiled call of the evaluation: its intermediate results stay in the processor's cache."""
 
 
 class TrainingStopped(Exception):
@@ -106,25 +109,23 @@ class Classifier:
         check_weights(weights, self.weights)
         if not len(data):
             raise ValueError("there are no examples to train on; expected at least one")
-        size = batch_shape(training.batch_size, len(data))
-        batch = min(training.batch_size or len(data), len(data))
-        program = self._programs.training(size, training.optimizer)
+        shape, batch = chunk_shape(training.batch_size, len(data)), min(training.batch_size or len(data), len(data))
         rng = np.random.default_rng(seed)
-        carried = program.start(weights)
+        carried = self._programs.start(weights, training.optimizer == "adam")
         loss = 0.0
         for epoch in range(1, training.epochs + 1):
             if on_epoch:
                 on_epoch(epoch)
             order = rng.permutation(len(data))
             losses = []
-            for start in range(0, len(data), batch * program.chunk):
+            for start in range(0, len(data), batch * shape[0]):
                 if stop and stop():
                     raise TrainingStopped
-                x, y = data.take(order[start : start + batch * program.chunk])
-                carried, chunk_loss = program.run(carried, x, y, batch, training.learning_rate)
+                x, y = data.take(order[start : start + batch * shape[0]])
+                carried, chunk_loss = self._programs.train(carried, x, y, batch, training.learning_rate, shape)
                 losses.append(chunk_loss)
-            loss = float(sum(float(value) for value in losses)) / len(data)
-        return program.finish(carried), loss
+            loss = sum(float(value) for value in losses) / len(data)
+        return self._programs.finish(carried), loss
 
     def evaluate(self, weights: Weights, data: Dataset) -> tuple[float, float]:
         """(loss, accuracy) of a model with these weights on `data`: mean cross-entropy in nats, and the fraction that is right."""
@@ -142,17 +143,18 @@ class Classifier:
         check_weights(weights, self.weights)
         if not len(data):
             raise ValueError("there are no examples to test on; expected at least one")
-        program = self._programs.evaluation()
         tensors = [tf.constant(w) for w in weights]
         for start in range(0, len(data), EVALUATION_CHUNK):
             x, y = data.take(np.arange(start, min(start + EVALUATION_CHUNK, len(data))))
-            scores, losses = program(tensors, _padded(x, EVALUATION_CHUNK), _padded(y.astype(np.int32), EVALUATION_CHUNK))
+            scores, losses = self._programs.score(tensors, _filled(x, EVALUATION_CHUNK), _filled(y.astype(np.int32), EVALUATION_CHUNK))
             yield y, scores.numpy()[: len(y)], losses.numpy()[: len(y)]
 
-    def prepare(self, batch_size: int | None, optimizer: str, examples: int) -> None:
-        """Compile what `train` (for clients with so many examples) and `evaluate` need, now rather than in the first round."""
-        self._programs.training(batch_shape(batch_size, examples), optimizer)
-        self._programs.evaluation()
+    def prepare(self, data: Dataset, training: Training) -> None:
+        """Compile what `train` on data like this and `evaluate` need, now rather than in the first round: about a second, once."""
+        shape = chunk_shape(training.batch_size, len(data))
+        carried = self._programs.start(self.weights, training.optimizer == "adam")
+        self._programs.train(carried, *data.take(np.arange(1)), 1, 0.0, shape, compile_only=True)
+        self.evaluate(self.weights, data.subset(np.arange(1)))
 
 
 def batch_shape(batch_size: int | None, examples: int) -> int:
@@ -166,12 +168,18 @@ def batch_shape(batch_size: int | None, examples: int) -> int:
     return -(-examples // step) * step
 
 
-def _padded(array: np.ndarray, rows: int) -> np.ndarray:
-    if len(array) == rows:
-        return array
-    out = np.zeros((rows, *array.shape[1:]), array.dtype)
-    out[: len(array)] = array
-    return out
+def chunk_shape(batch_size: int | None, examples: int) -> tuple[int, int]:
+    """(batches, rows of a batch) of one compiled call."""
+    rows = batch_shape(batch_size, examples)
+    return max(1, min(MAX_CHUNK, CHUNK_IMAGES // rows)), rows
+
+
+def _filled(array: np.ndarray, rows: int) -> np.ndarray:
+    """`array` and, up to `rows` rows, its own rows again: what the compiled shape needs more is real data too, and is masked out afterwards.
+
+    Not zeros: layers that look at a whole batch, such as batch normalisation, see these rows before the mask does.
+    """
+    return array if len(array) == rows else np.resize(array, (rows, *array.shape[1:]))
 
 
 @functools.lru_cache(maxsize=16)
@@ -197,104 +205,97 @@ class _Programs:
         out = self.model(np.random.default_rng(0).random(shape, dtype=np.float32), training=False).numpy()
         return bool((out >= 0).all() and np.allclose(out.sum(1), 1, atol=1e-3))
 
-    def training(self, batch: int, optimizer: str) -> _TrainingProgram:
-        return self._once(("train", batch, optimizer), lambda: _TrainingProgram(self, batch, optimizer))
-
-    def evaluation(self):
-        return self._once("evaluate", self._make_evaluation)
-
     def _once(self, key, make):
-        """One thread compiles, the others wait for it: a compilation takes half a second, and TensorFlow's tracing is not thread-safe."""
+        """`make()`, called by one thread while the others wait: tracing is not thread-safe, and a compilation takes half a second."""
         if key not in self._made:
             with self._lock:
                 if key not in self._made:
                     self._made[key] = make()
         return self._made[key]
 
+    def compiled(self, function, arguments):
+        """The XLA program of `function` for arguments of these shapes. Its concrete form: 0.2 ms less Python in every call."""
+
+        def make():
+            concrete = tf.function(function, jit_compile=True, autograph=False).get_concrete_function(*arguments)
+            concrete(*arguments)  # the first call compiles
+            return concrete
+
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(arguments))
+        return self._once((function.__qualname__, *shapes), make)
+
+    def score(self, weights, x: np.ndarray, y: np.ndarray):
+        """Class probabilities and cross-entropies of a chunk of images."""
+        arguments = (weights, tf.constant(x), tf.constant(y))
+        return self.compiled(self._score, arguments)(*arguments)
+
     def images(self, x: tf.Tensor) -> tf.Tensor:
         """Grey values 0-255 to [0, 1], inside the compiled call: a quarter of the bytes on the way there."""
         x = tf.cast(x, tf.float32) / 255.0 if x.dtype == tf.uint8 else x
         return tf.reshape(x, [x.shape[0], *self.model.input_shape[1:]])
 
-    def log_scores(self, outputs: tf.Tensor) -> tf.Tensor:
-        """log p(class). Keras clips probabilities at 1e-7, and so does this."""
-        return tf.math.log(tf.clip_by_value(outputs, 1e-7, 1.0)) if self.probabilities else tf.nn.log_softmax(outputs)
-
     def losses(self, outputs: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Cross-entropy of each example, (n,)."""
-        return -tf.reduce_sum(tf.one_hot(y, outputs.shape[-1]) * self.log_scores(outputs), axis=1)
+        """Cross-entropy of each example, (n,). From a softmax's logits, so that no small probability is cut off: diverging training must show."""
+        if self.probabilities and outputs.op.type == "Softmax":
+            outputs, logits = outputs.op.inputs[0], True
+        else:
+            logits = not self.probabilities
+        return keras.losses.sparse_categorical_crossentropy(y, outputs, from_logits=logits)
 
-    def _make_evaluation(self):
-        def scored(weights, x, y):
-            trainable = [weights[i] for i in self.trainable]
-            others = [weights[i] if i is not None else tf.constant(value) for i, value in self.others]
-            outputs, _ = self.model.stateless_call(trainable, others, self.images(x), training=False)
-            return (outputs if self.probabilities else tf.nn.softmax(outputs)), self.losses(outputs, y)
+    def _score(self, weights, x, y):
+        trainable = [weights[i] for i in self.trainable]
+        others = [weights[i] if i is not None else tf.constant(value) for i, value in self.others]
+        outputs, _ = self.model.stateless_call(trainable, others, self.images(x), training=False)
+        return (outputs if self.probabilities else tf.nn.softmax(outputs)), self.losses(outputs, y)
 
-        compiled = tf.function(scored, jit_compile=True, autograph=False)
-        return compiled
-
-
-class _TrainingProgram:
-    """Up to `chunk` batches of one size in a single XLA call: weights and moments in, weights and moments out."""
-
-    def __init__(self, programs: _Programs, batch: int, optimizer: str):
-        self.programs, self.batch, self.adam = programs, batch, optimizer == "adam"
-        self.chunk = max(1, min(MAX_CHUNK, CHUNK_IMAGES // batch))
-        self._compiled = tf.function(self._steps, jit_compile=True, autograph=False)
-        self._lock = threading.Lock()
-        self._ready: set = set()
-
-    def start(self, weights: Weights):
-        trainable = [tf.constant(weights[i]) for i in self.programs.trainable]
-        others = [tf.constant(weights[i] if i is not None else value) for i, value in self.programs.others]
-        moments = [tf.zeros_like(w) for w in trainable] if self.adam else []
+    def start(self, weights: Weights, adam: bool):
+        """What local training carries from step to step: weights, other variables, Adam's two moments (none for SGD), steps taken."""
+        trainable = [tf.constant(weights[i]) for i in self.trainable]
+        others = [tf.constant(weights[i] if i is not None else value) for i, value in self.others]
+        moments = [tf.zeros_like(w) for w in trainable] if adam else []
         return trainable, others, moments, list(moments), tf.constant(0)
 
     def finish(self, carried) -> Weights:
-        weights: list = [None] * (len(self.programs.trainable) + sum(i is not None for i, _ in self.programs.others))
-        for i, tensor in zip(self.programs.trainable, carried[0], strict=True):
-            weights[i] = tensor.numpy()
-        for (i, _), tensor in zip(self.programs.others, carried[1], strict=True):
-            if i is not None:
-                weights[i] = tensor.numpy()
-        return weights
+        """The weights in Keras' order again."""
+        tensors = {i: tensor for i, tensor in zip(self.trainable, carried[0], strict=True)}
+        tensors |= {i: tensor for (i, _), tensor in zip(self.others, carried[1], strict=True) if i is not None}
+        return [tensors[i].numpy() for i in range(len(tensors))]
 
-    def run(self, carried, x: np.ndarray, y: np.ndarray, batch: int, learning_rate: float):
-        """Train on (x, y) in batches of `batch` examples; the sum of their losses is returned beside what is carried on."""
-        count = -(-len(y) // batch)
-        if batch == self.batch:
-            rows = self.chunk * self.batch
-            xs, ys = _padded(x, rows), np.full(rows, -1, np.int32)
-            ys[: len(y)] = y
-        else:  # one batch of all examples, in a program made for some more rows
-            xs, ys = _padded(x, self.chunk * self.batch), np.full(self.chunk * self.batch, -1, np.int32)
-            ys[: len(y)] = y
-        xs = xs.reshape(self.chunk, self.batch, -1)
-        arguments = (tf.constant(xs), tf.constant(ys.reshape(self.chunk, self.batch)), tf.constant(learning_rate, tf.float32))
-        if xs.dtype not in self._ready:
-            with self._lock:  # the first call compiles; no batch is trained on in it
-                self._compiled(carried, *arguments, tf.constant(0))
-                self._ready.add(xs.dtype)
-        return self._compiled(carried, *arguments, tf.constant(count))
+    def train(self, carried, x: np.ndarray, y: np.ndarray, batch: int, learning_rate: float, shape: tuple[int, int], compile_only: bool = False):
+        """One compiled call: batches of `batch` examples, in a program for `shape` = (batches, rows of a batch).
+
+        Returns what is carried on, and the sum of the examples' losses.
+        """
+        # The rows come one batch after the other, so that only the last one can be short. A label of -1 marks a row that does not count.
+        labels = np.full(shape[0] * shape[1], -1, np.int32)
+        labels[: len(y)] = y
+        images = _filled(x.reshape(len(x), -1), len(labels)).reshape(*shape, -1)
+        count = 0 if compile_only else -(-len(y) // batch)
+        arguments = (
+            carried,
+            tf.constant(images),
+            tf.constant(labels.reshape(shape)),
+            tf.constant(learning_rate, tf.float32),
+            tf.constant(count),
+        )
+        return self.compiled(self._steps, arguments)(*arguments)
 
     def _steps(self, carried, x, y, learning_rate, count):
         def step(i, carried, total):
             trainable, others, first, second, t = carried
-            labels = y[i]
-            mask = tf.cast(labels >= 0, tf.float32)
+            mask = tf.cast(y[i] >= 0, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(trainable)
-                outputs, new_others = self.programs.model.stateless_call(trainable, others, self.programs.images(x[i]), training=True)
-                loss = tf.reduce_sum(self.programs.losses(outputs, labels) * mask)
-                mean = loss / tf.maximum(tf.reduce_sum(mask), 1.0)
-            gradients = tape.gradient(mean, trainable)
+                outputs, others, penalties = self.model.stateless_call(trainable, others, self.images(x[i]), training=True, return_losses=True)
+                loss = tf.reduce_sum(self.losses(outputs, tf.maximum(y[i], 0)) * mask)
+                objective = tf.add_n([loss / tf.maximum(tf.reduce_sum(mask), 1.0), *penalties])
+            gradients = tape.gradient(objective, trainable)
             t = t + 1
-            if self.adam:
+            if first:  # Adam's moments
                 trainable, first, second = adam_step(trainable, gradients, first, second, t, learning_rate)
             else:
                 trainable = [w - learning_rate * g for w, g in zip(trainable, gradients, strict=True)]
-            return i + 1, (trainable, new_others, first, second, t), total + loss
+            return i + 1, (trainable, others, first, second, t), total + loss
 
         _, carried, total = tf.while_loop(lambda i, *_: i < count, step, (0, carried, 0.0))
         return carried, total

@@ -47,7 +47,7 @@ def plot_history(
     clients: bool = True,
     target: float | None = None,
     rounds: int = 0,
-    zoom: bool = False,
+    whole: bool = False,
 ) -> Axes:
     """Test accuracy against rounds.
 
@@ -56,7 +56,8 @@ def plot_history(
     baselines: label -> histories of runs without federation; their mean is drawn, and the range between them shaded.
     clients:   also each client's own model, thin; with more than six clients their mean and the worst of them.
     target:    an accuracy to mark, a fraction.
-    rounds:    how far the axis goes at least. zoom: start the accuracy axis near the lowest value of the run after its first rounds.
+    rounds:    how far the axis goes at least.
+    whole:     draw the accuracy axis from 0 to 100 %; otherwise it begins below the lowest point, and says so.
     """
     ax = _axes(ax, 8, 5)
     for number, (name, run) in enumerate(earlier.items() if isinstance(earlier, Mapping) else earlier):
@@ -67,11 +68,14 @@ def plot_history(
     if clients and len(history):
         _draw_clients(ax, history)
     x, y = _points(history)
-    ax.plot(x, y, color="black", linewidth=3.5, marker="o" if len(x) < 40 else "", markersize=7, label=label, zorder=5)
+    if x:
+        ax.plot(x, y, color="black", linewidth=3.5, marker="o" if len(x) < 40 else "", markersize=7, label=label, zorder=5)
+    lowest = min((float(np.min(line.get_ydata())) for line in ax.lines if len(line.get_ydata())), default=0.0)
     if target is not None:
         ax.axhline(100 * target, color=GREY, linewidth=1)
         ax.text(0.01, 100 * target, f" {target:.0%}", color=GREY, va="bottom", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
-    _finish_accuracy(ax, max([rounds, *x, *(r.last.round for _, r in _pairs(earlier) if r.last), 1]), _floor(y) if zoom else 0)
+    longest = max([rounds, *x, *(run.last.round for _, run in _pairs(earlier) if run.last), 1])
+    _finish_accuracy(ax, longest, 0 if whole else _floor(lowest))
     return ax
 
 
@@ -112,18 +116,21 @@ def _draw_baseline(ax: Axes, name: str, runs: Sequence[History], colour: str) ->
         ax.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
 
 
-def _floor(values: Sequence[float]) -> float:
-    """Where a zoomed axis starts: the lowest accuracy but that of the first rounds, rounded down to 5 %."""
-    settled = values[min(2, len(values) // 3) :] if len(values) else []
-    return max(0.0, 5 * math.floor(min(settled) / 5)) if settled else 0.0
+def _floor(lowest: float) -> int:
+    """Where the accuracy axis starts, in %: a multiple of 10 (of 2 near the top) below the lowest point; 0 if that is in the lower third."""
+    step = 2 if lowest > 95 else 10
+    floor = step * math.floor((lowest - 0.5) / step)
+    return floor if floor > 30 else 0
 
 
-def _finish_accuracy(ax: Axes, rounds: int, floor: float) -> None:
-    if floor <= 100 * CHANCE:
+def _finish_accuracy(ax: Axes, rounds: int, floor: int) -> None:
+    if floor == 0:
         ax.axhline(100 * CHANCE, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
-        ax.text(0.99, 100 * CHANCE + 1, "guessing: 10 %", color=GREY, ha="right", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
+    where = 100 * CHANCE + 1 if floor == 0 else floor + 0.01 * (100 - floor)
+    text = "guessing: 10 %" if floor == 0 else f"this axis starts at {floor} %; guessing would be at 10 %"
+    ax.text(0.99, where, text, color=GREY, ha="right", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
     ax.set_xlim(0 if rounds > 1 else 0.5, rounds + 0.02 * rounds + 0.2)
-    ax.set_ylim(floor, 100.5 if floor > 50 else 101)
+    ax.set_ylim(floor, 100 + 0.01 * (100 - floor))
     ax.set_xlabel("round", fontsize=FONT)
     ax.set_ylabel("test accuracy in %", fontsize=FONT)
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -131,8 +138,8 @@ def _finish_accuracy(ax: Axes, rounds: int, floor: float) -> None:
     ax.grid(alpha=0.25)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.12 if floor <= 100 * CHANCE else 0.02), fontsize=FONT - 2, framealpha=0.9)
+    if any(len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")):
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.17 if floor == 0 else 0.07), fontsize=FONT - 2, framealpha=0.9)
 
 
 def plot_partition(clients: Mapping[str, Dataset], ax: Axes | None = None, classes: int = 10) -> Axes:

@@ -10,7 +10,7 @@ from fedlab.data import DataError, Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
 from fedlab.messages import BadUpdate, Diverged, Refused, Training, Update, local_seed
-from fedlab.model import Classifier, TrainingStopped
+from fedlab.model import Classifier, TrainingStopped, chunk_shape
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
 from fedlab.strategy import Strategy, fed_avg
@@ -66,6 +66,8 @@ def simulate(
     for name, data in named.items():
         federation.join(name, len(data))
 
+    for data in {chunk_shape(batch_size, len(data)): data for data in named.values()}.values():
+        classifier.prepare(data, training)  # compile before the clock of the first round starts
     stopped = threading.Event()
 
     def work() -> None:

@@ -21,16 +21,17 @@ class ClientCard(widgets.VBox):
     def __init__(self, number: int, name: str, first: int, last: int, on_change: Callable[[], None], on_remove: Callable):
         self._on_change = on_change
         self.dot = widgets.HTML(views.dot(number))
-        self.name = widgets.Text(name, description="Client", continuous_update=False, layout=_width(205), style={"description_width": "48px"})
-        self.remove = widgets.Button(description="Remove", tooltip=f"Remove {name}", layout=_width(78))
-        self.slider = widgets.IntRangeSlider(value=(first, last), min=1, max=NUM_SHARDS, description="Shards", readout=False, layout=_width(300),
+        self.name = widgets.Text(name, description="Client", continuous_update=False, layout=_width(176), style={"description_width": "48px"})
+        self.remove = widgets.Button(description="Remove", tooltip=f"Remove {name}", layout=_width(86))
+        self.slider = widgets.IntRangeSlider(value=(first, last), min=1, max=NUM_SHARDS, description="Shards", readout=False, layout=_width(288),
                                              style={"description_width": "52px"})  # fmt: skip
-        box = {"layout": _width(92), "style": {"description_width": "34px"}, "continuous_update": False}
+        box = {"layout": _width(84), "style": {"description_width": "34px"}, "continuous_update": False}
         self.first = widgets.IntText(first, description="first", **box)
         self.last = widgets.IntText(last, description="last", **box)
-        self.images = widgets.HTML(layout=_width(116))
-        self.state = widgets.HTML()
-        self.progress = widgets.IntProgress(0, 0, 100, layout=widgets.Layout(width="300px", height="14px"))
+        self.images = widgets.HTML(layout=_width(108))
+        self.images.add_class("fl-images")
+        self.state = widgets.HTML(layout=widgets.Layout(min_height="44px"))  # two lines, so that nothing below jumps
+        self.progress = widgets.IntProgress(0, 0, 100, layout=widgets.Layout(width="288px", height="14px"))
         super().__init__(
             [
                 widgets.HBox([self.dot, self.name, self.remove]),
@@ -39,7 +40,7 @@ class ClientCard(widgets.VBox):
                 self.state,
                 self.progress,
             ],
-            layout=_width(324),
+            layout=_width(310),
         )
         self.add_class("fl-card")
         self._follows = False  # one end of slider and boxes is being set from the other
@@ -98,8 +99,7 @@ class ClientCard(widgets.VBox):
         elif status is None:
             self.state.value = "ready"
         else:
-            own = f" · own model {views.percent(status.accuracy)}" if status.accuracy == status.accuracy else ""
-            self.state.value = views.message(status.message + own, error=status.phase == "failed")
+            self.state.value = views.client_state(status)
         if status is not None and status.rounds:
             part = (status.epoch - 1) / status.epochs if status.phase == "training" and status.epochs else 1.0
             self.progress.value = int(100 * max(status.round - 1 + part, 0) / status.rounds)

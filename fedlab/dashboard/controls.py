@@ -17,8 +17,8 @@ class Controls(widgets.VBox):
     """Rounds, C, E, B, learning rate, optimizer, strategy and seed. `on_change` is called with no argument whenever one moves."""
 
     def __init__(self, settings: Settings, on_change: Callable[[], None]):
-        wide = widgets.Layout(width="320px")
-        look = {"style": {"description_width": "92px"}, "layout": wide}
+        wide = widgets.Layout(width="305px")
+        look = {"style": {"description_width": "104px"}, "layout": wide}
         self.rounds = widgets.IntSlider(settings.rounds, 1, 50, description="Rounds", **look)
         self.epochs = widgets.IntSlider(settings.epochs, 1, 20, description="E epochs", **look)
         self.fraction = widgets.FloatSlider(settings.fraction, min=0, max=1, step=0.1, description="C fraction", readout_format=".1f", **look)

@@ -24,8 +24,8 @@ from fedlab.messages import Refused
 from fedlab.plots import picture, plot_history, plot_partition
 from fedlab.settings import Settings
 
-PLOT = (660, 430)  # pixels on the screen
-DIGITS = (324, 210)
+PLOT = (625, 430)  # pixels on the screen
+DIGITS = (310, 215)
 BLUE, GREEN, GREY, RED = "#3f6fb5", "#2a7f3f", "#5a6068", "#bd1f01"
 THREE = {"alice": (1, 4), "bob": (5, 8), "carol": (9, 12)}
 
@@ -71,7 +71,7 @@ class Dashboard(widgets.VBox):
         self._make_widgets(first)
         super().__init__(self._layout())
         self.add_class("fedlab")
-        self._refresh()
+        self.add_class("fedlab-panel")
         self._thread = threading.Thread(target=self._keep_up, name="fedlab-panel", daemon=True)
         self._thread.start()
 
@@ -139,17 +139,19 @@ class Dashboard(widgets.VBox):
     # ---- widgets -----------------------------------------------------------------------------------------------------
 
     def _make_widgets(self, settings: Settings) -> None:
-        self._header, self._message, self._summary = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._header, self._summary = widgets.HTML(), widgets.HTML()
+        self._message = widgets.HTML(layout=widgets.Layout(min_height="34px"))  # room for a sentence: nothing jumps when one comes
         self._start = self._button("Start training", self.start, "success", "Train a new model from the beginning with these settings")
         self._one = self._button("One round", self.one_round, "", "Train one round more, then wait")
         self._stop = self._button("Stop", self.stop, "danger", "End the run now; what was learned stays")
         self._reset = self._button("Reset", self.reset, "", "Forget the model and all runs; the sliders stay")
         self._add = self._button("Add client", self._add_client, "info", f"One more client, up to {NUM_SHARDS}")
-        self._alone = self._button("Compare: each client alone", lambda: self.compare(ALONE), "", "Every client trains on its own images only")
-        self._pooled = self._button("Compare: all data in one place", lambda: self.compare(POOLED), "", "One model trains on all the clients' images")
-        self._alone.layout.width = self._pooled.layout.width = "245px"
-        self._zoom = widgets.Checkbox(False, description="Zoom in", indent=False, layout=widgets.Layout(width="100px"))
-        self._zoom.observe(self._guard(self._wake.set), "value")
+        self._alone = self._button("each client alone", lambda: self.compare(ALONE), "", "Every client trains on its own images only")
+        self._pooled = self._button("all data in one place", lambda: self.compare(POOLED), "", "One model trains on all the clients' images")
+        self._alone.layout.width, self._pooled.layout.width = "150px", "175px"
+        self._whole = widgets.Checkbox(False, description="0-100 %", indent=False, layout=widgets.Layout(width="95px"))
+        self._whole.tooltip = "Draw the whole accuracy axis"
+        self._whole.observe(lambda _: self._wake.set(), "value")
         self._controls = Controls(settings, self._wake.set)
         self._cards = [self._card(i, name, *shards) for i, (name, shards) in enumerate(settings.shards.items())]
         self._card_box = widgets.HBox(self._cards, layout=widgets.Layout(flex_flow="row wrap", grid_gap="8px"))
@@ -172,8 +174,8 @@ class Dashboard(widgets.VBox):
             self._card_box,
             widgets.HBox(
                 [
-                    widgets.VBox([self._controls, self._digits], layout=widgets.Layout(width="335px")),
-                    widgets.VBox([self._plot, widgets.HBox([self._alone, self._pooled, self._zoom]), self._summary]),
+                    widgets.VBox([self._controls, self._digits], layout=widgets.Layout(width="325px")),
+                    widgets.VBox([self._plot, widgets.HBox([widgets.Label("Compare with"), self._alone, self._pooled, self._whole]), self._summary]),
                 ]
             ),
             folds,
@@ -231,6 +233,7 @@ class Dashboard(widgets.VBox):
 
     def _keep_up(self) -> None:
         try:
+            self._refresh()  # first of all: loading TensorFlow takes some seconds
             self._session.open(self._controls.settings({}))
             self._ready = True
         except Exception as error:  # shown in the panel, and raised by `wait`
@@ -243,7 +246,7 @@ class Dashboard(widgets.VBox):
                 self._work_off()
         finally:
             self._session.close()
-            self._header.value = views.header("closed", GREY, "closed", "a newer panel took over", "–")
+            self._header.value = views.header("closed", GREY, "run the cell again to open it anew", "this panel is closed", "–")
             for button in (self._start, self._one, self._stop, self._reset, self._add, self._alone, self._pooled):
                 button.disabled = True
 
@@ -284,7 +287,7 @@ class Dashboard(widgets.VBox):
         for number, card in enumerate(self._cards):
             client = session.clients.get(card.name.value.strip())
             card.show(client.status if client else None, number)
-        self._summary.value = f'<div aria-live="polite" style="max-width:650px">{views.summary(history, self._rounds(history))}</div>'
+        self._summary.value = views.summary(history, self._rounds(history), [label for label, _ in self._earlier()])
         self._table.value = views.rounds_table(history)
         if session.server is not None:
             self._wire.value = views.wire_table(session.server.wire, history)
@@ -311,20 +314,20 @@ class Dashboard(widgets.VBox):
     def _refresh_header(self, running: bool, comparing: bool, history: History) -> None:
         server = self._session.server
         if server is None:
-            self._header.value = views.header("loading TensorFlow …", GREY, "starts in a few seconds", "", "–")
+            self._header.value = views.header("loading TensorFlow", GREY, "the server starts then", "about five seconds", "–")
             return
-        status = server.federation.status()
+        status, where = server.federation.status(), f"server {server.address}"
         accuracy = views.percent(history.last.accuracy) if history.last else "–"
         if running:
             done = history.last.round if history.last else 0
-            waiting = f" · waiting for {', '.join(status.waiting_for[:3])}" if status.waiting_for else ""
-            text, pill, colour = f"round {min(done + 1, status.rounds) or 1} of {status.rounds}{waiting}", "running", GREEN
+            where += f" · waiting for {', '.join(status.waiting_for)}" if status.waiting_for else f" · {status.message}"
+            text, pill, colour = f"round {min(done + 1, status.rounds) or 1} of {status.rounds}", "running", GREEN
         elif comparing:
             text, pill, colour = "computing a comparison", "comparing", BLUE
         else:
             text = f"{len(history)} rounds done" if len(history) else "press Start training"
             pill, colour = ("failed", RED) if self._error else ("stopped" if len(history) else "ready", GREY if len(history) else BLUE)
-        self._header.value = views.header(pill, colour, server.address, text, accuracy)
+        self._header.value = views.header(pill, colour, where, text, accuracy)
 
     def _refresh_controls(self, busy: bool, comparing: bool, history: History) -> None:
         idle = self._ready and not busy and not self._closing
@@ -351,15 +354,19 @@ class Dashboard(widgets.VBox):
             datasets = settings.datasets(self._mnist)
             self._digits.value = picture(lambda ax: plot_partition(datasets, ax), *DIGITS)
 
+    def _earlier(self) -> list[tuple[str, History]]:
+        """The runs before this one, named by what was different then."""
+        current = self._session.settings
+        return [(f"earlier: {its.difference(current)}", run) for its, run in self._session.earlier] if current else []
+
     def _draw_plot(self, history: History) -> None:
         session = self._session
         rounds = max(self._rounds(history), self._controls.rounds.value if not len(history) else 0)
         grown = tuple((kind, tuple(len(run) for run in runs)) for kind, runs in session.baselines.items())
-        if not self._once("plot", (id(history), len(history), len(session.earlier), grown, self._zoom.value, rounds)):
+        if not self._once("plot", (id(history), len(history), len(session.earlier), grown, self._whole.value, rounds)):
             return
-        current = session.settings or session.baseline_settings
-        earlier = [(f"earlier: {its.difference(current)}", run) for its, run in session.earlier] if current else []
+        earlier = self._earlier()
         baselines = {kind: runs for kind, runs in session.baselines.items() if any(len(run) for run in runs)}
         self._plot.value = picture(
-            lambda ax: plot_history(history, ax, earlier=earlier, baselines=baselines, rounds=rounds, zoom=self._zoom.value), *PLOT
+            lambda ax: plot_history(history, ax, earlier=earlier, baselines=baselines, rounds=rounds, whole=self._whole.value), *PLOT
         )

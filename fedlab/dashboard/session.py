@@ -49,7 +49,7 @@ class Session:
         from fedlab.server import Server
 
         self.server = Server(test=self.mnist.test, seed=settings.seed, host=self._host, port=self._port, linger=1.0)
-        Classifier(seed=settings.seed).prepare(settings.batch_size, settings.optimizer, len(self.mnist.train))
+        Classifier(seed=settings.seed).prepare(self.mnist.shards(1, 1), settings.training())
 
     @property
     def federation(self) -> Federation:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from fedlab.history import History, RoundRecord
 from fedlab.plots import COLOURS
 
 STYLE = """<style>
-.fedlab { --jp-widgets-font-size: 15px; font-size: 16px; max-width: 1010px; color: #111; background: #fff; padding: 6px; border-radius: 6px; }
+.fedlab { --jp-widgets-font-size: 15px; font-size: 16px; max-width: 980px; color: #111; background: #fff; padding: 6px; border-radius: 6px; }
 .fedlab .widget-html-content, .fedlab .widget-label { font-size: 15px; line-height: 1.35; color: #111; }
+.fedlab .fl-images .widget-html-content { white-space: nowrap; text-align: right; }
 .fedlab .fl-card { border: 1px solid #bbb; border-radius: 6px; padding: 6px 8px; }
 .fedlab .fl-state { font-size: 20px; }
+.fedlab .fl-where { color: #444; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; max-width: 960px; }
 .fedlab .fl-number { font-size: 26px; font-weight: 600; }
 .fedlab .fl-pill { color: #fff; border-radius: 12px; padding: 2px 12px; font-weight: 600; white-space: nowrap; }
 .fedlab .fl-error { background: #fdecea; border-left: 5px solid #bd1f01; padding: 6px 10px; }
@@ -35,12 +37,12 @@ def size(count: int) -> str:
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e3 else f"{count} B"
 
 
-def header(pill: str, colour: str, address: str, round_: str, accuracy: str) -> str:
-    """The top line: what is going on, where, how far, how good."""
+def header(pill: str, colour: str, where: str, round_: str, accuracy: str) -> str:
+    """The top lines: what is going on, how far, how good; and where, in a smaller line below."""
     return (
         f'<div class="fl-state"><span class="fl-pill" style="background:{colour}">{escape(pill)}</span> &nbsp;'
-        f'<span>{escape(round_)}</span> &nbsp; accuracy <span class="fl-number">{escape(accuracy)}</span> &nbsp; '
-        f'<span style="font-size:15px;color:#444">server {escape(address)}</span></div>'
+        f'<span>{escape(round_)}</span> &nbsp;&nbsp; accuracy <span class="fl-number">{escape(accuracy)}</span></div>'
+        f'<div class="fl-where">{escape(where)}</div>'
     )
 
 
@@ -51,21 +53,30 @@ def message(text: str, error: bool = False) -> str:
     return f'<div role="{"alert" if error else "status"}" class="{"fl-error" if error else ""}">{escape(text)}</div>'
 
 
+def client_state(status) -> str:
+    """What a client (its ClientStatus) is doing, and how good its own model was when last tested: two lines."""
+    own = "" if math.isnan(status.accuracy) else f"<br>own model {percent(status.accuracy)}"
+    return message(status.message, error=True) if status.phase == "failed" else f"{escape(status.message)}{own}"
+
+
 def dot(number: int) -> str:
     """A client's colour in the plot."""
     return f'<span style="color:{COLOURS[number % len(COLOURS)]};font-size:24px" aria-hidden="true">●</span>'
 
 
-def summary(history: History, rounds: int) -> str:
-    """The picture in one sentence, for those who cannot see it."""
-    last = history.last
+def summary(history: History, rounds: int, earlier: Sequence[str] = ()) -> str:
+    """The picture in a few sentences, for those who cannot see it. `earlier`: the labels of the faint lines."""
+    last, best = history.last, history.best
     if last is None:
-        return "No round yet."
-    own = _own(last)
-    spread = f"; the clients' own models: mean {percent(sum(own) / len(own))}, worst {percent(min(own))}" if own else ""
-    best = history.best
-    best_text = f" Best so far {percent(best.accuracy)} in round {best.round}." if best else ""
-    return f"After round {last.round} of {max(rounds, last.round)}: the global model has {percent(last.accuracy)} on the test images{spread}.{best_text}"
+        text = "No round yet."
+    else:
+        own = _own(last)
+        spread = f"; the clients' own models: mean {percent(sum(own) / len(own))}, worst {percent(min(own))}" if own else ""
+        top = f" Best so far: {percent(best.accuracy)} in round {best.round}." if best else ""
+        text = f"After round {last.round} of {max(rounds, last.round)}: the global model has {percent(last.accuracy)} on the test images{spread}.{top}"
+    if earlier:
+        text += f" Faint lines: {'; '.join(earlier)}."
+    return f'<div aria-live="polite" style="max-width:620px">{escape(text)}</div>'
 
 
 def _own(record: RoundRecord) -> list[float]:

@@ -1,0 +1,72 @@
+"""A question that is answered before a run: predict, then move a slider, then explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+import ipywidgets as widgets
+
+from fedlab.dashboard import views
+from fedlab.messages import Refused
+
+
+class Prediction(widgets.VBox):
+    """One question. What to do now appears when a prediction is kept or skipped, and the prediction stays in sight above it.
+
+    question: plain text. options: the answers to choose from, at least two, all different.
+    then:     HTML: what to do now.
+    beside:   a widget to show below that, such as the panel in which to do it, so that the prediction stands beside the result.
+
+    `prediction` is the option that was kept: None before that, and after a skip. The buttons are plain calls too: `keep(option)`, `skip()`.
+    Raises Refused for fewer than two options, or two that are the same.
+    """
+
+    def __init__(self, question: str, options: Sequence[str], then: str, beside: widgets.Widget | None = None):
+        if isinstance(options, str) or len(set(options)) < max(len(options), 2):
+            raise Refused(f"options is {options!r}; expected at least two different answers, such as ['higher', 'lower']")
+        self.prediction: str | None = None
+        self.answered = False
+        self._options, self._then, self._beside = list(options), then, beside
+        self._choice = widgets.RadioButtons(options=self._options, value=None, layout=widgets.Layout(width="auto"))
+        self._choice.add_class("fl-options")
+        self._keep = widgets.Button(description="Keep my prediction", button_style="success", disabled=True, layout=widgets.Layout(width="175px"))
+        self._skip = widgets.Button(description="Skip", tooltip="Go on without a prediction", layout=widgets.Layout(width="90px"))
+        self._trouble = widgets.HTML()
+        self._choice.observe(self._guard(lambda: setattr(self._keep, "disabled", self._choice.value is None)), "value")
+        self._keep.on_click(self._guard(lambda: self.keep(self._choice.value)))
+        self._skip.on_click(self._guard(self.skip))
+        self._question = widgets.HTML(f'<div class="fl-question">{escape(question)}</div>')
+        buttons = widgets.HBox([self._keep, self._skip])
+        super().__init__([widgets.HTML(views.STYLE), self._question, self._choice, buttons, self._trouble])
+        self.add_class("fedlab")
+        self.add_class("fedlab-prediction")
+
+    def keep(self, option: str) -> None:
+        """As Keep my prediction, with this option chosen. Raises Refused for another than those offered, or a second answer."""
+        if option not in self._options:
+            raise Refused(f"the prediction is {option!r}; expected one of {', '.join(map(repr, self._options))}")
+        self._answer(f"You predicted: <b>{escape(option)}</b>")
+        self.prediction = option
+
+    def skip(self) -> None:
+        """As Skip: go on without a prediction. Raises Refused when it was answered before."""
+        self._answer("You skipped the prediction.")
+
+    def _answer(self, said: str) -> None:
+        if self.answered:
+            raise Refused("this question was answered before; expected one answer: run its cell again for another")
+        self.answered = True
+        now = widgets.HTML(f'<div role="status" class="fl-predicted">{said}</div><div class="fl-then">{self._then}</div>')
+        self.children = [self.children[0], self._question, now, *([self._beside] if self._beside else [])]
+
+    def _guard(self, action: Callable[[], None]) -> Callable:
+        """A callback that shows its error here: otherwise it goes to a log that nobody reads."""
+
+        def guarded(_) -> None:
+            try:
+                action()
+            except Exception as error:
+                self._trouble.value = views.message(str(error) or type(error).__name__, error=True)
+
+        return guarded

@@ -1,0 +1,149 @@
+"""Local training against Keras' own, and the promises of a pure function."""
+
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from fedlab.data import Dataset
+from fedlab.messages import BadUpdate, Training
+from fedlab.model import Classifier, TrainingStopped, batch_shape, two_nn
+
+
+def keras_training(model, weights, data, training, seed):
+    """The same batches through Keras' own train_on_batch: an independent reference."""
+    model = keras.models.clone_model(model)
+    logits = model.layers[-1].activation is not keras.activations.softmax
+    optimizer = keras.optimizers.Adam(training.learning_rate) if training.optimizer == "adam" else keras.optimizers.SGD(training.learning_rate)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=logits))
+    model.set_weights(weights)
+    rng = np.random.default_rng(seed)
+    for _ in range(training.epochs):
+        order = rng.permutation(len(data))
+        size = training.batch_size or len(data)
+        for start in range(0, len(data), size):
+            x, y = data.take(order[start : start + size])
+            model.train_on_batch((x / np.float32(255)).reshape(-1, *model.input_shape[1:]), y)
+    return model.get_weights()
+
+
+def far(a, b):
+    return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize(
+    "training, examples",
+    [
+        (Training(2, 10, 0.1), 600),
+        (Training(1, 32, 0.1), 333),  # the last batch has 13 examples
+        (Training(3, None, 0.3), 600),  # B = infinity: 600 examples in a program for 640
+        (Training(1, 1000, 0.3), 77),  # a batch larger than the client's data
+        (Training(2, 32, 0.001, "adam"), 450),
+    ],
+)
+def test_training_is_keras_training(small, training, examples):
+    data, classifier = small.subset(np.arange(examples)), Classifier(seed=1)
+    ours, loss = classifier.train(classifier.weights, data, training, seed=5)
+    theirs = keras_training(two_nn(1), classifier.weights, data, training, seed=5)
+    moved = far(classifier.weights, theirs)
+    assert moved > 1e-3 and far(ours, theirs) < 0.002 * moved + 2e-6
+    assert 0 < loss < 2.4
+    assert [w.dtype for w in ours] == [np.float32] * 6 and sum(w.size for w in ours) == 199_210
+
+
+def test_evaluation_is_keras_evaluation(test_images):
+    data, classifier = test_images.subset(np.arange(999)), Classifier(seed=2)
+    model = two_nn(2)
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    expected = model.evaluate(data.x.reshape(-1, 784) / np.float32(255), data.y, verbose=0)
+    assert np.allclose(classifier.evaluate(classifier.weights, data), expected, atol=1e-5)
+    assert np.allclose(classifier.predict(classifier.weights, data), model.predict(data.x.reshape(-1, 784) / np.float32(255), verbose=0), atol=1e-5)
+
+
+def small_convolutional_network(activation):
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(4, 5, strides=3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(10, activation=activation),
+        ]
+    )
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_any_keras_classifier_can_take_the_2nns_place(mnist, test_images, activation):
+    """Batch normalisation has weights that are not trained, dropout a random state, the last layer probabilities or logits."""
+    keras.utils.set_random_seed(0)
+    classifier = Classifier(small_convolutional_network(activation))
+    before = classifier.evaluate(classifier.weights, test_images)[1]
+    weights, _ = classifier.train(classifier.weights, mnist.train.subset(np.arange(3_000)), Training(3, 32, 0.05), seed=0)
+    loss, after = classifier.evaluate(weights, test_images)
+    assert before < 0.3 and after > 0.75 and loss < 1
+    assert [w.shape for w in weights] == [w.shape for w in classifier.weights]
+    assert all(np.abs(new - old).max() > 0 for new, old in zip(weights, classifier.weights, strict=True)), "the moving means travel too"
+    assert np.allclose(classifier.predict(weights, test_images).sum(1), 1, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bits_alone_and_in_a_crowd(mnist):
+    """Four threads share one classifier; each result is that of a call on its own."""
+    classifier = Classifier()
+    parts = [mnist.train.subset(np.arange(700) + 700 * i) for i in range(4)]
+    training = Training(2, 10, 0.1)
+    alone = [classifier.train(classifier.weights, part, training, seed=i)[0] for i, part in enumerate(parts)]
+    crowd: dict = {}
+
+    def work(i):
+        crowd[i] = classifier.train(classifier.weights, parts[i], training, seed=i)[0]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(4):
+        assert all(np.array_equal(a, b) for a, b in zip(alone[i], crowd[i], strict=True))
+    assert far(alone[0], alone[1]) > 0
+    assert far(alone[0], classifier.train(classifier.weights, parts[0], training, seed=9)[0]) > 0, "another seed, other batches"
+
+
+def test_epochs_are_announced_and_training_can_be_stopped(mnist):
+    classifier, epochs = Classifier(), []
+    with pytest.raises(TrainingStopped):
+        classifier.train(classifier.weights, mnist.shards(1, 1), Training(50, 32), 0, epochs.append, stop=lambda: len(epochs) == 3)
+    assert epochs == [1, 2, 3]
+
+
+def test_what_training_refuses(small):
+    classifier = Classifier()
+    with pytest.raises(BadUpdate, match=r"array 0 has the shape \(10,\)"):
+        classifier.train(classifier.weights[::-1], small, Training(), 0)
+    with pytest.raises(ValueError, match="there are no examples to train on"):
+        classifier.train(classifier.weights, small.subset(np.arange(0)), Training(), 0)
+    with pytest.raises(ValueError, match="expected a built classifier"):
+        Classifier(keras.Sequential([keras.layers.Dense(10)]))
+
+
+def test_a_rate_of_100_leaves_the_finite_numbers(mnist):
+    """A divergence must be seen, not hidden by a clipped loss."""
+    classifier = Classifier()
+    weights, loss = classifier.train(classifier.weights, mnist.shards(1, 1), Training(3, 10, 100.0), 0)
+    assert not np.isfinite(loss) or not all(np.isfinite(w).all() for w in weights) or loss > 100
+
+
+def test_batch_shapes_are_few_and_close():
+    for examples in range(1, 5_000, 7):
+        assert examples <= batch_shape(None, examples) <= max(1.25 * examples, examples + 1)
+    assert len({batch_shape(None, n) for n in range(1, 5_001)}) < 50
+    assert batch_shape(32, 600) == 32 and batch_shape(None, 600) == 640 and batch_shape(1000, 600) == 640
+
+
+def test_images_may_be_scaled_already(small):
+    scaled = Dataset((small.x / np.float32(255)).astype(np.float32), small.y)
+    classifier = Classifier()
+    a, _ = classifier.train(classifier.weights, small, Training(1, 32), 0)
+    b, _ = classifier.train(classifier.weights, scaled, Training(1, 32), 0)
+    assert far(a, b) < 1e-6
