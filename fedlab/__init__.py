@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> the module it lives in
     "Dashboard": "dashboard",
+    "Prediction": "dashboard",
     "Client": "client",
     "Server": "server",
     "simulate": "simulation",

@@ -27,10 +27,6 @@ class ServerAway(ConnectionError):
     """The server did not answer, or is not a fedlab server."""
 
 
-class _Unknown(Exception):
-    """The server does not know this client: it was restarted."""
-
-
 @dataclass(frozen=True)
 class ClientStatus:
     """What a client is doing, for people.
@@ -83,6 +79,8 @@ class Client:
         self.id = check_client_id(client)
         if not len(data):
             raise Refused(f"client {client!r} has no examples; expected at least one")
+        if tries < 1:
+            raise Refused(f"tries is {tries!r}; expected a whole number from 1")
         self.data, self.test = data, test if test is not None else data
         self.transforms = tuple(transforms)
         self._classifier = Classifier(model)
@@ -154,12 +152,11 @@ class Client:
 
     def _loop(self, session: requests.Session) -> None:
         task: Task | None = None
-        undelivered = False
         while not self._stop.is_set():
             try:
                 fetched = self._fetch(session)
             except RunOver as over:
-                return self._say("finished", f"finished: {over}")
+                return self._say_over(over)
             except ServerAway:
                 # The original's way: a client that is on its own goes on from its own weights with its next shard. Where there are rounds it
                 # would train what nobody waits for.
@@ -174,16 +171,19 @@ class Client:
             task = replace(task, weights=update.weights)
             try:
                 self._send(session, update)
-                undelivered = False
             except RunOver as over:
-                return self._say("finished", f"finished: {over}")
+                return self._say_over(over)
             except ServerAway as away:
-                undelivered = True
                 if self._next_alone(task) is None:
                     raise
                 self._say("retrying", f"the server is away: going on alone ({away})")
-        if not undelivered:
+        self._say("stopped", "stopped")
+
+    def _say_over(self, over: RunOver) -> None:
+        if self._stop.is_set():  # it was our own leaving that the server answered with "over"
             self._say("stopped", "stopped")
+        else:
+            self._say("finished", f"finished: {over}")
 
     @staticmethod
     def _next_alone(task: Task | None) -> Task | None:
@@ -197,6 +197,8 @@ class Client:
             self._say("waiting", "waiting for a task")
         answer = self._request(session, "GET", f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}", patience=POLL_SECONDS + 20)
         if answer.status_code == 204:
+            if self.status.phase == "retrying":  # the server is back
+                self._say("waiting", "waiting for a task")
             return None
         self._say("fetching", f"fetched {len(answer.content) / 1e3:.0f} kB", bytes_down=len(answer.content))
         return wire.decode_task(answer.content)
@@ -260,10 +262,10 @@ class Client:
                 raise TrainingStopped
             try:
                 answer = session.request(method, self._base + path, timeout=(PATIENCE[0], patience), allow_redirects=False, **content)
+                if answer.status_code == 404 and path != "clients" and self._joined and "no client called" in answer.text:
+                    self._join(session)  # the server was restarted and does not know us
+                    answer = session.request(method, self._base + path, timeout=(PATIENCE[0], patience), allow_redirects=False, **content)
                 if answer.status_code < 500:
-                    if answer.status_code == 404 and path != "clients" and self._joined and "no client called" in answer.text:
-                        self._join(session)  # the server was restarted and does not know us
-                        continue
                     return self._understood(answer)
                 trouble = f"it answered {answer.status_code}"
             except requests.RequestException as error:
@@ -298,8 +300,12 @@ class Client:
 
 def split_url(url: str) -> tuple[str, str]:
     """http://host:port/ and the token, from the URL that a server printed. Raises Refused for anything else."""
-    parts = urlsplit(str(url).strip())
+    try:
+        parts = urlsplit(str(url).strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # asking for the port may raise, too
+            raise ValueError
+    except ValueError:
+        shown = str(url).split("?")[0][:60]  # without the token
+        raise Refused(f"the server's URL is {shown!r}; expected what the server printed, such as http://127.0.0.1:8642/?token=...") from None
     token = parse_qs(parts.query).get("token", [""])[0]
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Refused(f"the server's URL is {str(url)[:40]!r}; expected what the server printed, such as http://127.0.0.1:8642/?token=...")
     return f"{parts.scheme}://{parts.netloc}/", token

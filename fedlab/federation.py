@@ -35,7 +35,8 @@ from fedlab.plan import Member, Plan, Status
 from fedlab.strategy import State, Strategy
 
 SILENT_AFTER = 60.0
-"""Seconds without a word after which a client's id may be taken by a newcomer: its program has probably died."""
+"""Seconds without a word after which a client's id may be taken by a newcomer, and after which a client that missed a round's deadline is
+not expected in the next: its program has probably died."""
 
 Evaluate = Callable[[Weights], tuple[float, float]]
 """weights -> (loss, accuracy) of the global model on the test set."""
@@ -50,6 +51,7 @@ class _Joined:
     done: int = 0  # asynchronous: rounds of its own that this client has reported
     training: bool = False
     guest: bool = False
+    stale: bool = False  # has fetched no task since the run began: what it may still send belongs to an earlier one
 
 
 class _Stopped(Exception):
@@ -98,6 +100,7 @@ class Federation:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._stopping = self._closed = False
+        self._opened = False  # asynchronous: enough clients have joined, tasks are handed out
         self._round = self._history.last.round if self._history.last else 0
         self._awaited: set[str] = set()  # this round's participants who have not reported
         self._untaken: deque[str] = deque()  # those of them whose task was not yet handed out by `take`
@@ -128,8 +131,9 @@ class Federation:
                 silent = time.monotonic() - member.seen
                 if member.training or silent < SILENT_AFTER:
                     raise Conflict(f"a client called {client!r} has already joined; expected an id of your own, or remove that one first")
-            done = member.done if member and member.session == session else 0
-            self._members[client] = _Joined(num_examples, shards, session, time.monotonic(), done, guest=guest)
+            again = member is not None and member.session == session
+            done, stale = (member.done, member.stale) if again else (0, False)
+            self._members[client] = _Joined(num_examples, shards, session, time.monotonic(), done, guest=guest, stale=stale)
             self._left.discard(client)
             self._notify()
 
@@ -169,6 +173,7 @@ class Federation:
                     raise RunOver("the run is over")
                 task = self._asynchronous_task(client, member) if self._strategy.asynchronous else self._round_task(client)
                 if task is not None:
+                    member.stale = False
                     if not member.training:
                         member.training = True
                         self._notify()
@@ -186,7 +191,10 @@ class Federation:
                 return None
             client = self._untaken.popleft()
             task = self._round_task(client)
-            return (client, task) if task else None
+            if task is None:
+                return None
+            self._members[client].stale = False
+            return client, task
 
     def _round_task(self, client: str) -> Task | None:
         if self._plan is None or client not in self._awaited:
@@ -194,7 +202,7 @@ class Federation:
         return Task(self._round, self._last_round, self._state.weights, self._plan.training, self.seed)
 
     def _asynchronous_task(self, client: str, member: _Joined) -> Task | None:
-        if self._plan is None:
+        if self._plan is None or not self._opened:
             return None
         last = member.shards * (self._plan.rounds or 1)
         if member.done < last:
@@ -234,10 +242,12 @@ class Federation:
             self._forget(update.client)
             raise RunOver("the run is over")
         where = f"an update of {update.client!r} for round {update.round}"
-        if self._plan is None:
+        if self._plan is None or self._stopping:
             raise Conflict(f"got {where}; expected none: no run is going on")
+        if member.stale:
+            raise Conflict(f"got {where} of an earlier run; expected its client to fetch a task of this run first")
         if self._strategy.asynchronous:
-            if update.round <= member.done:
+            if 1 <= update.round <= member.done:
                 raise Conflict(f"already have {where}")
             if update.round > member.shards * (self._plan.rounds or 1) and not member.guest:
                 raise Conflict(f"got {where}; expected none: this client's last round is {member.done}")
@@ -252,9 +262,11 @@ class Federation:
             with self._changed:
                 member = self._member(update.client)
                 self._check_current(update, member)
-                state = self._state
+                plan, state = self._plan, self._state
             merged = self._strategy.aggregate(state, [update])
             with self._changed:
+                if self._plan is not plan or self._stopping or self._members.get(update.client) is not member:
+                    raise Conflict(f"the run ended, or {update.client!r} left, while its update was merged; expected nothing more")
                 self._state = merged
                 member.done, member.training = update.round, False
                 self._merged.append((update, merged))
@@ -276,10 +288,11 @@ class Federation:
             if self._thread is not None:
                 raise Conflict("a run is going on; expected to stop it, or to wait for its end, first")
             self._plan, self._stopping, self._error, self._failures = plan, False, None, []
-            self._last_round = 0 if plan.rounds is None else self._round + plan.rounds
+            self._last_round = 0 if plan.rounds is None or self._strategy.asynchronous else self._round + plan.rounds
             self._rounds_before, self._strict = len(self._history), plan.strict
+            self._opened = False
             for member in self._members.values():
-                member.done, member.training = 0, False
+                member.done, member.training, member.stale = 0, False, not member.guest
             self._down = self._up = 0
             work = self._run_asynchronously if self._strategy.asynchronous else self._run_rounds
             self._thread = threading.Thread(target=self._guarded, args=(work,), name="fedlab-rounds", daemon=True)
@@ -291,7 +304,7 @@ class Federation:
             self._stopping = True
             thread = self._thread
             self._notify()
-        if thread is not None:
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
     def fail(self, error: BaseException) -> None:
@@ -349,9 +362,10 @@ class Federation:
 
     def close(self, grace: float = 2.0) -> None:
         """End everything: stop the run, and wait up to `grace` seconds until every client has heard that it is over."""
+        with self._changed:
+            self._closed = True  # first, so that nobody starts another run meanwhile
         self.stop()
         with self._changed:
-            self._closed = True
             self._message = "closed"
             self._notify()
             self._changed.wait_for(lambda: all(member.guest for member in self._members.values()), timeout=grace)
@@ -363,11 +377,12 @@ class Federation:
             work()
         except _Stopped:
             message = "stopped"
-        except Exception as error:  # kept, and raised by `wait` in the thread of whoever asked for the run
+        except BaseException as error:  # kept, and raised by `wait` in the thread of whoever asked for the run
             self._error = self._error or error
         with self._changed:
             self._message = f"ended by an error: {self._error}" if self._error else message
             self._plan, self._thread = None, None
+            self._round = self._history.last.round if self._history.last else 0  # a round that was not committed does not count
             self._awaited, self._updates = set(), {}
             self._untaken.clear()
             self._merged.clear()
@@ -417,6 +432,7 @@ class Federation:
             with self._changed:
                 self._until(lambda: client not in self._awaited, None, end)  # noqa: B023 - called at once
                 update = self._updates.get(client)
+                self._awaited.discard(client)  # from here on it is too late
                 if update is not None:
                     self._updates[client] = _RECEIVED  # the aggregate has it: keep that it came, not its weights
             if update is not None:
@@ -425,6 +441,9 @@ class Federation:
         with self._changed:
             self._awaited.clear()  # the round is closed: later updates are stale
             self._untaken.clear()
+            for client in set(participants) - set(clients):
+                if client in self._members and time.monotonic() - self._members[client].seen > SILENT_AFTER:
+                    del self._members[client]  # no further round waits for it; a client that lives joins again with its next word
             self._notify()
         if len(clients) < plan.min_updates:
             raise _TooFew(f"{len(clients)} of {len(participants)} updates came, {plan.min_updates} were needed")
@@ -438,8 +457,8 @@ class Federation:
             if message and self._message != message:
                 self._message = message
                 self._notify()
-            if self._strict and self._failures and not self._members:
-                raise ClientFailed("; ".join(self._failures))  # nobody is left who could go on
+            if self._strict and self._failures and (message or not self._members):
+                raise ClientFailed("; ".join(self._failures))  # too few are left to go on
             self._changed.wait(left)
         if self._stopping:
             raise _Stopped
@@ -450,7 +469,7 @@ class Federation:
         if evaluate and self._evaluate and not math.isfinite(loss):
             raise Diverged(f"training diverged in round {round}: the loss on the test set is {loss}; expected a finite number. Try a lower learning rate")
         with self._changed:
-            if self._stopping:
+            if self._stopping and not self._strategy.asynchronous:
                 raise _Stopped
             down, up, self._down, self._up = self._down, self._up, 0, 0
             record = RoundRecord(round, accuracy, loss, time.monotonic() - began, down, up, clients, note)
@@ -471,19 +490,25 @@ class Federation:
         plan, began = self._plan, time.monotonic() - (self._history.last.seconds if self._history.last else 0.0)
         with self._changed:
             self._until(lambda: len(self._members) >= plan.min_clients or self._merged, f"waiting for {plan.min_clients} clients to join")
+            self._opened = True
             self._message = "every update is merged as it arrives"
             self._notify()
+        reached = False
         while True:
             with self._changed:
-                self._until(lambda: self._merged or self._everyone_is_done(plan), None)
+                # When the run is stopped or the target reached, no more updates are taken; those that were merged are still written down.
                 if not self._merged:
-                    return
+                    if not reached:
+                        self._until(lambda: self._merged or self._everyone_is_done(plan), None)
+                    if not self._merged:
+                        return
                 update, state = self._merged.popleft()
                 self._round += 1
-                last = not self._merged and self._everyone_is_done(plan)
+                last = not self._merged and (self._stopping or self._everyone_is_done(plan))
+                due = last or (self._round % plan.evaluate_every == 0 and not self._stopping)
             record = {update.client: ClientRecord(update.num_examples, update.accuracy, update.loss)}
-            if self._commit(self._round, state, record, "", began, self._round % plan.evaluate_every == 0 or last):
-                return
+            if self._commit(self._round, state, record, "", began, due):
+                reached = self._stopping = True
 
     def _everyone_is_done(self, plan: Plan) -> bool:
         if plan.rounds is None:

@@ -108,8 +108,11 @@ class Update:
 
 
 def check_client_id(client) -> str:
-    """A client id: 1 to 40 letters, digits, spaces or . _ - @, not starting or ending with a space. Raises Refused."""
-    if not isinstance(client, str) or not re.fullmatch(r"[\w.@-]([\w.@ -]{0,38}[\w.@-])?", client):
+    """A client id: 1 to 40 letters, digits, spaces or . _ - @, starting with a letter, digit or _, not ending with a space. Raises Refused.
+
+    (An id of dots alone would vanish from a URL's path.)
+    """
+    if not isinstance(client, str) or not re.fullmatch(r"\w([\w.@ -]{0,38}[\w.@-])?", client):
         raise Refused(f"the client id is {str(client)[:60]!r}; expected 1 to 40 letters, digits, spaces or . _ - @, for example 'alice'")
     return client
 
@@ -119,10 +122,14 @@ def check_update(update: Update, weights: Sequence[np.ndarray], most_examples: i
 
     most_examples: the number the client joined with: it cannot have trained on more.
     """
+    if not _whole(update.round) or update.round < 1:
+        raise BadUpdate(f"round is {update.round!r}; expected a whole number from 1")
     if not _whole(update.num_examples) or update.num_examples <= 0:
         raise BadUpdate(f"num_examples is {update.num_examples!r}; expected a whole number above 0")
     if most_examples is not None and update.num_examples > most_examples:
         raise BadUpdate(f"num_examples is {update.num_examples:,}; expected at most {most_examples:,}, with which {update.client!r} joined")
+    if not (math.isnan(update.accuracy) or 0 <= update.accuracy <= 1):
+        raise BadUpdate(f"accuracy is {update.accuracy!r}; expected a fraction from 0 to 1, or NaN where it was not measured")
     check_weights(update.weights, weights)
 
 
@@ -136,7 +143,9 @@ def check_weights(received: Sequence[np.ndarray], expected: Sequence[np.ndarray]
         if got.dtype != want.dtype:
             raise BadUpdate(f"array {number} is {got.dtype}; expected {want.dtype}")
         # One NaN or infinity makes the sum not finite: a single pass with no temporary array finds almost every good update good.
-        if not np.isfinite(got.sum(dtype=np.float64)) and not np.isfinite(got).all():
+        with np.errstate(invalid="ignore"):  # infinity - infinity
+            total = got.sum(dtype=np.float64)
+        if not np.isfinite(total) and not np.isfinite(got).all():
             raise BadUpdate(f"array {number} holds NaN or infinity; expected finite numbers (did training diverge?)")
 
 

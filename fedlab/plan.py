@@ -22,7 +22,7 @@ class Plan:
     min_clients:    clients to wait for before each round.
     evaluate_every: test the global model every so many rounds (and after the last).
     target:         stop when the global accuracy reaches this fraction.
-    strict:         a client that fails is an error of the run: raised when nobody is left, or else at the end. Otherwise it is only noted.
+    strict:         a client that fails is an error of the run: raised when too few are left to go on, or else at the end. Otherwise only noted.
 
     Raises Refused for values outside these.
     """
@@ -46,9 +46,9 @@ class Plan:
                 raise Refused(f"{name} is {value!r}; expected a whole number from 1")
         if not isinstance(self.fraction, (int, float)) or not 0 <= self.fraction <= 1:
             raise Refused(f"fraction (C) is {self.fraction!r}; expected a number from 0 (one client) to 1 (every client)")
-        if self.deadline is not None and not self.deadline > 0:
-            raise Refused(f"deadline is {self.deadline!r}; expected seconds above 0, or None to wait for everyone")
-        if self.target is not None and not 0 < self.target < 1:
+        if self.deadline is not None and not (isinstance(self.deadline, (int, float)) and 0 < self.deadline <= 1e6):
+            raise Refused(f"deadline is {self.deadline!r}; expected seconds above 0, at most 1,000,000, or None to wait for everyone")
+        if self.target is not None and not (isinstance(self.target, (int, float)) and 0 < self.target < 1):
             raise Refused(f"target is {self.target!r}; expected an accuracy between 0 and 1, for example 0.97")
 
 

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import waitress.channel
 import waitress.server  # waitress reads a whole request before a worker thread sees it: slow clients hold no threads, as werkzeug's would
 from flask import Flask, Response, g, jsonify, redirect, request
 from waitress import wasyncore
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from fedlab import wire
 from fedlab.checkpoint import load_checkpoint
@@ -104,27 +105,26 @@ class Server:
         self.federation = federation
         self.wire: deque[Exchange] = deque(maxlen=200)
         self._token, self._linger = token or secrets.token_urlsafe(24), linger
-        self._public_host = lan_address() if host in ("0.0.0.0", "::") else host
+        self._public_host = lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         hosts = {*LOOPBACK, self._public_host, *allowed_hosts}
         self.app = create_app(federation, self._token, hosts, original_protocol, self.wire.append)
-        try:
-            self._http = waitress.server.create_server(
-                self.app,
-                map={},  # its own table of sockets: several servers in one process do not share it
-                host=host,
-                port=port,
-                threads=WORKER_THREADS,
-                connection_limit=1_000,
-                channel_timeout=60,
-                max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"],
-                inbuf_overflow=2**26,  # keep updates in memory, not in temporary files
-                outbuf_overflow=2**26,
-                ident=None,
-                clear_untrusted_proxy_headers=True,
-            )
-        except OSError as error:
-            raise OSError(f"cannot listen on {host}:{port} ({error.strerror or error}); expected a free port, or 0 to have one chosen") from None
-        self.port: int = int(self._http.effective_port)
+        listening = listen(host, port)
+        self._http = waitress.server.create_server(
+            self.app,
+            map={},  # its own table of sockets: several servers in one process do not share it
+            sockets=[listening],
+            threads=WORKER_THREADS,
+            connection_limit=500,  # with what a notebook has open, below the 1,024 files that a process usually may
+            asyncore_use_poll=True,  # select() fails for good at file 1,024
+            channel_timeout=60,
+            max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"] + 1,  # waitress refuses a body as large as its limit
+            inbuf_overflow=2**26,  # keep updates in memory, not in temporary files
+            outbuf_overflow=2**26,
+            ident=None,
+            clear_untrusted_proxy_headers=True,
+        )
+        self._http.channel_class = _Channel
+        self.port: int = listening.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, name="fedlab-server", daemon=True)
         self._thread.start()
 
@@ -181,11 +181,11 @@ class Server:
         if self._thread is None:
             return
         self.federation.close(self._linger if linger is None else linger)
+        self._http.task_dispatcher.shutdown()  # the worker threads first: they write to the sockets
         time.sleep(0.05)  # the last answers are on their way
         # In the server's own thread: its table of sockets is not for others to touch. With the table empty, run() returns.
         self._http.trigger.pull_trigger(lambda: wasyncore.close_all(self._http._map))
         self._thread.join(5)
-        self._http.task_dispatcher.shutdown()
         self._thread = None
 
     def __enter__(self) -> Server:
@@ -218,10 +218,43 @@ def lan_address() -> str:
             return "127.0.0.1"
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError with a sentence."""
+    if not 0 <= port <= 65_535:
+        raise OSError(f"cannot listen on {host}:{port}; expected a port from 1 to 65535, or 0 to have one chosen")
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1_024)
+    except OSError as error:
+        reason = str(error.strerror or error).split(" (while")[0]
+        raise OSError(f"cannot listen on {host}:{port} ({reason}); expected this machine's address and a free port, or 0 to have one chosen") from None
+
+
+class _JsonErrorTask(waitress.task.ErrorTask):
+    """What waitress refuses before Flask sees it (a body or headers too large, a request that is no HTTP), as this server's JSON."""
+
+    def execute(self) -> None:
+        error, most = self.request.error, self.channel.adj.max_request_body_size - 1
+        sentence = f"the request cannot be read ({error.reason}: {error.body}); expected HTTP/1.1"
+        if error.code == 413:
+            size = f"{self.request.content_length:,}" if self.request.content_length else f"more than {most:,}"
+            sentence = f"the body is {size} bytes; expected at most {most:,} for this model"
+        body = json.dumps({"error": sentence}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(waitress.channel.HTTPChannel):
+    error_task_class = _JsonErrorTask
+
+
 # ---- the HTTP ----------------------------------------------------------------------------------------------------------
 
 STATUS = {BadUpdate: 400, Conflict: 409, UnknownClient: 404, RunOver: 410, Refused: 400}
 ORIGINAL = "original"  # the endpoint that needs no token
+READ_ONLY = ("page", "status", "history", "model")  # the endpoints that change nothing: there a browser's cookie will do
 
 
 def create_app(
@@ -235,7 +268,7 @@ def create_app(
 
     hosts: the Host names that are answered (without port); a web page that rebinds its own name to this address is refused (DNS rebinding).
     """
-    app = Flask("fedlab", root_path=str(Path(__file__).parent), template_folder=".")
+    app = Flask("fedlab", root_path=str(Path(__file__).parent), static_folder=None)
     limit = wire.size_limit(federation.weights)
     numbers = sum(w.size for w in federation.weights)
     # The original writes each weight as up to about 25 characters, which a form may triple at worst where they are escaped.
@@ -248,13 +281,13 @@ def create_app(
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in hosts:
             return failure(403, f"the Host header is {request.host[:100]!r}; expected one of {', '.join(sorted(hosts))} (Server's allowed_hosts, --allow-host)")
-        original = request.endpoint == ORIGINAL or (request.endpoint == "page" and "send" in request.args)
+        tokenless = request.endpoint == ORIGINAL or (request.endpoint == "page" and "send" in request.args)
         # No token guards the original's wire, so any web page in this machine's browser could send to it; browsers say when one does.
-        if original and ("Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none"):
+        if tokenless and ("Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none"):
             return failure(403, "the request comes from a web page; expected one of the original demonstration's clients")
         if request.endpoint in ("page", ORIGINAL) or request.endpoint is None:
             return None  # the page checks for itself, because browsers bring the token in the URL or a cookie
-        if not authorized(reading=request.method in ("GET", "HEAD")):
+        if not authorized(reading=request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")):
             return failure(401, "the token is missing or wrong; expected the header 'Authorization: Bearer <token>', from the URL that the server printed")
         if "Transfer-Encoding" in request.headers and request.content_length is None:
             return failure(411, "the body has no Content-Length; expected one")
@@ -264,7 +297,7 @@ def create_app(
         return hmac.compare_digest(received.encode("utf-8", "replace"), token.encode())
 
     def authorized(reading: bool) -> bool:
-        """The header, always; a cookie only to read with, so that no other page can make this one's browser change anything."""
+        """The header, always; a cookie only to read with, so that no other page can make its browser change anything."""
         header = request.headers.get("Authorization", "")
         if header:
             return header.startswith("Bearer ") and same(header.removeprefix("Bearer "))
@@ -294,7 +327,7 @@ def create_app(
         sentences = {
             404: f"there is no {request.path[:100]}; expected /, /clients, /task, /updates, /model, /status or /history",
             405: f"{request.path[:100]} does not take {request.method}; expected {', '.join(sorted(error.valid_methods or []))}" if error.code == 405 else "",
-            413: f"the body is {request.content_length or 0:,} bytes; expected at most {app.config['MAX_CONTENT_LENGTH']:,} for this model",
+            413: f"the body is {request.content_length or 0:,} bytes; expected at most {request.max_content_length:,} here",
         }
         return failure(error.code or 500, sentences.get(error.code) or error.description or error.name)
 
@@ -342,8 +375,8 @@ def create_app(
         body = request.get_data(cache=False)
         update = wire.decode_update(body)
         g.client = update.client[:40]
+        federation.count_bytes(up=len(body))  # before it may close a round: what it costs belongs to that one
         federation.report(update)
-        federation.count_bytes(up=len(body))
         return jsonify(round=update.round), 202
 
     # -- routes for everyone
@@ -393,9 +426,14 @@ def failure(status: int, sentence: str) -> tuple[Response, int]:
 
 
 def json_body() -> dict:
-    """The request's JSON object. Raises BadUpdate (400), or an HTTP 415."""
+    """The request's JSON object. Raises BadUpdate (400), or an HTTP 415 or 413."""
     request.max_content_length = 10_000
-    fields = request.get_json(silent=False) if request.is_json else None
+    if not request.is_json:
+        raise UnsupportedMediaType(f"the Content-Type is {request.mimetype[:100]!r}; expected 'application/json'")
+    try:
+        fields = json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        fields = None
     if not isinstance(fields, dict):
         raise BadUpdate('the body is not a JSON object; expected {"client": "alice", "num_examples": 5000} as application/json')
     return fields
@@ -430,8 +468,8 @@ def original_exchange(federation: Federation, fields) -> Response:
     if client not in {member.client for member in federation.status().members}:
         federation.join(client, ORIGINAL_EXAMPLES, guest=True)  # it ends by itself, when it has done its range
     if sends:
-        federation.merge_next(client, count, weights)
         federation.count_bytes(up=request.content_length or len(request.query_string))
+        federation.merge_next(client, count, weights)
         return jsonify(id=fields.get("id"), message="merged")
     body = json.dumps({"id": fields.get("id"), "datasets": 0, "weights": [w.tolist() for w in federation.weights]})
     federation.count_bytes(down=len(body))

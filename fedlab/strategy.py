@@ -50,7 +50,7 @@ def weighted_mean(updates: Iterable[Update]) -> tuple[Weights, int]:
             sums = [np.zeros(w.shape, np.float64) for w in update.weights]
             terms = [np.empty(w.shape, np.float64) for w in update.weights]
         for term, running, w in zip(terms, sums, update.weights, strict=True):
-            np.multiply(w, float(update.num_examples), out=term)
+            np.multiply(w, update.num_examples, out=term, dtype=np.float64)  # without dtype it would multiply in float32 first
             running += term
         total += update.num_examples
     if sums is None or total <= 0:
@@ -100,7 +100,8 @@ def async_average() -> Strategy:
         for update in updates:
             total = state.num_examples + update.num_examples
             share = np.float32(update.num_examples / total)
-            weights = [w + share * (new - w) for w, new in zip(state.weights, update.weights, strict=True)]
+            # An average of the two lies between them: finite weights stay finite.
+            weights = [(1 - share) * w + share * new for w, new in zip(state.weights, update.weights, strict=True)]
             state = replace(state, weights=weights, num_examples=total)
         return state
 

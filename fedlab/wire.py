@@ -43,7 +43,7 @@ def unpack(body: bytes, max_header: int = MAX_HEADER) -> tuple[Weights, dict[str
         )
     try:
         arrays = load(bytes(body))
-        texts = json.loads(body[8 : 8 + header]).get("__metadata__", {})
+        texts = json.loads(body[8 : 8 + header]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadUpdate(f"the body ({len(body):,} bytes) is not a safetensors file: {error}") from None
     if sorted(arrays) != [f"{i:04d}" for i in range(len(arrays))]:
@@ -147,8 +147,9 @@ def weights_from_original_json(text: str, like: Weights) -> Weights:
         if not isinstance(lists, list) or len(lists) != len(like):
             received = f"{len(lists)} arrays" if isinstance(lists, list) else type(lists).__name__
             raise BadUpdate(f"weights is {received}; expected a JSON list of {len(like)} arrays")
-        return [np.asarray(values, dtype=np.float32) for values in lists]
+        with np.errstate(over="ignore"):  # what is too large becomes infinity, and is refused as that
+            return [np.asarray(values, dtype=np.float32) for values in lists]
     except BadUpdate:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise BadUpdate(f"weights is not a JSON list of nested lists of numbers: {str(error)[:120]}") from None
+        raise BadUpdate(f"weights cannot be read ({str(error)[:120]}); expected a JSON list of nested lists of numbers") from None

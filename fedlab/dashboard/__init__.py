@@ -5,8 +5,10 @@ panel.py    the Dashboard: layout, buttons, and the one thread that keeps it up 
 card.py     one client: its name, its shards, what it is doing
 controls.py the run's sliders
 views.py    tables and sentences as HTML
+prediction.py  the Prediction: a question to answer before a run
 """
 
 from fedlab.dashboard.panel import Dashboard
+from fedlab.dashboard.prediction import Prediction
 
-__all__ = ["Dashboard"]
+__all__ = ["Dashboard", "Prediction"]

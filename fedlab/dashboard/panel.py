@@ -300,12 +300,12 @@ class Dashboard(widgets.VBox):
         self._draw_plot(history)
 
     def _run_ended(self) -> None:
-        self._was_running = False
         self._session.settle()
         try:
             self._session.federation.wait()
         except Exception as error:  # what the run raised in the background
             self._show_error(error)
+        self._was_running = False  # last: `wait` returns when nothing is left of the run
 
     def _rounds(self, history: History) -> int:
         status = self._session.federation.status() if self._session.server else None

@@ -10,6 +10,12 @@ import ipywidgets as widgets
 from fedlab.dashboard import views
 from fedlab.messages import Refused
 
+LOOK = """<style>
+.fedlab-prediction { border: 1px solid #bbb; border-left: 5px solid #3f6fb5; margin: 4px 0; }
+.fedlab-prediction .fl-question { font-size: 17px; font-weight: 600; }
+.fedlab-prediction .fl-predicted { background: #e8eef8; padding: 4px 10px; }
+</style>"""
+
 
 class Prediction(widgets.VBox):
     """One question. What to do now appears when a prediction is kept or skipped, and the prediction stays in sight above it.
@@ -28,17 +34,17 @@ class Prediction(widgets.VBox):
         self.prediction: str | None = None
         self.answered = False
         self._options, self._then, self._beside = list(options), then, beside
-        self._choice = widgets.RadioButtons(options=self._options, value=None, layout=widgets.Layout(width="auto"))
+        self._choice = widgets.RadioButtons(options=self._options, value=None, layout={"width": "auto"})
         self._choice.add_class("fl-options")
-        self._keep = widgets.Button(description="Keep my prediction", button_style="success", disabled=True, layout=widgets.Layout(width="175px"))
-        self._skip = widgets.Button(description="Skip", tooltip="Go on without a prediction", layout=widgets.Layout(width="90px"))
+        self._keep = widgets.Button(description="Keep my prediction", button_style="success", disabled=True, layout={"width": "175px"})
+        self._skip = widgets.Button(description="Skip", tooltip="Go on without a prediction", layout={"width": "90px"})
         self._trouble = widgets.HTML()
         self._choice.observe(self._guard(lambda: setattr(self._keep, "disabled", self._choice.value is None)), "value")
         self._keep.on_click(self._guard(lambda: self.keep(self._choice.value)))
         self._skip.on_click(self._guard(self.skip))
         self._question = widgets.HTML(f'<div class="fl-question">{escape(question)}</div>')
         buttons = widgets.HBox([self._keep, self._skip])
-        super().__init__([widgets.HTML(views.STYLE), self._question, self._choice, buttons, self._trouble])
+        super().__init__([widgets.HTML(views.STYLE + LOOK), self._question, self._choice, buttons, self._trouble])
         self.add_class("fedlab")
         self.add_class("fedlab-prediction")
 

@@ -1,0 +1,373 @@
+"""The command `fedlab`: five commands, and how they end. What they start lives in the other modules, their options in options.py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedlab.checkpoint import load_checkpoint
+from fedlab.data import DataError, load_mnist, partition_by_label, partition_dirichlet, partition_iid, shard_range
+from fedlab.history import History, RoundRecord
+from fedlab.messages import ClientFailed, Diverged, Refused, check_client_id
+from fedlab.options import GATHERING, ORIGINAL_TRAINING, PROJECT, SIMULATED_TRAINING, TOKEN, TRAINING, parse, parser, training
+from fedlab.plan import Plan
+from fedlab.strategy import STRATEGIES, Strategy
+from fedlab.terminal import Screen, client_line, note, round_line, summary
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
+
+LESSON = Path("notebooks") / "01_first_federation.ipynb"
+
+_signals: list[int] = []  # SIGINT and SIGTERM that came since `main` began
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` (that of the process if None); the exit code."""
+    _signals.clear()
+    with contextlib.suppress(AttributeError):  # a stdout that was replaced by something simpler
+        sys.stdout.reconfigure(errors="backslashreplace")  # a client id need not fit into a terminal's alphabet
+    try:
+        with _interruptible():
+            code = _run(argv)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # whoever read what we print has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except (Refused, DataError) as error:
+        code = _failed(USAGE, error)
+    except (OSError, ImportError, ClientFailed, Diverged) as error:
+        code = _failed(FAILED, error)
+    return INTERRUPTED if _signals else code  # also where somebody else's code swallowed the interrupt, or failed because of it
+
+
+def _run(argv: list[str] | None) -> int:
+    try:
+        args = parse(argv)
+    except SystemExit:  # argparse has printed --help or --version
+        return 0
+    if args.command is None:
+        parser().print_help()
+        return USAGE
+    return COMMANDS[args.command](args)
+
+
+def _failed(code: int, error: Exception) -> int:
+    if isinstance(error, OSError) and error.filename is not None:
+        error = f"{error.filename}: {error.strerror}"
+    if not _signals:
+        note(f"fedlab: {error}")
+    return code
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started this process in the background, with SIGINT ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def interrupt(number, frame):
+        _signals.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ---- fedlab lab --------------------------------------------------------------------------------------------------------
+
+
+def lab(args) -> int:
+    """JupyterLab on the first lesson, in a process of its own."""
+    folders = [PROJECT, Path.cwd()]
+    lesson = next((folder / LESSON for folder in folders if (folder / LESSON).exists()), None)
+    if lesson is None:
+        places = " or ".join(str(folder) for folder in dict.fromkeys(folders))
+        raise Refused(f"there is no {LESSON} in {places}; expected to be called in a clone of the project, where the lessons are")
+    options = ["--no-browser"] if args.no_browser else []
+    process = subprocess.Popen([sys.executable, "-m", "jupyterlab", str(lesson), *options, *args.rest])
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # In a terminal Ctrl-C reached JupyterLab too, which asks its own question; otherwise it has to be told.
+            if _signals[-1] == signal.SIGTERM or not sys.stdin.isatty():
+                process.terminate()
+
+
+# ---- fedlab server -----------------------------------------------------------------------------------------------------
+
+
+def server(args) -> int:
+    """Serve a federation until its rounds are over, or until Ctrl-C."""
+    strategy = _strategy(args)
+    rounds = args.rounds
+    if args.original and rounds is not None:
+        raise Refused(f"--original with --rounds {rounds}: its clients do not say how many they plan; expected no --rounds, Ctrl-C ends it")
+    if rounds is None and not strategy.asynchronous:
+        rounds = 10
+    plan = Plan(
+        rounds,
+        training(args, ORIGINAL_TRAINING if args.original else TRAINING),
+        args.fraction,
+        deadline=args.deadline,
+        min_updates=args.min_updates,
+        strict=False,  # a student's laptop that fails is no failure of the class
+    )
+    for path in (args.checkpoint, args.history):
+        _check_writable(path)
+    mnist = load_mnist(args.data)
+    note("loading TensorFlow ...")
+    from fedlab.server import Server
+
+    # The original's clients look for it at port 5000.
+    port = args.port if args.port is not None else 5000 if args.original else 0
+    serving = Server(
+        mnist.test,
+        strategy,
+        seed=args.seed,
+        host=args.host,
+        port=port,
+        checkpoint=args.checkpoint,
+        original_protocol=args.original,
+        allowed_hosts=args.allow_host,
+        token=os.environ.get(TOKEN),
+    )
+    screen, linger = Screen(pipe=False), None
+    try:
+        print(serving.url, flush=True)
+        _say_how_to_join(serving, args)
+        _follow(serving.federation, plan, args.min_clients, screen)
+    except KeyboardInterrupt:
+        linger = 1.0  # who pressed Ctrl-C waits
+        raise
+    finally:
+        screen.clear()
+        serving.close(linger)
+        if args.history:
+            _write(serving.history, args.history)
+        if len(serving.history):
+            print(summary(serving.history, "update" if strategy.asynchronous else "round"), flush=True)
+        if args.checkpoint and Path(args.checkpoint).exists():
+            print(f"checkpoint: {args.checkpoint}", flush=True)
+    return 0
+
+
+def _say_how_to_join(serving, args) -> None:
+    print(f'join in another terminal:  fedlab client "{serving.url}" --id alice --shards 1 4')
+    print("watch in a browser:        open the URL above")
+    if args.original:
+        print(f"the original's clients:    send to {serving.address} and need no token")
+    if args.host not in ("127.0.0.1", "localhost"):
+        print("Everyone on this network can read the token and the weights: plain HTTP.")
+    if len(serving.history):
+        print(f"Goes on from {args.checkpoint}: {summary(serving.history)}.")
+    if args.min_clients:
+        print(f"Begins when {args.min_clients} {'client has' if args.min_clients == 1 else 'clients have'} joined.", end=" ")
+    elif not serving.federation.strategy.asynchronous:
+        print(f"Begins when clients have joined, and nobody new for {GATHERING:.0f} s.", end=" ")
+    print("Ctrl-C ends it.", flush=True)
+
+
+def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> None:
+    """Start the run when so many clients are there (None: when no more seem to come); print what happens. Raises what went wrong."""
+    members, printed, started, newcomer = {}, len(federation.history), False, None
+    asynchronous = federation.strategy.asynchronous
+    while True:
+        status = federation.status()
+        present = {member.client: member for member in status.members}
+        for client in sorted(present.keys() - members.keys()):
+            screen.line(f"{client} joined, {present[client].num_examples:,} examples")
+            newcomer = time.monotonic()
+        for client in sorted(members.keys() - present.keys()):
+            screen.line(f"{client} has left")
+        members = present
+        for record in federation.history[printed:]:
+            # There are as many updates as the clients who are yet to join make of it: no "of 24".
+            screen.line(round_line(record, 0, "update") if asynchronous else round_line(record, status.rounds))
+            printed += 1
+        if started and not status.running:
+            break
+        if min_clients:
+            complete = len(members) >= min_clients
+        else:
+            complete = asynchronous or (newcomer is not None and time.monotonic() - newcomer >= GATHERING)
+        if complete and not started:
+            federation.start(plan)
+            started = True
+            continue
+        waiting = f"; waiting for {', '.join(status.waiting_for)}" if status.waiting_for else ""
+        screen.now(f"{status.message}{waiting}" if started else f"{len(members)} clients have joined, waiting for more")
+        federation.wait_for_change(status.version, 0.5)
+    federation.wait()
+
+
+def _strategy(args) -> Strategy:
+    """The strategy that --strategy, --mode and --original ask for together."""
+    mode = args.mode or ("async" if args.original else None)
+    name = args.strategy or ("async_average" if mode == "async" else "fed_avg")
+    strategy = STRATEGIES[name]()
+    if args.original and not strategy.asynchronous:
+        received = f"--strategy {name}" if args.strategy else "--mode rounds"
+        raise Refused(f"--original with {received}; expected --mode async, as the original merges")
+    if mode and strategy.asynchronous != (mode == "async"):
+        raise Refused(f"--mode {mode} with --strategy {name}; expected a strategy of that mode, see fedlab server --help")
+    return strategy
+
+
+# ---- fedlab client -----------------------------------------------------------------------------------------------------
+
+
+def client(args) -> int:
+    """Take part in a federation until it is over."""
+    name = check_client_id(args.id) if args.id is not None else _asked("Client id: ", check_client_id, "--id")
+    if args.shards is not None:
+        first, last = shard_range(*args.shards)
+    else:
+        first, last = _asked("Dataset range L R (1 to 12): ", _range, "--shards")
+    mnist = load_mnist(args.data)
+    note("loading TensorFlow ...")
+    from fedlab.client import Client
+
+    screen = Screen()
+    images, show = mnist.shards(first, last), lambda status: screen.now(client_line(name, status))
+    taking_part = Client(args.url, name, images, test=mnist.test, tries=args.tries, on_status=show)
+    try:
+        taking_part.run()
+    except KeyboardInterrupt:
+        screen.now(f"{name}: stopped")
+        raise
+    except Refused as error:
+        if taking_part.status.round:  # it had begun: then it is not the command line that was wrong
+            raise ClientFailed(str(error)) from error
+        raise
+    finally:
+        screen.keep()
+    return 0
+
+
+def _range(answer: str) -> tuple[int, int]:
+    first, last, *_ = *answer.split(maxsplit=1), "", ""
+    return shard_range(first, last)
+
+
+def _asked(question: str, understood: Callable[[str], object], option: str):
+    """What `understood` makes of the answer; at a terminal a wrong answer is asked for again, from a pipe it is an error."""
+    while True:
+        try:
+            answer = input(question)
+        except EOFError:
+            print(flush=True)  # the question stands on a line of its own
+            raise Refused(f"got no answer to {question.strip(' :')!r}; expected one on standard input, or {option}") from None
+        try:
+            return understood(answer)
+        except (Refused, DataError) as error:
+            if not sys.stdin.isatty():
+                print(flush=True)
+                raise
+            note(f"fedlab: {error}")
+
+
+# ---- fedlab evaluate ---------------------------------------------------------------------------------------------------
+
+
+def evaluate(args) -> int:
+    """A checkpoint's accuracy on the test images, and by digit."""
+    load_checkpoint(args.checkpoint)  # before TensorFlow is loaded: a wrong name is told at once
+    test = load_mnist(args.data).test
+    note("loading TensorFlow ...")
+    from fedlab.model import Classifier
+
+    classifier = Classifier()
+    state, history = load_checkpoint(args.checkpoint, like=classifier.weights)
+    right = classifier.predict(state.weights, test).argmax(1) == test.y
+    print(f"{args.checkpoint}: {len(history)} rounds, {state.num_examples:,} examples trained on")
+    print(f"accuracy {right.mean():.2%} on the {len(test):,} test images")
+    print("digit  images  right  accuracy")
+    for digit in range(classifier.classes):
+        own = right[test.y == digit]
+        print(f"{digit:5}  {len(own):6,}  {own.sum():5,}  {own.mean():8.2%}")
+    return 0
+
+
+# ---- fedlab simulate ---------------------------------------------------------------------------------------------------
+
+
+def simulate(args) -> int:
+    """Many clients in this process."""
+    how = training(args, SIMULATED_TRAINING)
+    Plan(args.rounds, how, args.fraction, evaluate_every=args.evaluate_every, target=args.target)  # refuses what cannot be, at once
+    strategy = STRATEGIES[args.strategy]()
+    _check_writable(args.history)
+    mnist = load_mnist(args.data)
+    if args.partition == "iid":
+        clients = partition_iid(mnist.train, args.clients, args.seed)
+    elif args.partition == "label":
+        clients = partition_by_label(mnist.train, args.clients, args.shards_per_client, args.seed)
+    else:
+        clients = partition_dirichlet(mnist.train, args.clients, args.alpha, args.seed)
+    note("loading TensorFlow ...")
+    import fedlab.simulation
+
+    history = History()
+
+    def on_round(record: RoundRecord) -> None:
+        history.append(record)
+        if not sys.stdout.isatty():
+            print(round_line(record, args.rounds, "round"), flush=True)
+
+    try:
+        fedlab.simulation.simulate(
+            clients,
+            test=mnist.test,
+            rounds=args.rounds,
+            fraction=args.fraction,
+            epochs=how.epochs,
+            batch_size=how.batch_size,
+            learning_rate=how.learning_rate,
+            optimizer=how.optimizer,
+            strategy=strategy,
+            seed=args.seed,
+            target=args.target,
+            evaluate_every=args.evaluate_every,
+            workers=args.workers,
+            progress=sys.stdout.isatty(),
+            on_round=on_round,
+        )
+    finally:
+        if args.history:
+            _write(history, args.history)
+        if len(history):
+            print(summary(history, target=args.target), flush=True)
+        if args.history:
+            print(f"history: {args.history}", flush=True)
+    return 0
+
+
+# ---- what the commands share -------------------------------------------------------------------------------------------
+
+
+def _check_writable(path: str | None) -> None:
+    """A run of an hour must not end in "no such folder"."""
+    if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise Refused(f"cannot write {path}; expected the name of a file in a folder that exists")
+
+
+def _write(history: History, path: str) -> None:
+    (history.to_json if path.endswith(".json") else history.to_csv)(path)
+
+
+COMMANDS = {"lab": lab, "server": server, "client": client, "evaluate": evaluate, "simulate": simulate}

@@ -1,0 +1,297 @@
+"""What can be said on the command line of `fedlab`: the commands, their options, and the pages that explain them."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+from fedlab import __version__
+from fedlab.messages import Refused, Training
+from fedlab.strategy import STRATEGIES
+
+PROJECT = Path(__file__).parents[1]
+"""The clone, where there is one: the lessons are in it."""
+
+TRAINING = Training()
+ORIGINAL_TRAINING = Training(epochs=20, batch_size=32, learning_rate=0.001, optimizer="adam")
+SIMULATED_TRAINING = Training(batch_size=10)
+"""How clients train by default: over HTTP; as the original demonstration's own; as in the paper's experiments."""
+
+LEARNING_RATES = {"sgd": 0.1, "adam": 0.001}
+GATHERING = 5.0
+"""Seconds without a newcomer before the first round: clients that are started together join a few seconds apart."""
+
+TOKEN = "FEDLAB_TOKEN"
+"""The environment variable; an option would show the secret to everyone who lists this machine's processes."""
+
+SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options as a Namespace; `command` is None without a command, `rest` is what is passed on to `jupyter lab`.
+
+    Raises Refused for what cannot be understood, SystemExit after --help and --version.
+    """
+    options, rest = parser().parse_known_args(argv)
+    if rest and options.command != "lab":
+        raise Refused(f"got {' '.join(rest)}, which is no option here; see fedlab{' ' + options.command if options.command else ''} --help")
+    options.rest = rest
+    return options
+
+
+def training(options: argparse.Namespace, default: Training) -> Training:
+    """The training options over `default`; another optimizer brings its own learning rate. Raises Refused."""
+    optimizer = options.optimizer or default.optimizer
+    rate = options.learning_rate
+    if rate is None:
+        rate = default.learning_rate if optimizer == default.optimizer else LEARNING_RATES[optimizer]
+    batch = default.batch_size if options.batch_size is None else options.batch_size
+    return Training(default.epochs if options.epochs is None else options.epochs, None if batch == "all" else batch, rate, optimizer)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises Refused where argparse would print its usage and exit."""
+
+    def error(self, message: str):
+        raise Refused(f"{message}; see {self.prog} --help")
+
+
+# ---- the pages ---------------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The page of `fedlab --help`, and those of its commands."""
+    page = _Parser(prog="fedlab", usage="fedlab COMMAND [options]", **SHAPE)
+    page.description = _text("""
+        Federated learning to teach with. A server holds a model of handwritten digits
+        (MNIST); clients train it, each on images of its own, and send back weights,
+        never images; the server averages them. The same in notebooks and in terminals.
+    """)
+    page.epilog = _text(f"""
+        examples:
+          A class: three commands, in three terminals (or on three laptops, with --host 0.0.0.0).
+            fedlab server --min-clients 2 --checkpoint class.safetensors
+            fedlab client "URL that the server printed" --id alice --shards 1 6
+            fedlab client "URL that the server printed" --id bob --shards 7 12
+
+          The experiment of McMahan et al. 2017: rounds until 97 % accuracy.
+            fedlab simulate --clients 100 --partition iid --fraction 0.1 --epochs 1 \\
+              --batch-size 10 --learning-rate 0.1 --rounds 300 --target 0.97 --history iid.csv
+
+          The original demonstration, for its own clients; then the model's accuracy.
+            fedlab server --original --port 5000 --checkpoint original.safetensors
+            fedlab evaluate original.safetensors
+
+        The lessons are notebooks, in {PROJECT / "notebooks"}:
+        fedlab lab opens the first one. Each command explains its options: fedlab COMMAND --help
+        Exit codes: 0 done, 1 something failed, 2 wrong input, 130 Ctrl-C.
+    """)
+    page.add_argument("--version", action="version", version=f"fedlab {__version__}")
+    page.set_defaults(command=None)
+    commands = page.add_subparsers(title="commands", metavar="COMMAND", prog="fedlab")
+    for add in (_lab, _server, _client, _evaluate, _simulate):
+        add(commands)
+    return page
+
+
+def _command(commands, name: str, usage: str, meaning: str, text: str) -> argparse.ArgumentParser:
+    page = commands.add_parser(name, usage=f"fedlab {name} {usage}", help=meaning, description=_text(text), **SHAPE)
+    page.set_defaults(command=name)
+    return page
+
+
+def _text(text: str) -> str:
+    """Help that keeps its lines."""
+    return textwrap.dedent(text).strip("\n")
+
+
+def _lab(commands) -> None:
+    page = _command(
+        commands,
+        "lab",
+        "[--no-browser] [options of jupyter lab]",
+        "open the lessons in JupyterLab",
+        "Open JupyterLab on the first lesson. Options that are not listed here are passed on to jupyter lab.",
+    )
+    page.add_argument("--no-browser", action="store_true", help="print the URL instead of opening a browser, on a machine without a screen")
+
+
+def _server(commands) -> None:
+    page = _command(
+        commands,
+        "server",
+        "[--host H] [--port P] [--mode rounds|async] [--rounds N] [--checkpoint F] [--original] [options]",
+        "serve a federation: average what clients send",
+        f"""
+        Serve a federation. The first line on stdout is the URL to join, with a secret
+        token in it; then come a line for every client and every round.
+
+        rounds  every round, clients train the global model and the server averages their
+                weights (FedAvg). It ends after --rounds; clients are told.
+        async   every update is merged the moment it arrives, as the original demonstration
+                does. Each client goes once through its shards; the server stays up until
+                Ctrl-C. With --rounds N each client goes through them N times, then it ends.
+
+        The environment variable {TOKEN} sets the token (by default it is random): a
+        server that takes the place of another on the same port keeps its clients.
+        """,
+    )
+    add = page.add_argument
+    add("--host", default="127.0.0.1", metavar="H", help="address to listen on; 0.0.0.0 for a class on one network (default: %(default)s)")
+    add("--port", type=_port, metavar="P", help="port to listen on, 0 for a free one (default: 0; 5000 with --original)")
+    add("--mode", choices=["rounds", "async"], help="see above (default: rounds; async with --original)")
+    add("--rounds", type=_whole, metavar="N", help="rounds to run (default: 10; async: until Ctrl-C)")
+    add("--checkpoint", metavar="F", help="file to write after every round, and to go on from if it is there (default: none)")
+    add("--original", action="store_true", help="serve the original demonstration's own clients too: no token, only this machine")
+    text = f"begin when N clients have joined (default: rounds, when nobody new has joined for {GATHERING:.0f} s; async, at once)"
+    add("--min-clients", type=_positive, metavar="N", help=text)
+    add("--fraction", type=_number, default=1.0, metavar="C", help="C, the fraction of clients in a round, 0 to 1 (default: %(default)s)")
+    text = "seconds that a round waits for its updates, or none for no end (default: %(default)s)"
+    add("--deadline", type=_seconds, default=120.0, metavar="S", help=text)
+    text = "with fewer updates at the deadline the round is abandoned (default: %(default)s)"
+    add("--min-updates", type=_positive, default=1, metavar="N", help=text)
+    text = "how updates are aggregated: fed_avg or fed_avg_momentum; async_average in the async mode (default: that of the mode)"
+    add("--strategy", choices=list(STRATEGIES), metavar="NAME", help=text)
+    _add_training(page, TRAINING, ORIGINAL_TRAINING)
+    _add_common(page, history=True, seed="first weights, choice of clients and batches")
+    text = "a further name by which clients may call this machine (HTTP Host header); may be repeated"
+    add("--allow-host", action="append", default=[], metavar="NAME", help=text)
+
+
+def _client(commands) -> None:
+    page = _command(
+        commands,
+        "client",
+        "URL [--id ID] [--shards L R] [--data PATH] [--tries N]",
+        "take part in a federation, with images of your own",
+        """
+        Join the federation at URL, train when asked to, and send back weights; no image
+        leaves this process. The client id and the dataset range are asked for when they
+        are not given. The 60,000 training images are 12 shards of 5,000.
+        """,
+    )
+    add = page.add_argument
+    add("url", metavar="URL", help="what fedlab server printed, in quotes, token included")
+    add("--id", metavar="ID", help="a name of your own in the federation, 1 to 40 letters, digits, spaces or . _ - @")
+    add("--shards", nargs=2, metavar=("L", "R"), help="train on shards L to R, 1 <= L <= R <= 12")
+    text = "tries for a request while the server is away, with growing random waits (default: %(default)s, some 8 s in all)"
+    add("--tries", type=_positive, default=5, metavar="N", help=text)
+    _add_common(page)
+
+
+def _evaluate(commands) -> None:
+    page = _command(
+        commands,
+        "evaluate",
+        "F [--data PATH]",
+        "test a checkpoint on the 10,000 test images",
+        "Print the accuracy of a checkpoint's global model on MNIST's 10,000 test images, and for every digit.",
+    )
+    page.add_argument("checkpoint", metavar="F", help="a checkpoint that fedlab server wrote")
+    _add_common(page)
+
+
+def _simulate(commands) -> None:
+    page = _command(
+        commands,
+        "simulate",
+        "[--clients K] [--partition iid|label|dirichlet] [--fraction C] [--rounds N] [options]",
+        "run hundreds of clients in this process",
+        """
+        Federated averaging with many clients in one process: the same server and the same
+        training as over HTTP, without HTTP. The defaults are those of McMahan et al. 2017
+        (2NN, K = 100, C = 0.1, E = 1, B = 10). One seed gives one result, whatever --workers is.
+        """,
+    )
+    add = page.add_argument
+    add("--clients", type=_whole, default=100, metavar="K", help="K, the number of clients (default: %(default)s)")
+    text = """how the 60,000 images are dealt: iid, shuffled; label, sorted, so that most clients see two digits (the paper's non-IID);
+        dirichlet, each digit in random proportions (default: %(default)s)"""
+    add("--partition", choices=["iid", "label", "dirichlet"], default="iid", help=text)
+    add("--shards-per-client", type=_positive, default=2, metavar="N", help="of label: pieces for each client (default: %(default)s)")
+    add("--alpha", type=_number, default=0.5, metavar="A", help="of dirichlet: 0.1 very uneven, 100 nearly IID (default: %(default)s)")
+    add("--fraction", type=_number, default=0.1, metavar="C", help="C, the fraction of clients in a round, 0 to 1 (default: %(default)s)")
+    add("--rounds", type=_whole, default=300, metavar="N", help="rounds at most (default: %(default)s)")
+    add("--target", type=_number, metavar="T", help="stop at this test accuracy, a fraction such as 0.97 (default: none)")
+    add("--evaluate-every", type=_whole, default=1, metavar="N", help="test the global model every N rounds (default: %(default)s)")
+    with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]
+    add("--strategy", choices=with_rounds, default="fed_avg", help="how updates are aggregated (default: %(default)s)")
+    add("--workers", type=_positive, metavar="N", help="threads that train (default: the number of cores)")
+    _add_training(page, SIMULATED_TRAINING)
+    _add_common(page, history=True, seed="partition, first weights, choice of clients and batches")
+
+
+def _add_training(page, default: Training, original: Training | None = None) -> None:
+    """Options without defaults of their own: `training` knows them."""
+
+    def otherwise(name: str) -> str:
+        mine, its = getattr(default, name), getattr(original or default, name)
+        return f"(default: {mine})" if mine == its else f"(default: {mine}; {its} with --original)"
+
+    rates = ", ".join(f"{rate} with {optimizer}" for optimizer, rate in LEARNING_RATES.items())
+    add = page.add_argument
+    add("--epochs", type=_whole, metavar="E", help=f"E, passes over a client's images in a round {otherwise('epochs')}")
+    add("--batch-size", type=_batch, metavar="B", help=f"B, images in one step, or all (the paper's infinity) {otherwise('batch_size')}")
+    add("--learning-rate", type=_number, metavar="ETA", help=f"eta, the clients' learning rate (default: {rates})")
+    add("--optimizer", choices=["sgd", "adam"], help=f"the clients' optimizer {otherwise('optimizer')}")
+
+
+def _add_common(page, history: bool = False, seed: str = "") -> None:
+    if history:
+        text = "file for a row a round, .csv or .json, written at the end (default: none)"
+        page.add_argument("--history", type=_table, metavar="F", help=text)
+    if seed:
+        page.add_argument("--seed", type=_seed, default=0, metavar="N", help=f"decides {seed} (default: %(default)s)")
+    text = "mnist.npz, or a folder with it or with the original's four .npy files (default: data/ of the project)"
+    page.add_argument("--data", metavar="PATH", help=text)
+
+
+# ---- what a word means -------------------------------------------------------------------------------------------------
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number") from None
+
+
+def _within(text: str, first: int, last: int, expected: str) -> int:
+    number = _whole(text)
+    if not first <= number <= last:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
+    return number
+
+
+def _positive(text: str) -> int:
+    return _within(text, 1, 10**9, "a whole number from 1")
+
+
+def _seed(text: str) -> int:
+    return _within(text, 0, 2**31 - 1, "a whole number from 0 to 2,147,483,647")
+
+
+def _port(text: str) -> int:
+    return _within(text, 0, 2**16 - 1, "a port from 0 (a free one is chosen) to 65535")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
+
+
+def _batch(text: str) -> int | str:
+    return text if text == "all" else _whole(text)
+
+
+def _seconds(text: str) -> float | None:
+    return None if text in ("none", "inf") else _number(text)
+
+
+def _table(text: str) -> str:
+    if not text.endswith((".csv", ".json")):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a name that ends in .csv or .json")
+    return text

@@ -1,0 +1,143 @@
+"""Checkpoints: to the bit, always whole, and nothing else is taken for one."""
+
+import errno
+import math
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from fedlab import wire
+from fedlab.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
+from fedlab.history import ClientRecord, History, RoundRecord
+from fedlab.messages import Refused
+from fedlab.strategy import State
+
+
+def state(value: float = 0.1) -> State:
+    weights = [np.full((2, 3), value, np.float32), np.array([-0.0, 1e-40, 3e38], np.float32)]
+    return State(weights, 12_345, [w + 1 for w in weights])
+
+
+def history() -> History:
+    return History([RoundRecord(1, 0.5, 1.0, 0.25, 10, 20, {"李": ClientRecord(100, 0.5)}), RoundRecord(2, math.nan, note="abandoned")])
+
+
+def bits(weights) -> list:
+    return [(w.shape, w.dtype.str, w.tobytes()) for w in weights]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def test_a_checkpoint_comes_back_to_the_bit(path):
+    save_checkpoint(path, state(), history(), "FedAvg with momentum")
+    back, rounds = load_checkpoint(path, state().weights, "FedAvg with momentum")
+    assert bits(back.weights) == bits(state().weights) and bits(back.memory) == bits(state().memory) and back.num_examples == 12_345
+    assert rounds.to_json() == history().to_json()
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_checkpoint_of_thousands_of_rounds(path):
+    clients = {f"client-{i:04d}": ClientRecord(600, 0.9, 0.3) for i in range(10)}
+    many = History([RoundRecord(r, 0.9, 0.3, float(r), 10**6, 10**6, clients) for r in range(1, 3001)])
+    save_checkpoint(path, state(), many)
+    assert path.stat().st_size > 1_000_000  # more than a message's header may have
+    assert len(load_checkpoint(path)[1]) == 3000
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EPERM])
+def test_when_writing_fails_the_file_is_what_it_was(path, monkeypatch, step, number):
+    save_checkpoint(path, state(1), history(), "FedAvg")
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    class FullDisk:
+        """A file that takes a hundred bytes and then no more."""
+
+        def __init__(self, *args):
+            self.file = open(*args)  # noqa: SIM115 - closed by __exit__
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, body):
+            self.file.write(body[:100])
+            fail()
+
+    if step == "write":
+        monkeypatch.setattr("fedlab.checkpoint.open", FullDisk, raising=False)
+    else:
+        monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        save_checkpoint(path, state(2), history(), "FedAvg")
+    monkeypatch.undo()
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(OSError):
+        save_checkpoint(tmp_path / "nowhere" / "model.safetensors", state(), history())
+
+
+def test_a_checkpoint_cut_anywhere_is_refused(path):
+    save_checkpoint(path, state(), history(), "FedAvg")
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 11):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(BadCheckpoint, match=r"model.safetensors is not a checkpoint of this model: the body "):
+            load_checkpoint(path, state().weights)
+        assert path.read_bytes() == whole[:cut]
+
+
+class Explosive:
+    def __reduce__(self):
+        return (pytest.fail, ("unpickled",))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"junk", "4 bytes"),
+        (b"\0" * 100, "safetensors"),
+        (pickle.dumps(Explosive()), "safetensors"),
+        (wire.pack(state().weights, kind="model"), "it says it is 'model'; expected 'checkpoint'"),
+        (wire.pack(state().weights), "it says it is 'of no kind'"),
+        (wire.pack(state().weights, kind="checkpoint"), "arrays"),
+        (wire.pack(state().weights, kind="checkpoint", arrays="x", num_examples=1, history="[]"), "invalid literal"),
+        (wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[1]"), "this is not a history"),
+        (wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[{"), "model"),
+        (wire.pack(state().weights[:1], kind="checkpoint", arrays=1, num_examples=1, history="[]"), "got 1 arrays; expected 2"),
+        (wire.pack([w.T for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"), r"array 0 has the shape \(3, 2\)"),
+        (wire.pack([w * np.float32(math.nan) for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"), "NaN"),
+    ],
+)
+def test_what_is_no_checkpoint_of_this_model_is_refused(path, content, words):
+    path.write_bytes(content)
+    with pytest.raises(BadCheckpoint, match=words):
+        load_checkpoint(path, state().weights)
+    assert path.read_bytes() == content
+
+
+def test_one_that_is_not_there_or_a_folder(path):
+    with pytest.raises(BadCheckpoint, match="No such file"):
+        load_checkpoint(path)
+    with pytest.raises(Refused, match="not a checkpoint"):
+        load_checkpoint(path.parent)
+
+
+def test_another_strategys_checkpoint_is_refused(path):
+    """FedAvg would take the momentum for nothing; the running average's count would mislead the momentum."""
+    save_checkpoint(path, state(), history(), "FedAvg with momentum")
+    with pytest.raises(BadCheckpoint, match="was written by the strategy FedAvg with momentum; expected FedAvg$"):
+        load_checkpoint(path, state().weights, "FedAvg")
+    assert load_checkpoint(path)[0].num_examples == 12_345  # evaluating it does not ask

@@ -1,0 +1,582 @@
+"""The command `fedlab`: as processes where that matters, in this one where it does not."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+import fedlab
+from fedlab import cli, terminal
+from fedlab.checkpoint import load_checkpoint
+from fedlab.client import ClientStatus
+from fedlab.history import ClientRecord, RoundRecord
+
+ROOT = Path(__file__).parents[1]
+URL = "http://127.0.0.1:1/?token=nobody"
+
+
+class Process:
+    """`fedlab` with these arguments, as a process; what it says goes to files and can be waited for."""
+
+    def __init__(self, folder, *arguments, stdin="", token="the-token"):
+        self._files = [folder / f"{time.monotonic_ns()}.{stream}" for stream in ("out", "err")]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "FEDLAB_TOKEN": token}
+        command = [sys.executable, "-m", "fedlab", *map(str, arguments)]
+        with open(self._files[0], "w") as out, open(self._files[1], "w") as err:
+            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=err, text=True)
+        self._process.stdin.write(stdin)
+        self._process.stdin.close()
+        self.send_signal, self.kill = self._process.send_signal, self._process.kill
+
+    @property
+    def out(self):
+        return self._files[0].read_text()
+
+    @property
+    def err(self):
+        return self._files[1].read_text()
+
+    def says(self, pattern, seconds=60):
+        """Wait until a line of stdout matches; the match."""
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.out, re.MULTILINE)):
+            assert self._process.poll() is None, f"it ended with {self._process.returncode}: {self.out}{self.err}"
+            assert time.monotonic() < deadline, f"no {pattern!r} in: {self.out}{self.err}"
+            time.sleep(0.02)
+        return found
+
+    def url(self):
+        return self.says(r"^http://\S+$")[0]
+
+    def ends(self, seconds=60):
+        """Wait for the end; the exit code."""
+        return self._process.wait(seconds)
+
+
+@contextmanager
+def processes_in(folder):
+    """Makes Processes, and leaves none behind."""
+    made = []
+
+    def make(*arguments, **more):
+        made.append(Process(folder, *arguments, **more))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for process in made:
+            process.kill()
+            process.ends()
+
+
+@pytest.fixture
+def processes(tmp_path):
+    with processes_in(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """No test writes into the project."""
+    monkeypatch.chdir(tmp_path)
+
+
+@dataclass
+class Class:
+    """A server and its three clients, ended, and what they have left."""
+
+    checkpoint: Path
+    history: Path
+    server: Process
+    clients: dict[str, Process]
+    codes: list[int]
+
+
+@pytest.fixture(scope="module")
+def a_class(tmp_path_factory):
+    """Two rounds of three clients, one of whom answers the questions: all processes, from the first line to the end."""
+    folder = tmp_path_factory.mktemp("class")
+    checkpoint, history = folder / "class.safetensors", folder / "rounds.csv"
+    with processes_in(folder) as processes:
+        server = processes("server", "--rounds", 2, "--min-clients", 3, "--checkpoint", checkpoint, "--history", history)
+        clients = {
+            "alice": processes("client", server.url(), "--id", "alice", "--shards", 1, 4),
+            "bob": processes("client", server.url(), "--id", "bob", "--shards", 5, 8),
+            "carol": processes("client", server.url(), stdin="carol\n9 12\n"),
+        }
+        return Class(checkpoint, history, server, clients, [process.ends() for process in [server, *clients.values()]])
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def press(number=signal.SIGINT):
+    """Ctrl-C, as this process gets it."""
+    os.kill(os.getpid(), number)
+
+
+# ---- processes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_class(a_class):
+    assert a_class.codes == [0, 0, 0, 0], a_class.server.err
+    out, url = a_class.server.out, a_class.server.out.splitlines()[0]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=the-token", url)
+    assert f'fedlab client "{url}" --id alice --shards 1 4' in out
+    assert len(re.findall(r"^(alice|bob|carol) joined, 20,000 examples$", out, re.MULTILINE)) == 3
+    rounds = re.findall(r"^round (\d) of 2: accuracy ([\d.]+)%, loss [\d.]+, 3 clients, 60,000 examples, [\d.]+ s$", out, re.MULTILINE)
+    assert [number for number, _ in rounds] == ["1", "2"]
+    assert re.search(rf"^2 rounds, .*accuracy {rounds[-1][1]}%", out, re.MULTILINE), "the final accuracy"
+    assert out.endswith(f"checkpoint: {a_class.checkpoint}\n")
+    assert a_class.server.err == "loading TensorFlow ...\n"
+
+    assert a_class.clients["carol"].out.startswith("Client id: Dataset range L R (1 to 12): ")
+    for name, client in a_class.clients.items():
+        assert f"{name}: round 2 of 2, training, epoch 1 of 1" in client.out
+        assert re.search(rf"^{name}: round 2 of 2, finished: .*, own accuracy 9\d\.\d%$", client.out, re.MULTILINE)
+        assert client.err == "loading TensorFlow ...\n"
+
+    table = a_class.history.read_text().splitlines()
+    assert table[0] == "round,seconds,accuracy,loss,bytes_down,bytes_up,bytes,num_examples,clients,note"
+    assert [row.split(",")[7] for row in table[1:]] == ["60000", "60000"]
+
+
+def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
+    """On another server's checkpoint; killed and started again under a live client; ended by Ctrl-C."""
+    checkpoint = shutil.copy(a_class.checkpoint, "c.safetensors")
+    arguments = ["server", "--port", free_port(), "--rounds", 10_000, "--min-clients", 1, "--checkpoint", checkpoint]
+    first = processes(*arguments)
+    client = processes("client", first.url(), "--id", "alice", "--shards", 1, 1, "--tries", 12)
+    assert "Goes on from" in first.out
+    first.says(r"^round 3 of 10002: accuracy 9")
+    first.kill()
+    first.ends()
+    saved = len(load_checkpoint(checkpoint)[1])
+    assert saved >= 3
+
+    second = processes(*arguments)
+    client.says(r"the server is away")
+    second.says(rf"^round {saved + 1} of {saved + 10_000}: accuracy 9", 90)
+    second.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    assert second.ends() == 130
+    assert time.monotonic() - began < 3  # two seconds at most when waiting; here a client trains
+    assert "Traceback" not in second.err
+    _, history = load_checkpoint(checkpoint)
+    assert len(history) > saved and second.out.endswith(f"checkpoint: {checkpoint}\n")
+    assert f"round {history.last.round} of" in second.out, "what was printed is in the checkpoint"
+    assert client.ends() == 0 and "finished" in client.out.splitlines()[-1]
+
+
+def test_a_client_that_is_stopped_leaves(processes):
+    """SIGTERM while it waits."""
+    with fedlab.Server() as server:
+        client = processes("client", server.url, "--id", "dave", "--shards", "2", "2")
+        client.says("waiting for a task")
+        client.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert client.ends() == 130
+        assert time.monotonic() - began < 2
+        assert server.federation.status().members == []
+    assert client.err == "loading TensorFlow ...\n" and client.out.endswith("dave: stopped\n")
+
+
+def test_a_question_without_an_answer(processes):
+    client = processes("client", URL, stdin="alice\n")
+    assert client.ends() == 2
+    assert client.err == "fedlab: got no answer to 'Dataset range L R (1 to 12)'; expected one on standard input, or --shards\n"
+
+
+def test_importing_it_is_quick():
+    """Neither TensorFlow nor Flask nor matplotlib before a command needs them."""
+    code = "import sys, fedlab.cli; print({'tensorflow', 'keras', 'flask', 'matplotlib', 'ipywidgets', 'tqdm'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+# ---- wrong words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(capsys):
+    """The sentence with which `fedlab` refuses its arguments."""
+
+    def said(*arguments, code=2):
+        assert cli.main([str(argument) for argument in arguments]) == code
+        err = [line for line in capsys.readouterr().err.splitlines() if line != "loading TensorFlow ..."]
+        assert len(err) == 1 and err[0].startswith("fedlab: "), err
+        return err[0].removeprefix("fedlab: ")
+
+    return said
+
+
+@pytest.mark.parametrize("shards", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), ("1.5", "3"), ("-1", "3")])
+def test_ranges_that_cannot_be(refused, shards):
+    received = " ".join(number or "(empty)" for number in shards)
+    expected = f"the dataset range is {received}; expected two whole numbers L R with 1 <= L <= R <= 12, for example 1 4"
+    assert refused("client", URL, "--id", "alice", "--shards", *shards) == expected
+
+
+@pytest.mark.parametrize("answer, received", [
+    ("0 3", "0 3"), ("5 2", "5 2"), ("1 13", "1 13"), ("a b", "a b"), ("", "(empty) (empty)"), ("  ", "(empty) (empty)"),
+    ("7", "7 (empty)"), ("1 2 3", "1 2 3"), ("1-4", "1-4 (empty)"),
+])  # fmt: skip
+def test_answers_that_cannot_be(refused, monkeypatch, answer, received):
+    """From a pipe: one sentence and the end."""
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    assert refused("client", URL, "--id", "alice").startswith(f"the dataset range is {received}; expected two whole numbers")
+
+
+def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, capsys):
+    answers = {"Client id: ": ["", "a/b", "alice"], "Dataset range L R (1 to 12): ": ["0 3", "4", " 2   3 "]}
+    monkeypatch.setattr("builtins.input", lambda question: answers[question].pop(0))
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    assert cli.main(["client", URL, "--tries", "1"]) == 1  # nobody is there; but all answers were understood
+    err = capsys.readouterr().err.splitlines()
+    assert [line.split(";")[0] for line in err[:4]] == [
+        "fedlab: the client id is ''",
+        "fedlab: the client id is 'a/b'",
+        "fedlab: the dataset range is 0 3",
+        "fedlab: the dataset range is 4 (empty)",
+    ]
+    assert err[4] == "loading TensorFlow ..." and err[5].startswith("fedlab: no answer from http://127.0.0.1:1/ after 1 tries")
+    assert answers == {"Client id: ": [], "Dataset range L R (1 to 12): ": []}
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    ("serve", "argument COMMAND: invalid choice: 'serve'"),
+    ("--nonsense", "got --nonsense, which is no option here; see fedlab --help"),
+    ("server --nonsense", "got --nonsense, which is no option here; see fedlab server --help"),
+    ("server --port 99999", "argument --port: got '99999', expected a port"),
+    ("server --port http", "argument --port: got 'http', expected a whole number"),
+    ("server --rounds many", "argument --rounds: got 'many', expected a whole number"),
+    ("server --rounds 0", "rounds is 0; expected a whole number from 1"),
+    ("server --mode turns", "argument --mode: invalid choice: 'turns'"),
+    ("server --mode async --strategy fed_avg", "--mode async with --strategy fed_avg; expected"),
+    ("server --mode rounds --strategy async_average", "--mode rounds with --strategy async_average; expected"),
+    ("server --original --mode rounds", "--original with --mode rounds; expected --mode async"),
+    ("server --original --strategy fed_avg", "--original with --strategy fed_avg; expected"),
+    ("server --original --rounds 3", "--original with --rounds 3: its clients do not say how many they plan; expected no --rounds"),
+    ("server --original --host 0.0.0.0 --port 0", "original_protocol with host '0.0.0.0'"),
+    ("server --fraction 1.5", "fraction (C) is 1.5; expected"),
+    ("server --fraction nan", "fraction (C) is nan; expected"),
+    ("server --deadline 0", "deadline is 0.0; expected"),
+    ("server --deadline soon", "argument --deadline: got 'soon', expected a number"),
+    ("server --min-clients 0", "argument --min-clients: got '0', expected a whole number from 1"),
+    ("server --epochs 0", "epochs (E) is 0; expected"),
+    ("server --batch-size none", "argument --batch-size: got 'none', expected a whole number"),
+    ("server --batch-size 0", "batch_size (B) is 0; expected"),
+    ("server --learning-rate -1", "learning_rate is -1.0; expected"),
+    ("server --optimizer rmsprop", "argument --optimizer: invalid choice: 'rmsprop'"),
+    ("server --seed -1", "argument --seed: got '-1', expected a whole number from 0"),
+    ("server --history rounds.txt", "argument --history: got 'rounds.txt', expected a name that ends in .csv or .json"),
+    ("server --history nowhere/rounds.csv", "cannot write nowhere/rounds.csv; expected"),
+    ("server --checkpoint nowhere/c.safetensors", "cannot write nowhere/c.safetensors; expected"),
+    ("server --checkpoint .", "cannot write .; expected"),
+    ("server --data nowhere", "there is no nowhere; expected mnist.npz"),
+    ("client", "the following arguments are required: URL"),
+    ("client here --id alice --shards 1 1", "the server's URL is 'here'; expected"),
+    (f"client {URL} --id a/b --shards 1 1", "the client id is 'a/b'; expected"),
+    (f"client {URL} --id alice --shards 1", "argument --shards: expected 2 arguments"),
+    (f"client {URL} --id alice --shards 1 1 --tries 0", "argument --tries: got '0', expected a whole number from 1"),
+    (f"client {URL} --id alice --shards 1 1 --data nowhere", "there is no nowhere; expected mnist.npz"),
+    ("evaluate", "the following arguments are required: F"),
+    ("evaluate nowhere", "nowhere is not a checkpoint of this model: [Errno 2] No such file or directory"),
+    ("simulate --clients 0", "clients is 0; expected a whole number from 1 to 60,000"),
+    ("simulate --clients 60001", "clients is 60001; expected"),
+    ("simulate --partition label --clients 40000", "clients x shards_per_client is 80000; expected"),
+    ("simulate --partition dirichlet --alpha 0", "alpha is 0.0; expected"),
+    ("simulate --partition random", "argument --partition: invalid choice: 'random'"),
+    ("simulate --strategy async_average", "argument --strategy: invalid choice: 'async_average'"),
+    ("simulate --target 97", "target is 97.0; expected an accuracy between 0 and 1"),
+    ("simulate --evaluate-every 0", "evaluate_every is 0; expected"),
+    ("simulate --workers 0", "argument --workers: got '0', expected a whole number from 1"),
+    ("simulate --history .csv/rounds.csv", "cannot write .csv/rounds.csv; expected"),
+])  # fmt: skip
+def test_arguments_that_cannot_be(refused, arguments, sentence):
+    assert refused(*arguments.split()).startswith(sentence)
+
+
+def test_help_explains_every_option(capsys):
+    assert cli.main([]) == 2
+    page = capsys.readouterr().out
+    assert cli.main(["--help"]) == 0 and capsys.readouterr().out == page
+    for word in ["lab", "server", "client", "evaluate", "simulate", "notebooks", "--original --port 5000", "--target 0.97", "--id alice"]:
+        assert word in page
+    options = {}
+    for command in cli.COMMANDS:
+        assert cli.main([command, "--help"]) == 0
+        page = capsys.readouterr().out
+        options[command] = set(re.findall(r"^  (--[\w-]+)", page, re.MULTILINE))
+        unexplained = re.findall(r"^  (--[\w-]+)(?: [^ ]+)*\n(?!     )", page, re.MULTILINE)
+        assert unexplained == []
+        assert max(map(len, page.splitlines())) < 140
+    assert options["client"] == {"--id", "--shards", "--tries", "--data"}
+    assert options["lab"] == {"--no-browser"}
+    training = {"--epochs", "--batch-size", "--learning-rate", "--optimizer", "--fraction", "--rounds", "--seed", "--history", "--data"}
+    assert training <= options["server"] & options["simulate"]
+    assert {"--host", "--port", "--mode", "--checkpoint", "--original", "--deadline", "--min-updates", "--allow-host"} <= options["server"]
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fedlab {fedlab.__version__}\n"
+
+
+# ---- who is there, and who is not ----------------------------------------------------------------------------------------
+
+
+def test_a_wrong_token(refused):
+    with fedlab.Server() as server:
+        for url in (f"{server.address}?token=wrong", server.address):
+            assert refused("client", url, "--id", "alice", "--shards", 1, 1).startswith("the token is missing or wrong")
+        assert server.federation.status().members == []
+
+
+def test_an_id_that_is_taken(refused, mnist):
+    with fedlab.Server() as server:
+        with_it = fedlab.Client(server.url, "alice", mnist.shards(1, 1)).start()
+        assert refused("client", server.url, "--id", "alice", "--shards", 2, 2).startswith("a client called 'alice' has already joined")
+        assert [member.client for member in server.federation.status().members] == ["alice"]
+        with_it.stop()
+
+
+def test_a_server_that_is_not_there(refused):
+    url = f"http://127.0.0.1:{free_port()}/?token=t"
+    assert refused("client", url, "--id", "alice", "--shards", 1, 1, "--tries", 2, code=1).startswith("no answer from http://127.0.0.1:")
+
+
+def test_something_that_is_not_a_fedlab_server(refused):
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            sentence = refused("client", f"http://127.0.0.1:{other.server_port}/", "--id", "alice", "--shards", 1, 1, code=1)
+        finally:
+            other.shutdown()
+            thread.join()
+    assert "is not a fedlab server; expected the URL that `fedlab server` printed" in sentence
+
+
+def test_a_port_in_use(refused):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        assert refused("server", "--port", port, code=1).startswith(f"cannot listen on 127.0.0.1:{port} (Address already in use)")
+
+
+# ---- server and clients in this process ----------------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_the_server_waits(capsys, monkeypatch):
+    """Nobody has joined, and nothing is written."""
+    monkeypatch.setenv("FEDLAB_TOKEN", "the-token")
+    pressed = []
+    timer = threading.Timer(1.0, lambda: (pressed.append(time.monotonic()), press()))
+    timer.start()
+    assert cli.main(["server", "--checkpoint", "c.safetensors"]) == 130
+    assert time.monotonic() - pressed[0] < 2
+    timer.join()
+    out, err = capsys.readouterr()
+    assert "token=the-token" in out.splitlines()[0] and "waiting" not in out
+    assert err == "loading TensorFlow ...\n" and list(Path().iterdir()) == []
+
+
+def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):
+    monkeypatch.setenv("FEDLAB_TOKEN", "the-token")
+    port = free_port()
+    client = fedlab.Client(f"http://127.0.0.1:{port}/?token=the-token", "erin", mnist.shards(1, 2), test=mnist.test, tries=8)
+    thread = threading.Thread(target=client.run)
+    threading.Timer(0.5, thread.start).start()
+    arguments = "--mode async --rounds 1 --epochs 1 --optimizer adam --checkpoint c.safetensors --history h.json"
+    assert cli.main(["server", "--port", str(port), *arguments.split()]) == 0
+    thread.join()
+    out = capsys.readouterr().out
+    assert re.findall(r"^update (\d): accuracy .*, erin, 5,000 examples", out, re.MULTILINE) == ["1", "2"]
+    state, history = load_checkpoint("c.safetensors")
+    assert state.num_examples == 10_000 and history.to_json() == Path("h.json").read_text()
+
+
+def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
+    """A laptop that was closed: the round goes on without it, and the next ones do not wait for it."""
+    monkeypatch.setenv("FEDLAB_TOKEN", "the-token")
+    monkeypatch.setattr("fedlab.federation.SILENT_AFTER", 0.5)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/?token=the-token"
+    alive, dead = (fedlab.Client(url, name, small, tries=8) for name in ("alive", "dead"))
+
+    def take_part():
+        with dead._session() as session:
+            dead._join(session)  # and never a word again
+        alive.run()
+
+    thread = threading.Timer(0.5, take_part)
+    thread.start()
+    assert cli.main(["server", "--port", str(port), "--rounds", "3", "--min-clients", "2", "--deadline", "1"]) == 0
+    thread.join()
+    rounds = re.findall(r"^round \d of 3: accuracy .*$", capsys.readouterr().out, re.MULTILINE)
+    assert [line.endswith("(1 of 2 updates: went on without dead)") for line in rounds] == [True, False, False]
+
+
+def test_a_damaged_checkpoint_stays_what_it_is(refused, a_class):
+    Path("cut.safetensors").write_bytes(a_class.checkpoint.read_bytes()[:-1000])
+    before = Path("cut.safetensors").read_bytes()
+    assert refused("evaluate", "cut.safetensors").startswith("cut.safetensors is not a checkpoint of this model: ")
+    assert refused("server", "--checkpoint", "cut.safetensors").startswith("cut.safetensors is not a checkpoint of this model: ")
+    assert Path("cut.safetensors").read_bytes() == before
+
+
+def test_evaluate(capsys, a_class, mnist):
+    assert cli.main(["evaluate", str(a_class.checkpoint), "--data", str(ROOT / "data" / "mnist.npz")]) == 0
+    out = capsys.readouterr().out
+    accuracy = float(re.search(r"^accuracy ([\d.]+)% on the 10,000 test images$", out, re.MULTILINE)[1])
+    rows = re.findall(r"^ +(\d) +([\d,]+) +([\d,]+) +([\d.]+)%$", out, re.MULTILINE)
+    assert [int(digit) for digit, *_ in rows] == list(range(10))
+    images, right = (sum(int(row[column].replace(",", "")) for row in rows) for column in (1, 2))
+    assert images == 10_000 and accuracy == pytest.approx(right / 100) and accuracy > 90
+    state, _ = load_checkpoint(a_class.checkpoint)
+    assert fedlab.Classifier().evaluate(state.weights, mnist.test)[1] == right / 10_000
+
+
+# ---- simulate ------------------------------------------------------------------------------------------------------------
+
+
+def simulate(*more):
+    usual = "--clients 20 --fraction 0.1 --rounds 3 --batch-size 100 --history h.csv"
+    return cli.main(["simulate", *usual.split(), *more])
+
+
+def test_simulate(capsys):
+    assert simulate("--target", "0.5") == 0
+    out, err = capsys.readouterr()
+    rows = [line.split(",") for line in Path("h.csv").read_text().splitlines()]
+    assert rows[0] == ["round", "seconds", "accuracy", "loss", "bytes_down", "bytes_up", "bytes", "num_examples", "clients", "note"]
+    assert rows[1][7:9] == ["6000", "2"]
+    assert len(re.findall(r"^round \d of 3: accuracy", out, re.MULTILINE)) == len(rows) - 1
+    assert "; 50.00% reached after " in out and out.endswith("history: h.csv\n")
+    assert err == "loading TensorFlow ...\n"
+    with_one = [row[2:4] for row in rows]
+    assert simulate("--target", "0.5", "--workers", "1") == 0
+    assert [line.split(",")[2:4] for line in Path("h.csv").read_text().splitlines()] == with_one, "one seed, one result"
+
+
+@pytest.mark.parametrize("partition", ["label --shards-per-client 1 --batch-size all", "dirichlet --alpha 0.1"])
+def test_simulate_with_uneven_clients(capsys, partition):
+    assert simulate("--partition", *partition.split(), "--strategy", "fed_avg_momentum", "--evaluate-every", "2") == 0
+    out = capsys.readouterr().out
+    assert "round 1 of 3: not tested" in out and "3 rounds" in out
+
+
+def test_training_that_diverges(refused):
+    arguments = "simulate --clients 2 --rounds 3 --learning-rate 1e9 --batch-size 1000 --history h.csv"
+    sentence = refused(*arguments.split(), code=1)
+    assert sentence.startswith("training diverged in round 1")
+    assert Path("h.csv").read_text().startswith("round,"), "the rounds before, here none"
+
+
+def test_ctrl_c_while_simulating(capsys):
+    timer = threading.Timer(1.5, press)
+    timer.start()
+    assert simulate("--rounds", "100000") == 130
+    timer.join()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err and len(Path("h.csv").read_text().splitlines()) > 1
+
+
+# ---- lab -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def jupyter(monkeypatch, tmp_path):
+    """What `fedlab lab` would start, and a project with the lesson."""
+    started = []
+
+    class Started:
+        def __init__(self, command):
+            started.append(command)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(cli.subprocess, "Popen", Started)
+    monkeypatch.setattr(cli, "PROJECT", tmp_path / "project")
+    return started
+
+
+@pytest.mark.parametrize("place", ["project", "."])
+def test_lab_opens_the_first_lesson(jupyter, tmp_path, place):
+    lesson = (tmp_path / place / "notebooks" / "01_first_federation.ipynb").resolve()
+    lesson.parent.mkdir(parents=True)
+    lesson.touch()
+    assert cli.main(["lab", "--no-browser", "--allow-root", "--ServerApp.port=8899"]) == 0
+    assert jupyter == [[sys.executable, "-m", "jupyterlab", str(lesson), "--no-browser", "--allow-root", "--ServerApp.port=8899"]]
+
+
+def test_lab_without_the_lesson(jupyter, refused):
+    assert refused("lab").startswith("there is no notebooks/01_first_federation.ipynb in ")
+    assert jupyter == []
+
+
+# ---- the screen ----------------------------------------------------------------------------------------------------------
+
+
+def test_progress_at_a_terminal_stays_on_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
+    screen = terminal.Screen()
+    for text in ["training, epoch 1", "short", "short", "a text that is longer than the line"]:
+        screen.now(text)
+    screen.line("round 1")
+    screen.now("waiting")
+    screen.keep()
+    shown = capsys.readouterr().out
+    assert shown == (
+        "\rtraining, epoch 1" + "\rshort            " + "\ra text that is long" + "\r" + " " * 19 + "\rround 1\n" + "\rwaiting\n"
+    )
+
+
+def test_progress_in_a_pipe_is_lines(capsys):
+    screen = terminal.Screen()
+    for text in ["training", "training", "testing"]:
+        screen.now(text)
+    screen.keep()
+    terminal.Screen(pipe=False).now("not a result")
+    assert capsys.readouterr().out == "training\ntesting\n"
+
+
+def test_lines_say_what_matters():
+    record = RoundRecord(3, 0.91234, 0.25, 4.125, clients={"alice": ClientRecord(5000)}, note="1 of 2 updates: went on without bob")
+    line = "round 3 of 10: accuracy 91.23%, loss 0.2500, alice, 5,000 examples, 4.1 s (1 of 2 updates: went on without bob)"
+    assert terminal.round_line(record, 10) == line
+    assert terminal.round_line(RoundRecord(4), 0, "update") == "update 4: not tested, 0 clients, 0 examples, 0.0 s"
+    history = fedlab.History([record, RoundRecord(4, 0.9, 0.3, 5.0), RoundRecord(5)])
+    assert terminal.summary(history).endswith("5.0 s: accuracy 90.00%, loss 0.3000 on the 10,000 test images; best 91.23% (round 3)")
+    assert terminal.summary(history, target=0.95).endswith("; 95.00% was not reached")
+    assert terminal.summary(fedlab.History()) == "0 rounds"
+    say = partial(ClientStatus, "training", "round 2: training, epoch 1 of 5", 1, 5)
+    assert terminal.client_line("alice", say(2, 4, 0.934)) == "alice: round 2 of 4, training, epoch 1 of 5, own accuracy 93.4%"
+    assert terminal.client_line("alice", say(2, 0)) == "alice: round 2, training, epoch 1 of 5"

@@ -1,0 +1,223 @@
+"""The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py looks at it in JupyterLab."""
+
+import threading
+import time
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from traitlets import TraitError
+
+import fedlab
+from fedlab.dashboard.session import ALONE, POOLED
+from fedlab.messages import Refused
+
+ONE_EACH = {"alice": (1, 1), "bob": (2, 2), "carol": (3, 3)}
+
+
+@pytest.fixture
+def panel(mnist):
+    panel = fedlab.Dashboard(mnist, ONE_EACH, rounds=3, batch_size=64)
+    yield panel
+    panel.shutdown()
+    panel._thread.join(20)
+
+
+def button(panel, text):
+    return next(w for w in everything(panel) if isinstance(w, widgets.Button) and w.description == text)
+
+
+def everything(widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from everything(child)
+
+
+def words(panel):
+    return " ".join(w.value for w in everything(panel) if isinstance(w, widgets.HTML))
+
+
+def until(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def fedlab_threads():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("fedlab"))
+
+
+def test_start_shows_every_round_and_keeps_the_earlier_run(panel):
+    button(panel, "Start training").click()
+    first = panel.wait()
+    until(lambda: "After round 3 of 3" in words(panel))
+    assert len(first) == 3 and first.last.accuracy > 0.8
+    assert words(panel).count("<tr>") > 3, "the table has a row a round"
+    assert "POST /updates" in words(panel) and "797 kB" in words(panel)
+    picture = panel._plot.value
+
+    panel._controls.epochs.value = 2
+    panel.start()
+    second = panel.wait()
+    until(lambda: "Faint lines: earlier: E 1" in words(panel))
+    assert panel._plot.value != picture and len(second) == 3 and second is not first
+    assert len(panel._session.earlier) == 1 and panel._session.earlier[0][1] is first
+
+    button(panel, "Reset").click()
+    until(lambda: "No round yet" in words(panel))
+    assert len(panel.history) == 0 and panel._session.earlier == []
+
+
+def test_the_plain_calls_give_the_same_numbers(panel, monkeypatch):
+    panel.start()
+    history = panel.wait()
+    monkeypatch.setattr(plt, "show", lambda: None)
+    names: dict = {}
+    exec(panel.settings.as_calls(), names)  # as a student pastes it into a cell
+    plt.close("all")
+    assert [(r.accuracy, r.loss, r.clients) for r in names["history"]] == [(r.accuracy, r.loss, r.clients) for r in history]
+
+
+def test_one_round_goes_on_and_a_moved_slider_begins_anew(panel):
+    panel.one_round()
+    panel.wait()
+    panel.one_round()
+    assert [record.round for record in panel.wait()] == [1, 2]
+    whole = [record.loss for record in panel.history]
+    panel._controls.learning_rate.value = 0.03
+    panel.one_round()
+    assert [record.round for record in panel.wait()] == [1]
+    panel._controls.learning_rate.value = 0.1
+    panel.start()
+    assert [record.loss for record in panel.wait()][:2] == whole, "round by round or at once: the same numbers"
+
+
+def test_stop_ends_the_run_and_the_panel_can_start_again(panel):
+    panel._controls.rounds.value = 50
+    panel.start()
+    until(lambda: len(panel.history) >= 1)
+    assert button(panel, "Stop").disabled is False and button(panel, "Start training").disabled is True
+    assert panel._cards[0].slider.disabled and panel._controls.epochs.disabled
+    panel.stop()
+    rounds = len(panel.wait())
+    assert 1 <= rounds < 50
+    until(lambda: not button(panel, "Start training").disabled)
+    assert "stopped" in words(panel) and not panel._cards[0].slider.disabled
+    assert fedlab_threads() == ["fedlab-panel", "fedlab-server"], "no client is left"
+    panel._controls.rounds.value = 1
+    panel.start()
+    assert len(panel.wait()) == 1
+
+
+def test_mistakes_are_sentences_in_the_panel(panel):
+    panel._cards[1].name.value = "alice"
+    button(panel, "Start training").click()
+    with pytest.raises(Refused, match="two clients are called 'alice'"):
+        panel.wait()
+    until(lambda: "two clients are called" in words(panel))
+    panel._cards[1].name.value = "bob"
+
+    panel._cards[0].first.value = 5
+    until(lambda: "the dataset range is 5 1; expected" in words(panel))
+    panel.start()
+    with pytest.raises(ValueError, match="the dataset range is 5 1"):
+        panel.wait()
+    assert len(panel.history) == 0
+    panel._cards[0].first.value = 1
+
+    panel.start()
+    assert len(panel.wait()) == 3, "and the panel goes on"
+
+
+def test_the_slider_and_its_number_boxes_follow_each_other(panel):
+    card = panel._cards[0]
+    card.slider.value = (2, 7)
+    assert card.shards == (2, 7) and "30,000 images" in card.images.value
+    card.last.value = 3
+    assert card.slider.value == (2, 3)
+    digits = panel._digits.value
+    card.slider.value = (1, 12)
+    until(lambda: panel._digits.value != digits)
+    with pytest.raises(TraitError):
+        card.slider.value = ("a", "b")
+
+
+def test_clients_come_and_go(panel):
+    for _ in range(9):
+        button(panel, "Add client").click()
+    assert len(panel._cards) == 12 and len({card.name.value for card in panel._cards}) == 12
+    until(lambda: button(panel, "Add client").disabled)
+    for card in panel._cards[2:]:
+        card.remove.click()
+    panel._cards[1].remove.click()
+    until(lambda: panel._cards[0].remove.disabled)
+    assert list(panel.settings.shards) == ["alice"], "the last one stays"
+
+
+def test_baselines(panel, mnist):
+    panel.compare(ALONE)
+    panel.wait()
+    panel.compare(POOLED)
+    panel.wait()
+    alone, pooled = panel._session.baselines[ALONE], panel._session.baselines[POOLED]
+    assert [len(history) for history in alone] == [3, 3, 3] and len(pooled[0]) == 3
+    settings = {"test": mnist.test, "rounds": 3, "batch_size": 64, "progress": False}
+    assert pooled[0].accuracy == fedlab.simulate({POOLED: mnist.shards(1, 3)}, **settings).accuracy
+    assert pooled[0].last.accuracy > np.mean([history.last.accuracy for history in alone])
+    with pytest.raises(Refused, match="kind is 'best'"):
+        panel.compare("best")
+
+
+def test_asynchronous_runs_too(panel):
+    panel._controls.strategy.value = "async_average"
+    until(lambda: panel._controls.fraction.disabled)
+    panel._controls.rounds.value = 2
+    panel.start()
+    history = panel.wait()
+    assert len(history) == 6 and panel.server.federation.state.num_examples == 30_000
+    assert "merged at once" in words(panel)
+
+
+def test_diverging_training_is_said(panel):
+    panel._controls.learning_rate.options = [("100", 100.0)]
+    panel._controls.batch_size.value = 8
+    panel.start()
+    with pytest.raises(fedlab.ClientFailed, match="NaN or infinity"):
+        panel.wait()
+    until(lambda: "NaN or infinity" in words(panel))
+
+
+def test_a_second_panel_closes_the_first(panel, mnist):
+    panel._controls.rounds.value = 50
+    panel.start()
+    until(lambda: len(panel.history) >= 1)
+    first, address = panel._thread, panel.server.address
+    second = fedlab.Dashboard(mnist, ONE_EACH, rounds=1)
+    try:
+        first.join(20)
+        second.start()
+        assert len(second.wait()) == 1
+        assert fedlab_threads() == ["fedlab-panel", "fedlab-server"] and second.server.address != address
+        assert "this panel is closed" in words(panel)
+        with pytest.raises(RuntimeError, match="this panel is closed"):
+            panel.start()
+    finally:
+        second.shutdown()
+        second._thread.join(20)
+
+
+def test_the_token_is_shown_only_when_asked_for(panel):
+    panel.wait()
+    token = panel.server.url.split("token=")[1]
+    assert token not in words(panel)
+    button(panel, "Show the address with its token").click()
+    assert token in panel._join.value
+
+
+def test_settings_that_cannot_be_are_refused_at_once(mnist):
+    with pytest.raises(Refused, match="learning_rate is -1"):
+        fedlab.Dashboard(mnist, ONE_EACH, learning_rate=-1)
+    with pytest.raises(ValueError, match="the dataset range is 0 3"):
+        fedlab.Dashboard(mnist, {"alice": (0, 3)})

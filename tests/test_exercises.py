@@ -1,0 +1,145 @@
+"""The exercises' checkers: they accept the solution, and answer the blank and the usual mistakes with a hint."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedlab
+from fedlab.history import ClientRecord, RoundRecord
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+@pytest.fixture
+def exercises(monkeypatch):
+    """notebooks/exercises.py, imported as a lesson does: from the folder of the lessons."""
+    monkeypatch.syspath_prepend(NOTEBOOKS)
+    return importlib.import_module("exercises")
+
+
+def history(names, rounds=5, accuracy=0.948):
+    clients = {name: ClientRecord(5_000, 0.9, 0.3) for name in names}
+    return fedlab.History([RoundRecord(number, accuracy, 0.2, clients=clients) for number in range(1, rounds + 1)])
+
+
+TWELVE = {f"client {number}": (number, number) for number in range(1, 13)}
+THREE = {"alice": (1, 4), "bob": (5, 8), "carol": (9, 12)}
+ALL_ON_ONE = dict.fromkeys(TWELVE, (1, 1))
+
+
+def plain_mean(updates):
+    return [sum(arrays) / len(updates) for arrays in zip(*(update.weights for update in updates), strict=True)]
+
+
+def only_multiplied(updates):
+    return [sum(update.num_examples * update.weights[i] for update in updates) for i in range(2)]
+
+
+def divided_by_clients(updates):
+    return [array / len(updates) for array in only_multiplied(updates)]
+
+
+def in_place(updates):
+    total = sum(update.num_examples for update in updates)
+    result = updates[0].weights
+    for array in result:
+        array *= updates[0].num_examples / total
+    for update in updates[1:]:
+        for array, other in zip(result, update.weights, strict=True):
+            array += update.num_examples / total * other
+    return result
+
+
+def first_array_only(updates):
+    return fedlab.weighted_mean(updates)[0][:1]
+
+
+def solution(updates):
+    total = sum(update.num_examples for update in updates)
+    return [sum(update.num_examples / total * update.weights[i] for update in updates) for i in range(len(updates[0].weights))]
+
+
+RIGHT = [
+    ("check_twelve", (TWELVE, history(TWELVE))),
+    ("check_twelve", ({f"p{number}": [13 - number, 13 - number] for number in range(1, 13)}, history([f"p{n}" for n in range(1, 13)]))),
+    ("check_bytes", (10,)),
+    ("check_bytes", (np.int64(10),)),
+    ("check_bytes", (10.0,)),
+    ("check_average", (solution,)),
+    ("check_average", (lambda updates: fedlab.weighted_mean(updates)[0],)),
+]
+WRONG = [  # a checker, an answer, and a word of the hint that it must get
+    ("check_twelve", (..., ...), "three dots"),
+    ("check_twelve", (None, None), "three dots"),
+    ("check_twelve", (TWELVE, ...), "three dots"),
+    ("check_twelve", (THREE, history(THREE)), "expected 12"),
+    ("check_twelve", (ALL_ON_ONE, history(TWELVE)), "a shard of its own"),
+    ("check_twelve", (dict.fromkeys(TWELVE, (1, 12)), history(TWELVE)), "more than one shard"),
+    ("check_twelve", (TWELVE, history(THREE, accuracy=0.973)), "3 clients took part"),
+    ("check_twelve", (TWELVE, history(TWELVE, rounds=10)), "10 rounds"),
+    ("check_twelve", (TWELVE, history(TWELVE, accuracy=0.973)), "another setting"),
+    ("check_twelve", (TWELVE, history(TWELVE).accuracy), "list"),
+    ("check_twelve", (12, history(TWELVE)), "int"),
+    ("check_twelve", (dict.fromkeys(TWELVE, 1), history(TWELVE)), "TypeError"),
+    ("check_bytes", (...,), "three dots"),
+    ("check_bytes", (None,), "three dots"),
+    ("check_bytes", (20,), "one direction"),
+    ("check_bytes", (30,), "one client"),
+    ("check_bytes", (9,), "close"),
+    ("check_bytes", (9.83,), "whole rounds"),
+    ("check_bytes", (5,), "divide"),
+    ("check_bytes", ("10",), "expected a number"),
+    ("check_bytes", (True,), "expected a number"),
+    ("check_bytes", (float("nan"),), "ValueError"),
+    ("check_average", (...,), "three dots"),
+    ("check_average", (None,), "three dots"),
+    ("check_average", (lambda updates: ...,), "returns nothing"),
+    ("check_average", (lambda updates: None,), "returns nothing"),
+    ("check_average", (plain_mean,), "plain mean"),
+    ("check_average", (only_multiplied,), "now divide"),
+    ("check_average", (divided_by_clients,), "number of clients"),
+    ("check_average", (in_place,), "changes the arrays"),
+    ("check_average", (first_array_only,), "shapes"),
+    ("check_average", (lambda updates: updates[0].weights,), "1/10"),
+    ("check_average", (lambda updates: updates.weights,), "AttributeError"),
+    ("check_average", (lambda updates: 3,), "TypeError"),
+    ("check_average", (solution([fedlab.Update("a", 1, 1, [np.ones(2)])]),), "without brackets"),
+]
+
+
+@pytest.mark.parametrize(("checker", "answer"), RIGHT)
+def test_a_right_answer(exercises, checker, answer):
+    verdict = getattr(exercises, checker)(*answer)
+    assert verdict, verdict
+    assert repr(verdict).startswith("Right: ")
+
+
+@pytest.mark.parametrize(("checker", "answer", "hint"), WRONG)
+def test_a_wrong_answer_gets_one_hint(exercises, checker, answer, hint):
+    verdict = getattr(exercises, checker)(*answer)
+    assert not verdict
+    assert hint in verdict.sentence
+    assert repr(verdict).startswith("Not yet: ") and "\n" not in repr(verdict)
+
+
+def test_every_checker_is_tested_and_says_what_it_checks(exercises):
+    checkers = {name for name in vars(exercises) if name.startswith("check_")}
+    assert checkers == {name for name, _ in RIGHT} == {name for name, *_ in WRONG}
+    assert all(getattr(exercises, name).__doc__ for name in checkers)
+
+
+def test_what_students_wrote_is_shown_as_text(exercises):
+    shown = exercises.Verdict(False, "got <b>bold</b>")._repr_html_()
+    assert "&lt;b&gt;" in shown and "<b>" not in shown
+
+
+def test_the_bill_is_that_of_the_real_wire(exercises, mnist):
+    from fedlab.wire import encode_task, encode_update
+
+    weights = fedlab.Classifier().weights
+    task = encode_task(fedlab.Task(1, 5, weights, fedlab.Training()))
+    update = encode_update(fedlab.Update("alice", 1, 20_000, weights, 0.93, 0.2))
+    assert [len(task), len(update)] == pytest.approx([exercises.MESSAGE_BYTES] * 2, rel=0.001)
+    assert mnist.train.x.nbytes == exercises.IMAGE_BYTES

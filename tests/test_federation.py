@@ -1,0 +1,995 @@
+"""The federation without HTTP: rounds, who takes part, deadlines, stopping, errors, checkpoints; against numbers worked out by hand."""
+
+import itertools
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from fedlab import federation as module
+from fedlab.checkpoint import load_checkpoint
+from fedlab.federation import Federation
+from fedlab.messages import BadUpdate, ClientFailed, Conflict, Diverged, Refused, RunOver, Task, Training, UnknownClient, Update, local_seed
+from fedlab.plan import Plan
+from fedlab.strategy import Strategy, async_average, fed_avg, fed_avg_momentum, weighted_mean
+
+SIZES = {"alice": 300, "bob": 100, "carol": 600}
+
+
+def toy(value: float = 0.0) -> list[np.ndarray]:
+    return [np.full((2, 3), value, np.float32), np.full(3, -value, np.float32)]
+
+
+def bits(weights) -> list[bytes]:
+    return [w.tobytes() for w in weights]
+
+
+def number(weights) -> float:
+    """The value of weights made by `toy`; fails for others."""
+    value = float(weights[0][0, 0])
+    assert bits(weights) == bits(toy(value))
+    return value
+
+
+def trained(task, client: str) -> list[np.ndarray]:
+    """A client's training for these tests: a function of the task and its seed. Numbers so unequal in size that another order of summing shows."""
+    rng = np.random.default_rng(local_seed(task.seed, task.round, client))
+    return [(0.9 * w + rng.normal(size=w.shape) * 10.0 ** rng.integers(-9, 9, w.shape)).astype(np.float32) for w in task.weights]
+
+
+def play(federation: Federation, client: str, value: float | None = None, wait: float = 5.0) -> None:
+    """Fetch, train, report, once. `value`: report these weights instead of trained ones."""
+    task = federation.task(client, wait)
+    assert task is not None, f"{client} got no task"
+    federation.report(Update(client, task.round, SIZES[client], trained(task, client) if value is None else toy(value)))
+
+
+@contextmanager
+def playing(federation: Federation, *clients: str):
+    """These clients take part, each in a thread, until the federation closes."""
+
+    def loop(client: str) -> None:
+        while True:
+            try:
+                task = federation.task(client, 10)
+                if task is not None:
+                    federation.report(Update(client, task.round, SIZES[client], trained(task, client)))
+            except Conflict:
+                continue
+            except RunOver:
+                return
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        running = [pool.submit(loop, client) for client in clients]
+        try:
+            yield
+        finally:
+            federation.close()
+    for each in running:
+        each.result()
+
+
+@pytest.fixture
+def make():
+    """Makes federations, of three clients if not told otherwise, and closes them after the test."""
+    made = []
+
+    def federation(strategy=None, *, clients=SIZES, shards=1, weights=None, **settings) -> Federation:
+        made.append(Federation(toy() if weights is None else weights, strategy or fed_avg(), **settings))
+        for client in clients:
+            made[-1].join(client, SIZES.get(client, 50), shards)
+        return made[-1]
+
+    yield federation
+    for each in made:
+        each.close(grace=0)
+
+
+def until(true, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.002)
+
+
+def snapshot(federation: Federation):
+    """Everything that a refused message must leave as it was."""
+    status = federation.status()
+    state = federation.state
+    return bits(state.weights), state.num_examples, federation.history.to_json(), status.round, status.waiting_for, status.members
+
+
+# ---- rounds ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_round_is_the_mean_weighted_by_examples(make):
+    federation = make(evaluate=lambda weights: (1.0, number(weights) / 10))
+    federation.start(Plan(2))
+    for values in ({"alice": 1, "bob": 5, "carol": 2}, {"carol": 0, "bob": 0, "alice": 10}):
+        for client, value in values.items():
+            play(federation, client, value)
+    history = federation.wait()
+    # (300*1 + 100*5 + 600*2) / 1000 = 2; 300*10 / 1000 = 3
+    assert history.accuracy == [pytest.approx(0.2), pytest.approx(0.3)] and number(federation.weights) == pytest.approx(3)
+    assert [record.num_examples for record in history] == [1000, 1000] and federation.state.num_examples == 2000
+    assert {client: record.num_examples for client, record in history.last.clients.items()} == SIZES
+    assert not federation.running and federation.status().message == "finished"
+
+
+def in_single_precision(state, updates):
+    """An average whose rounding shows in which order it was summed (the library's own sums are in double precision, where it hardly ever does)."""
+    total = [np.zeros_like(w) for w in state.weights]
+    for update in updates:
+        total = [t + np.float32(update.num_examples / 1000) * w for t, w in zip(total, update.weights, strict=True)]
+    return module.State(total)
+
+
+@pytest.mark.parametrize("aggregate", [in_single_precision, fed_avg().aggregate])
+def test_the_order_of_arrival_does_not_change_a_bit(make, aggregate):
+    results = set()
+    for order in itertools.permutations(SIZES):
+        federation = make(Strategy("average", "", aggregate), weights=[np.zeros(1000, np.float32)], seed=3)
+        federation.start(Plan(3))
+        for _ in range(3):
+            for client in order:
+                play(federation, client)
+        federation.wait()
+        results.add(b"".join(bits(federation.weights)))
+    assert len(results) == 1
+
+
+def test_the_order_of_summing_would_show():
+    """That the test above can fail: the same updates, averaged in another order, give other bits."""
+    task = Task(1, 1, [np.zeros(1000, np.float32)], Training(), 3)
+    updates = [Update(client, 1, SIZES[client], trained(task, client)) for client in SIZES]
+    states = [in_single_precision(module.State(task.weights), order) for order in itertools.permutations(updates)]
+    assert len({bits(state.weights)[0] for state in states}) > 1
+
+
+def test_the_task_says_what_to_do_and_asked_again_says_the_same(make):
+    federation = make(seed=9)
+    assert federation.task("bob") is None  # no run yet
+    federation.start(Plan(4, Training(3, 10, 0.5, "adam")))
+    first, again = federation.task("bob", 5), federation.task("bob", 5)
+    for task in (first, again):
+        assert (task.round, task.rounds, task.training, task.seed, task.shard_by_shard) == (1, 4, Training(3, 10, 0.5, "adam"), 9, False)
+        assert bits(task.weights) == bits(toy())
+    federation.report(Update("bob", 1, 100, toy(1)))
+    assert federation.task("bob") is None  # its part is done
+
+
+def test_a_waiting_client_hears_at_once_of_a_run(make):
+    federation = make()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(federation.task, "alice", 10)
+        time.sleep(0.1)
+        began = time.monotonic()
+        federation.start(Plan(1))
+        assert waiting.result().round == 1 and time.monotonic() - began < 0.5
+    began = time.monotonic()
+    play(federation, "alice")
+    assert federation.task("alice", 0.2) is None and 0.2 <= time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(("clients", "fraction", "size"), [(10, 0.0, 1), (10, 0.1, 1), (10, 0.25, 2), (10, 0.35, 4), (10, 0.5, 5), (10, 1.0, 10), (3, 0.1, 1), (100, 0.1, 10)])
+def test_a_round_has_a_fraction_of_the_clients(make, clients, fraction, size):
+    """max(round(C*K), 1), worked out by hand (Python rounds a half to the even number)."""
+    federation = make(clients=[f"c{i:03}" for i in range(clients)])
+    federation.start(Plan(1, fraction=fraction))
+    until(lambda: federation.status().round == 1)
+    assert len(federation.status().waiting_for) == size
+
+
+def chosen(make, seed: int, rounds: int, joining: list[str]) -> list[list[str]]:
+    federation = make(clients=joining, seed=seed)
+    federation.start(Plan(rounds, fraction=0.3))
+    sets = []
+    for _ in range(rounds):
+        sets.append([])
+        while len(sets[-1]) < 3:
+            client, task = federation.take(5)
+            sets[-1].append(client)
+            federation.report(Update(client, task.round, 50, toy(1)))
+    federation.wait()
+    return sets
+
+
+def test_who_takes_part_is_a_function_of_seed_and_round(make):
+    names = [f"c{i}" for i in range(10)]
+    first = chosen(make, 1, 12, names)
+    assert chosen(make, 1, 12, names[::-1]) == first  # not of the order in which they joined
+    assert chosen(make, 2, 12, names) != first
+    assert len({tuple(round) for round in first}) > 6 and set(itertools.chain(*first)) == set(names)  # and everyone has a turn
+    assert all(round == sorted(round) for round in first)
+
+
+def test_who_is_not_chosen_gets_no_task_and_may_not_report(make):
+    federation = make(seed=0)
+    federation.start(Plan(1, fraction=0.1))
+    until(lambda: federation.status().round == 1)
+    (chosen,) = federation.status().waiting_for
+    idle = next(client for client in SIZES if client != chosen)
+    assert federation.task(idle) is None
+    with pytest.raises(Conflict):
+        federation.report(Update(idle, 1, SIZES[idle], toy(1)))
+    assert federation.status().waiting_for == [chosen]
+
+
+def test_a_run_waits_for_its_minimum_of_clients(make):
+    federation = make(clients=["alice"])
+    federation.start(Plan(1, min_clients=2))
+    assert federation.task("alice", 0.1) is None and federation.status().message == "waiting for 2 clients to join"
+    federation.join("bob", 100)
+    play(federation, "alice", 1)
+    play(federation, "bob", 5)
+    federation.wait()
+    assert number(federation.weights) == pytest.approx(2)
+
+
+def test_a_newcomer_takes_part_from_the_next_round(make):
+    federation = make(clients=["alice"])
+    federation.start(Plan(2))
+    assert federation.task("alice", 5)
+    federation.join("bob", 100)
+    assert federation.task("bob") is None
+    play(federation, "alice")
+    play(federation, "bob")
+    play(federation, "alice")
+    assert [sorted(record.clients) for record in federation.wait()] == [["alice"], ["alice", "bob"]]
+
+
+# ---- stragglers, drop-outs ---------------------------------------------------------------------------------------------
+
+
+def test_a_straggler_is_left_behind_at_the_deadline(make):
+    federation = make()
+    began = time.monotonic()
+    federation.start(Plan(2, deadline=0.3))
+    late = federation.task("alice", 5)
+    play(federation, "bob", 4)
+    play(federation, "carol", 1)
+    until(lambda: len(federation.history) == 1)
+    assert 0.3 <= time.monotonic() - began < 1.3  # over by the deadline + 1 s
+    record = federation.history[0]
+    assert sorted(record.clients) == ["bob", "carol"] and record.note == "2 of 3 updates: went on without alice"
+    assert number(federation.weights) == pytest.approx((100 * 4 + 600 * 1) / 700)
+    before = snapshot(federation)
+    with pytest.raises(Conflict, match="got an update of 'alice' for round 1; expected one for round 2"):
+        federation.report(Update("alice", late.round, 300, toy(9)))
+    assert snapshot(federation) == before
+    play(federation, "alice", 1)  # and it takes part again
+    play(federation, "bob", 1)
+    play(federation, "carol", 1)
+    assert federation.wait().last.num_examples == 1000
+
+
+def test_an_update_that_comes_while_the_others_are_averaged_is_too_late_and_is_told_so(make):
+    """Alice is first in order: the average has gone past her when she reports, though the round is still open."""
+    past_alice, reported = threading.Event(), threading.Event()
+
+    def slow(state, updates):
+        def one_by_one():
+            for update in updates:
+                past_alice.set()
+                reported.wait(5)
+                yield update
+
+        return fed_avg().aggregate(state, one_by_one())
+
+    federation = make(Strategy("slow", "", slow))
+    federation.start(Plan(1, deadline=0.2))
+    task = federation.task("alice", 5)
+    play(federation, "bob", 4)
+    play(federation, "carol", 1)
+    assert past_alice.wait(5)
+    with pytest.raises(Conflict, match="too late"):
+        federation.report(Update("alice", task.round, 300, toy(9)))
+    reported.set()
+    assert sorted(federation.wait().last.clients) == ["bob", "carol"] and number(federation.weights) == pytest.approx(1000 / 700)
+
+
+def test_a_round_with_too_few_updates_is_abandoned_and_the_next_one_goes_on(make):
+    federation = make(weights=toy(0.3))
+    federation.start(Plan(2, deadline=0.15, min_updates=2))
+    play(federation, "bob", 4)
+    until(lambda: len(federation.history) == 1)
+    record = federation.history[0]
+    assert record.note == "abandoned: 1 of 3 updates came, 2 were needed" and record.clients == {}
+    assert bits(federation.weights) == bits(toy(0.3)) and federation.state.num_examples == 0
+    play(federation, "bob", 4)
+    play(federation, "carol", 1)
+    assert number(federation.weights) in (pytest.approx(0.3), pytest.approx(1000 / 700))
+    assert federation.wait().last.note == "2 of 3 updates: went on without alice" and number(federation.weights) == pytest.approx(1000 / 700)
+
+
+def test_no_round_waits_for_a_client_that_left(make):
+    federation = make()
+    federation.start(Plan(2))
+    assert federation.task("alice", 5)
+    play(federation, "bob", 4)
+    play(federation, "carol", 1)
+    federation.leave("alice")
+    play(federation, "bob", 1)
+    play(federation, "carol", 1)
+    history = federation.wait()
+    assert [sorted(record.clients) for record in history] == [["bob", "carol"]] * 2 and history[0].note == "2 of 3 updates: went on without alice"
+    with pytest.raises(RunOver, match="'alice' has left"):
+        federation.task("alice")
+    with pytest.raises(RunOver):
+        federation.report(Update("alice", 1, 300, toy(1)))
+
+
+def test_an_update_counts_though_its_client_leaves_after_it(make):
+    federation = make()
+    federation.start(Plan(1))
+    play(federation, "alice", 1)
+    federation.leave("alice")
+    play(federation, "bob", 5)
+    play(federation, "carol", 2)
+    assert federation.wait().last.num_examples == 1000 and number(federation.weights) == pytest.approx(2)
+
+
+# ---- joining -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{"num_examples": 0}, {"num_examples": -1}, {"num_examples": 1.0}, {"num_examples": True}, {"num_examples": "5"}, {"num_examples": None},
+                                    {"num_examples": 10**10}, {"num_examples": 5, "shards": 0}, {"num_examples": 5, "shards": 1.5}])  # fmt: skip
+def test_joining_with_a_count_that_cannot_be(make, fields):
+    federation = make()
+    before = snapshot(federation)
+    with pytest.raises(Refused, match=r"(num_examples|shards) is .*; expected a whole number from 1 to 1,000,000,000"):
+        federation.join("dave", **fields)
+    assert snapshot(federation) == before
+
+
+def test_two_clients_of_one_id(make):
+    federation = make(clients=[])
+    federation.join("alice", 300, session="one")
+    before = snapshot(federation)
+    with pytest.raises(Conflict, match="a client called 'alice' has already joined; expected an id of your own"):
+        federation.join("alice", 100, session="two")
+    assert snapshot(federation) == before
+    federation.join("alice", 300, session="one")  # an answer was lost, it asks again
+    assert snapshot(federation) == before
+
+
+def test_a_repeated_join_does_not_forget_what_was_done(make):
+    federation = make(async_average(), clients=[])
+    federation.join("alice", 300, 3, session="one")
+    federation.start(Plan(None))
+    play(federation, "alice", 1)
+    federation.join("alice", 300, 3, session="one")
+    assert federation.task("alice", 1).round == 2
+
+
+def test_the_id_of_a_program_that_died_can_be_taken_after_a_while(make, monkeypatch):
+    federation = make(clients=[])
+    federation.join("alice", 300, session="one")
+    monkeypatch.setattr(module, "SILENT_AFTER", 0.05)
+    time.sleep(0.06)
+    federation.join("alice", 100, session="two")
+    assert federation.status().members[0].num_examples == 100
+    federation.start(Plan(1))
+    assert federation.task("alice", 5)
+    time.sleep(0.06)
+    with pytest.raises(Conflict):  # it is training: silence is what one expects
+        federation.join("alice", 1, session="three")
+
+
+def test_who_has_not_joined_is_told_so(make):
+    federation = make()
+    for call in (lambda: federation.task("dave"), lambda: federation.leave("dave"), lambda: federation.report(Update("dave", 1, 1, toy()))):
+        with pytest.raises(UnknownClient, match="no client called 'dave' has joined; expected POST /clients first"):
+            call()
+
+
+# ---- updates that are refused ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", [fed_avg, async_average])
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"num_examples": 0}, BadUpdate),
+        ({"num_examples": -1}, BadUpdate),
+        ({"num_examples": 301}, BadUpdate),
+        ({"weights": toy(1)[:1]}, BadUpdate),
+        ({"weights": toy(1)[::-1]}, BadUpdate),
+        ({"weights": toy(math.nan)}, BadUpdate),
+        ({"weights": toy(math.inf)}, BadUpdate),
+        ({"weights": [w.astype(np.float16) for w in toy(1)]}, BadUpdate),
+        ({"round": 0}, Refused),
+        ({"round": -1}, Refused),
+        ({"round": 99}, Conflict),
+        ({"client": "dave"}, UnknownClient),
+    ],
+)
+def test_a_bad_update_changes_nothing_and_a_good_one_is_taken_after_it(make, strategy, change, error):
+    federation = make(strategy())
+    federation.start(Plan(1))
+    task = federation.task("alice", 5)
+    good = {"client": "alice", "round": task.round, "num_examples": 300, "weights": toy(1)}
+    before = snapshot(federation)
+    with pytest.raises(error, match="expected"):
+        federation.report(Update(**(good | change)))
+    assert snapshot(federation) == before
+    federation.report(Update(**good))
+    play(federation, "bob", 1)
+    play(federation, "carol", 1)
+    assert federation.wait() and number(federation.weights) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("strategy", [fed_avg, async_average])
+def test_an_update_sent_again_is_counted_once(make, strategy):
+    federation = make(strategy())
+    federation.start(Plan(1))
+    task = federation.task("alice", 5)
+    update = Update("alice", task.round, 300, toy(1))
+    federation.report(update)
+    before = bits(federation.weights), federation.state.num_examples
+    with pytest.raises(Conflict, match="already have an update of 'alice' for round 1"):
+        federation.report(update)
+    assert (bits(federation.weights), federation.state.num_examples) == before
+    play(federation, "bob", 5)
+    play(federation, "carol", 2)
+    federation.wait()
+    assert federation.state.num_examples == 1000 and number(federation.weights) == pytest.approx(2)
+    with pytest.raises(Conflict, match="no run is going on"):
+        federation.report(update)
+
+
+def test_of_many_copies_at_once_one_is_counted(make):
+    for strategy in (fed_avg, async_average):
+        federation = make(strategy())
+        federation.start(Plan(1))
+        task = federation.task("alice", 5)
+
+        def send(_, federation=federation, round=task.round) -> str:
+            try:
+                federation.report(Update("alice", round, 300, toy(1)))
+                return "taken"
+            except Conflict:
+                return "already there"
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sorted(pool.map(send, range(40))) == ["already there"] * 39 + ["taken"]
+        play(federation, "bob", 1)
+        play(federation, "carol", 1)
+        federation.wait()
+        assert federation.state.num_examples == 1000
+
+
+# ---- stopping, starting again, resetting, closing ----------------------------------------------------------------------
+
+
+def test_stopping_drops_the_open_round_and_keeps_what_was_committed(make):
+    federation = make()
+    federation.start(Plan(10))
+    for client in SIZES:
+        play(federation, client, 1)
+    play(federation, "alice", 50)
+    play(federation, "bob", 50)
+    before = bits(federation.weights), federation.history.to_json()
+    began = time.monotonic()
+    federation.stop()
+    assert time.monotonic() - began < 0.5 and not federation.running and federation.status().message == "stopped"
+    assert (bits(federation.weights), federation.history.to_json()) == before and len(federation.history) == 1
+    assert federation.status().round == 1 and federation.wait() is federation.history
+    federation.stop()  # nothing to stop: no mistake
+
+
+@pytest.mark.parametrize("strategy", [fed_avg, fed_avg_momentum])
+def test_a_run_that_was_stopped_and_taken_up_again_equals_an_undisturbed_one(make, strategy):
+    def run(federation, rounds):
+        federation.start(Plan(rounds))
+        for _ in range(rounds):
+            for client in SIZES:
+                play(federation, client)
+        federation.wait()
+
+    undisturbed, stopped = make(strategy(), seed=5), make(strategy(), seed=5)
+    run(undisturbed, 4)
+    stopped.start(Plan(4))
+    for client in SIZES:
+        play(stopped, client)
+    play(stopped, "carol")  # of round 2, which is dropped
+    stopped.stop()
+    run(stopped, 3)
+    assert bits(stopped.weights) == bits(undisturbed.weights) and [record.round for record in stopped.history] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("strategy", [fed_avg, async_average])
+@pytest.mark.parametrize("reset", [False, True])
+def test_an_update_of_an_earlier_run_does_not_slip_into_the_next_one(make, strategy, reset):
+    """Stop, (Reset,) Start, while Alice still trains: her round 1 is not this run's round 1, though it has its number."""
+    federation = make(strategy())
+    federation.start(Plan(1, Training(epochs=1)))
+    old = federation.task("alice", 5)
+    federation.stop()
+    if reset:
+        federation.reset()
+    federation.start(Plan(1, Training(epochs=7)))
+    until(lambda: federation.status().round == 1 or strategy is async_average)
+    before = snapshot(federation)
+    with pytest.raises(Conflict, match="of an earlier run; expected its client to fetch a task of this run first"):
+        federation.report(Update("alice", old.round, 300, toy(99)))
+    assert snapshot(federation) == before
+    assert federation.task("alice", 5).training.epochs == 7
+    for client in SIZES:
+        play(federation, client, 1)
+    assert number(federation.wait() and federation.weights) == pytest.approx(1)
+
+
+def test_reset_goes_back_to_the_first_model(make):
+    federation = make(weights=toy(0.3), seed=1)
+    federation.start(Plan(1))
+    with pytest.raises(Conflict, match="a run is going on; expected to stop it first"):
+        federation.reset()
+    with pytest.raises(Conflict, match="a run is going on"):
+        federation.start(Plan(1))
+    for client in SIZES:
+        play(federation, client, 1)
+    federation.wait()
+    federation.reset()
+    assert bits(federation.weights) == bits(toy(0.3)) and len(federation.history) == 0 and federation.state.num_examples == 0
+    assert (federation.status().round, federation.status().rounds, federation.seed) == (0, 0, 1)
+    federation.reset(toy(0.7), async_average(), seed=2)
+    assert bits(federation.weights) == bits(toy(0.7)) and federation.strategy.asynchronous and federation.seed == 2
+    assert [member.client for member in federation.status().members] == list(SIZES)  # who has joined stays
+
+
+def test_closing_tells_every_client_and_waits_until_it_heard(make):
+    federation = make()
+    federation.start(Plan(5))
+    task = federation.task("alice", 5)
+    with ThreadPoolExecutor(2) as pool:
+        play(federation, "bob")
+        waiting = pool.submit(federation.task, "bob", 30)
+        time.sleep(0.05)
+        closing = pool.submit(federation.close, 5.0)
+        with pytest.raises(RunOver, match="the run is over"):
+            waiting.result(2)
+        with pytest.raises(RunOver):
+            federation.task("carol")
+        time.sleep(0.1)
+        assert not closing.done()  # Alice is training, and has not heard
+        with pytest.raises(RunOver, match="the run is over"):
+            federation.report(Update("alice", task.round, 300, toy(1)))
+        closing.result(1)
+    assert federation.status().members == [] and federation.status().message == "closed"
+    with pytest.raises(RunOver, match="the server is closing"):
+        federation.join("dave", 5)
+    with pytest.raises(Conflict, match="the federation is closed; expected a new one"):
+        federation.start(Plan(1))
+
+
+def test_closing_does_not_wait_longer_than_its_grace(make):
+    federation = make()
+    began = time.monotonic()
+    federation.close(grace=0.1)
+    assert 0.1 <= time.monotonic() - began < 0.6
+
+
+# ---- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_client_is_an_error_of_the_run_at_its_end(make):
+    federation = make()
+    federation.start(Plan(2))
+    assert federation.task("alice", 5)
+    federation.leave("alice", "ZeroDivisionError: division by zero")
+    for _ in range(2):
+        play(federation, "bob", 1)
+        play(federation, "carol", 1)
+    with pytest.raises(ClientFailed, match="client 'alice' failed in round 1: ZeroDivisionError: division by zero"):
+        federation.wait()
+    assert [sorted(record.clients) for record in federation.history] == [["bob", "carol"]] * 2  # the others went on
+
+
+def test_a_run_ends_when_every_client_has_failed(make):
+    federation = make()
+    federation.start(Plan(100))
+    for client in SIZES:
+        federation.leave(client, "out of memory")
+    with pytest.raises(ClientFailed, match="'alice' failed .*; client 'bob' failed .*; client 'carol' failed"):
+        federation.wait()
+    assert bits(federation.weights) == bits(toy())
+
+
+def test_a_run_ends_when_a_failure_leaves_fewer_than_its_minimum(make):
+    federation = make()
+    federation.start(Plan(100, min_clients=3))
+    assert federation.task("alice", 5)
+    federation.leave("alice", "out of memory")
+    play(federation, "bob", 1)
+    play(federation, "carol", 1)
+    with pytest.raises(ClientFailed, match="'alice' failed in round 1"):
+        federation.wait()
+    assert len(federation.history) == 1
+
+
+def test_a_plan_that_is_not_strict_goes_on_without_a_failed_client(make):
+    federation = make()
+    federation.start(Plan(1, strict=False))
+    assert federation.task("alice", 5)
+    federation.leave("alice", "out of memory")
+    play(federation, "bob", 1)
+    play(federation, "carol", 1)
+    assert federation.wait().last.note == "2 of 3 updates: went on without alice"
+
+
+class Broken(Exception):
+    pass
+
+
+def broken(*_):
+    raise Broken("it is broken")
+
+
+def average_of(number_of_updates: int, then) -> Strategy:
+    """Takes so many updates in, and then goes wrong."""
+    return Strategy("broken", "", lambda state, updates: then(list(itertools.islice(updates, number_of_updates))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"evaluate": broken}, Broken),
+        ({"strategy": average_of(3, broken)}, Broken),
+        ({"strategy": average_of(2, exit)}, SystemExit),
+        ({"strategy": Strategy("broken", "", broken, True)}, None),
+        ({"checkpoint": "/nowhere/at/all"}, FileNotFoundError),
+    ],
+)
+def test_what_goes_wrong_in_the_background_is_raised_to_who_waits(make, settings, error):
+    federation = make(**settings)
+    federation.start(Plan(5))
+    if error is None:  # a strategy that merges at once fails in the face of the client that reports
+        with pytest.raises(Broken):
+            play(federation, "alice", 1)
+        federation.stop()
+    else:
+        for client in SIZES:
+            play(federation, client, 1)
+        with pytest.raises(error):
+            federation.wait()
+        assert federation.status().message.startswith("ended by an error") and not federation.running
+    assert bits(federation.weights) == bits(toy()) and len(federation.history) == 0 and federation.status().round == 0
+    federation.start(Plan(1))  # and it can be started again
+    federation.stop()
+
+
+def test_training_that_diverged_says_so_and_keeps_the_last_good_model(make):
+    losses = iter([1.0, math.nan])
+    federation = make(evaluate=lambda weights: (next(losses), 0.5))
+    federation.start(Plan(3))
+    for value in (1, 2):
+        for client in SIZES:
+            play(federation, client, value)
+    with pytest.raises(Diverged, match="training diverged in round 2: the loss on the test set is nan; expected a finite number") as caught:
+        federation.wait()
+    assert number(federation.weights) == 1 and caught.value.history is federation.history and len(federation.history) == 1
+
+
+def test_an_interrupt_ends_the_run_and_is_raised_on(make):
+    federation = make()
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    with playing(federation, *SIZES):
+        with pytest.raises(KeyboardInterrupt):
+            federation.run(Plan(None), interrupt)
+        assert not federation.running and len(federation.history) >= 1
+
+
+def test_on_round_sees_every_record_once_in_order_in_the_callers_thread(make):
+    federation, seen = make(), []
+    with playing(federation, *SIZES):
+        history = federation.run(Plan(20), lambda record: seen.append((record.round, threading.current_thread())))
+        assert seen == [(number, threading.current_thread()) for number in range(1, 21)]
+        federation.run(Plan(2), lambda record: seen.append((record.round, None)))
+    assert [round for round, _ in seen] == list(range(1, 23)) and len(history) == 22
+
+
+# ---- testing, targets, checkpoints -------------------------------------------------------------------------------------
+
+
+def test_the_model_is_tested_every_so_many_rounds_and_after_the_last(make):
+    tested = []
+
+    def evaluate(weights):
+        tested.append(bits(weights))
+        return 1.0, 0.25
+
+    federation = make(evaluate=evaluate)
+    with playing(federation, *SIZES):
+        history = federation.run(Plan(7, evaluate_every=3))
+    assert [record.round for record in history if record.accuracy == 0.25] == [3, 6, 7] and len(tested) == 3
+    assert math.isnan(history[0].accuracy) and math.isnan(history[0].loss) and tested[-1] == bits(federation.weights)
+
+
+def test_a_target_ends_the_run_early(make):
+    federation = make(evaluate=lambda weights: (1.0, len(federation.history) / 10))
+    with playing(federation, *SIZES):
+        history = federation.run(Plan(100, target=0.3))
+    assert history.accuracy == [0.0, 0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("strategy", [fed_avg, fed_avg_momentum])
+def test_going_on_from_a_checkpoint_equals_an_undisturbed_run_bit_for_bit(make, strategy, tmp_path):
+    def evaluate(weights):
+        return 1.0, abs(float(weights[0].mean())) % 1
+
+    undisturbed = make(strategy(), evaluate=evaluate, seed=11)
+    with playing(undisturbed, *SIZES):
+        undisturbed.run(Plan(5, fraction=0.7))
+    path = tmp_path / "model.safetensors"
+    for rounds in (2, 1, 2):  # each in a federation of its own, as after a crash
+        state, history = load_checkpoint(path, toy(), strategy().name) if path.exists() else (None, None)
+        federation = make(strategy(), evaluate=evaluate, seed=11, checkpoint=path, state=state, history=history)
+        assert federation.status().round == (len(history) if history else 0)
+        with playing(federation, *SIZES):
+            federation.run(Plan(rounds, fraction=0.7))
+    assert bits(federation.weights) == bits(undisturbed.weights) == bits(load_checkpoint(path)[0].weights)
+    assert federation.state.num_examples == undisturbed.state.num_examples
+    assert [(r.round, r.accuracy, sorted(r.clients)) for r in federation.history] == [(r.round, r.accuracy, sorted(r.clients)) for r in undisturbed.history]
+    seconds = [record.seconds for record in federation.history]
+    assert seconds == sorted(seconds)
+
+
+def test_the_checkpoint_is_there_when_the_round_is(make, tmp_path):
+    path = tmp_path / "model.safetensors"
+    federation, seen = make(checkpoint=path), []
+
+    def look(record):
+        state, history = load_checkpoint(path, toy(), "FedAvg")
+        seen.append((record.round, history.last.round >= record.round))
+
+    with playing(federation, *SIZES):
+        federation.run(Plan(4), look)
+    assert seen == [(round, True) for round in (1, 2, 3, 4)] and bits(load_checkpoint(path)[0].weights) == bits(federation.weights)
+
+
+def test_when_the_disk_is_full_the_run_ends_and_model_history_and_checkpoint_are_of_the_round_before(make, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    federation = make(checkpoint=path)
+    federation.start(Plan(5))
+    for client in SIZES:
+        play(federation, client, 1)
+    until(lambda: len(federation.history) == 1)
+    before = path.read_bytes(), snapshot(federation)[:3]
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for client in SIZES:
+        play(federation, client, 2)
+    with pytest.raises(OSError, match="No space left"):
+        federation.wait()
+    assert (path.read_bytes(), snapshot(federation)[:3]) == before
+
+
+# ---- asynchronous ------------------------------------------------------------------------------------------------------
+
+
+def test_the_running_average_of_three_unequal_clients(make):
+    """300 of 1: 1. 100 of 5: (300 + 500)/400 = 2. 600 of 2: (800 + 1200)/1000 = 2. Then 300 of 12: (2000 + 3600)/1300."""
+    federation = make(async_average(), shards=2, weights=toy(77), evaluate=lambda weights: (1.0, number(weights) / 100))
+    federation.start(Plan(1))
+    for client, value in (("alice", 1), ("bob", 5), ("carol", 2), ("alice", 12)):
+        play(federation, client, value)
+    until(lambda: len(federation.history) == 4)
+    assert [round(accuracy * 100, 4) for accuracy in federation.history.accuracy] == [1, 2, 2, round(5600 / 1300, 4)]
+    assert federation.state.num_examples == 1300 and federation.status().rounds == 6
+    assert [list(record.clients) for record in federation.history] == [["alice"], ["bob"], ["carol"], ["alice"]]
+
+
+def test_each_client_counts_its_own_shards_and_the_run_ends_when_all_are_done(make):
+    federation = make(async_average(), clients=[])
+    federation.join("alice", 300, shards=2)
+    federation.join("bob", 100, shards=1)
+    federation.start(Plan(2))  # twice through the shards
+    rounds = []
+    for client in ("alice", "bob", "alice", "bob", "alice", "alice"):
+        task = federation.task(client, 5)
+        rounds.append((client, task.round, task.rounds, task.shard_by_shard))
+        play(federation, client)
+    assert rounds == [("alice", 1, 4, True), ("bob", 1, 2, True), ("alice", 2, 4, True), ("bob", 2, 2, True), ("alice", 3, 4, True), ("alice", 4, 4, True)]
+    assert len(federation.wait()) == 6 and federation.task("alice") is None
+
+
+def test_without_an_end_each_client_goes_through_its_shards_once_and_newcomers_are_welcome(make):
+    federation = make(async_average(), clients=["alice"], shards=2)
+    federation.start(Plan(None))
+    play(federation, "alice")
+    play(federation, "alice")
+    with pytest.raises(RunOver, match="client 'alice' has trained on each of its 2 shards"):
+        federation.task("alice")
+    federation.join("bob", 100)
+    play(federation, "bob")
+    until(lambda: len(federation.history) == 3)
+    assert federation.running
+    federation.join("alice", 300, 1)  # and once more, with other data
+    play(federation, "alice")
+    until(lambda: len(federation.history) == 4)
+
+
+def test_a_client_that_was_on_its_own_is_welcome_back(make):
+    """The server was restarted and knows nothing of rounds 1 and 2: round 3 is merged all the same, once."""
+    federation = make(async_average(), clients=[])
+    federation.start(Plan(1))
+    federation.join("alice", 300, shards=4)
+    federation.report(Update("alice", 3, 300, toy(2)))
+    with pytest.raises(Conflict, match="already have"):
+        federation.report(Update("alice", 3, 300, toy(2)))
+    assert federation.state.num_examples == 300 and federation.task("alice", 5).round == 4
+
+
+def test_asynchronous_clients_wait_for_their_minimum_too(make):
+    federation = make(async_average(), clients=["alice"])
+    federation.start(Plan(1, min_clients=2))
+    assert federation.task("alice", 0.2) is None
+    federation.join("bob", 100)
+    play(federation, "alice", 1)
+    federation.leave("alice")  # and once begun, it goes on
+    play(federation, "bob", 5)
+    assert len(federation.wait()) == 2 and number(federation.weights) == pytest.approx(2)
+
+
+def test_many_threads_merge_at_once_and_every_update_is_counted_once(make):
+    names = [f"c{i}" for i in range(8)]
+    federation = make(async_average(), clients=names, shards=10)
+    federation.start(Plan(1))
+
+    def work(client: str) -> None:
+        for turn in range(10):
+            task = federation.task(client, 5)
+            federation.report(Update(client, task.round, int(client[1]) + 1, toy(turn)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, names))
+    history = federation.wait()
+    assert federation.state.num_examples == 10 * sum(range(1, 9)) and len(history) == 80 and [record.round for record in history] == list(range(1, 81))
+    assert number(federation.weights) == pytest.approx(4.5, rel=1e-5)  # everyone sent 0..9 with its own weight, in whatever order
+
+
+@pytest.mark.parametrize("how", ["stop", "target", "fail"])
+def test_what_was_merged_is_in_model_history_and_checkpoint_however_the_run_ends(make, tmp_path, how):
+    """Testing lags behind merging: a run that ends then must not leave a model that is ahead of its history and its checkpoint."""
+    path, testing, go_on = tmp_path / "model.safetensors", threading.Event(), threading.Event()
+
+    def evaluate(weights):
+        testing.set()
+        assert go_on.wait(5)
+        return 1.0, 0.9
+
+    federation = make(async_average(), evaluate=evaluate, checkpoint=path, shards=3)
+    federation.start(Plan(1, target=0.5 if how == "target" else None))
+    play(federation, "alice", 1)
+    assert testing.wait(5)
+    play(federation, "bob", 5)
+    play(federation, "carol", 2)
+    with ThreadPoolExecutor(1) as pool:
+        if how == "stop":
+            ending = pool.submit(federation.stop)
+        elif how == "fail":
+            federation.fail(Broken("from outside"))
+        until(lambda: how == "target" or federation._stopping)
+        if how != "target":  # from here on, nothing more is taken
+            with pytest.raises(Conflict, match="no run is going on"):
+                play(federation, "alice", 99)
+        go_on.set()
+        if how == "stop":
+            ending.result(5)
+    if how == "fail":
+        with pytest.raises(Broken):
+            federation.wait()
+    else:
+        federation.wait()
+    state, history = load_checkpoint(path, toy())
+    assert bits(state.weights) == bits(federation.weights) and state.num_examples == federation.state.num_examples == 1000
+    assert sum(record.num_examples for record in federation.history) == 1000 and history.to_json() == federation.history.to_json()
+
+
+def test_a_merge_under_way_when_the_run_ends_does_not_reach_the_next_model(make):
+    merging, go_on = threading.Event(), threading.Event()
+
+    def slow(state, updates):
+        merging.set()
+        assert go_on.wait(5)
+        return async_average().aggregate(state, updates)
+
+    federation = make(Strategy("slow", "", slow, True))
+    federation.start(Plan(1))
+    with ThreadPoolExecutor(1) as pool:
+        reporting = pool.submit(play, federation, "alice", 99)
+        assert merging.wait(5)
+        federation.stop()
+        federation.reset()
+        go_on.set()
+        with pytest.raises(Conflict, match="the run ended"):
+            reporting.result(5)
+    assert bits(federation.weights) == bits(toy()) and federation.state.num_examples == 0
+
+
+def test_updates_of_guests_are_merged_as_they_come(make):
+    federation = make(async_average(), clients=[])
+    federation.start(Plan(1))
+    federation.join("original-1", 60_000, guest=True)
+    for value in (1, 3):
+        federation.merge_next("original-1", 5000, toy(value))
+    until(lambda: len(federation.history) == 2)
+    assert number(federation.weights) == pytest.approx(2) and federation.running  # nobody knows when it is done
+    began = time.monotonic()
+    federation.close(5)
+    assert time.monotonic() - began < 1  # nor can it be told
+
+
+# ---- looking in --------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_tells_who_trains_and_who_waits(make):
+    federation = make(evaluate=lambda weights: (1.0, 0.25))
+    federation.start(Plan(2))
+    federation.task("alice", 5)
+    play(federation, "bob")
+    status = federation.status()
+    assert status.running and (status.round, status.rounds, status.strategy, status.asynchronous) == (1, 2, "FedAvg", False)
+    assert {member.client: member.state for member in status.members} == {"alice": "training", "bob": "waiting", "carol": "waiting"}
+    assert status.waiting_for == ["alice", "carol"] and status.message == "round 1: 3 of 3 clients train" and math.isnan(status.accuracy)
+    play(federation, "alice")
+    play(federation, "carol")
+    until(lambda: federation.status().accuracy == 0.25)
+
+
+def test_waiting_for_a_change(make):
+    federation = make()
+    version = federation.status().version
+    assert federation.wait_for_change(version, 0.05) == version
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(federation.wait_for_change, version, 10)
+        federation.join("dave", 10)
+        assert waiting.result(1) != version
+
+
+def test_bytes_are_counted_by_the_round(make):
+    federation = make(clients=["alice"])
+    federation.start(Plan(2))
+    for size in (100, 30):
+        task = federation.task("alice", 5)
+        federation.count_bytes(down=size)
+        federation.count_bytes(down=1, up=size * 2)
+        federation.report(Update("alice", task.round, 300, toy(1)))
+    assert [(record.bytes_down, record.bytes_up) for record in federation.wait()] == [(101, 200), (31, 60)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("rounds", 0), ("rounds", -1), ("rounds", 1.5), ("rounds", True), ("rounds", "5"), ("min_updates", 0), ("min_clients", 0), ("evaluate_every", 0),
+     ("fraction", -0.1), ("fraction", 1.1), ("fraction", math.nan), ("fraction", "all"), ("deadline", 0), ("deadline", -1), ("deadline", math.nan),
+     ("deadline", math.inf), ("deadline", "5"), ("target", 0), ("target", 1), ("target", 97), ("target", math.nan), ("target", "97 %")],
+)  # fmt: skip
+def test_a_plan_that_cannot_be(setting, value):
+    with pytest.raises(Refused, match=f"^{setting}.* is {value!r}; expected"):
+        Plan(**{setting: value})
+
+
+def test_a_custom_strategy_is_any_function_of_state_and_updates(make):
+    """The median of three clients, as a student would write it."""
+
+    def median(state, updates):
+        rows = [update.weights for update in updates]
+        return module.State([np.median(np.stack(w), axis=0).astype(np.float32) for w in zip(*rows, strict=True)])
+
+    federation = make(Strategy("median", "the middle one", median))
+    federation.start(Plan(1))
+    for client, value in (("alice", 1), ("bob", 100), ("carol", 2)):
+        play(federation, client, value)
+    federation.wait()
+    assert number(federation.weights) == 2 and weighted_mean([Update("a", 1, 1, toy(4))])[1] == 1
