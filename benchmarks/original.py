@@ -63,9 +63,9 @@ def take_part(name: str, first: int, last: int, port: int, epochs: int) -> None:
     """A client: says "ready" when Keras is loaded, begins at a line on its standard input, and says how large its messages were."""
     import requests
 
-    import fedlab
+    from fedlab.data import SHARD_SIZE, load_mnist
 
-    mnist = fedlab.load_mnist()
+    mnist = load_mnist()
     x, y = mnist.train.x.reshape(-1, 784) / np.float32(255), mnist.train.y
     model, url = build_model(), f"http://127.0.0.1:{port}/"
     print("ready", flush=True)
@@ -74,10 +74,10 @@ def take_part(name: str, first: int, last: int, port: int, epochs: int) -> None:
     for shard in range(first, last + 1):
         answer = requests.post(url, data={"id": name, "send": "False"}, timeout=60)
         model.set_weights([np.array(values) for values in answer.json()["weights"]])
-        rows = slice((shard - 1) * fedlab.data.SHARD_SIZE, shard * fedlab.data.SHARD_SIZE)
+        rows = slice((shard - 1) * SHARD_SIZE, shard * SHARD_SIZE)
         model.fit(x[rows], y[rows], epochs=epochs, batch_size=32, verbose=0)
         weights = json.dumps([w.tolist() for w in model.get_weights()])
-        sent = requests.post(url, data={"id": name, "send": "True", "datasets": fedlab.data.SHARD_SIZE, "weights": weights}, timeout=60)
+        sent = requests.post(url, data={"id": name, "send": "True", "datasets": SHARD_SIZE, "weights": weights}, timeout=60)
         sent.raise_for_status()
         up, down = max(up, int(sent.request.headers["Content-Length"])), max(down, len(answer.content))
     print(json.dumps([up, down]), flush=True)

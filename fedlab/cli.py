@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -32,6 +34,7 @@ _signals: list[int] = []  # SIGINT and SIGTERM that came since `main` began
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (that of the process if None); the exit code."""
     _signals.clear()
+    atexit.register(gc.freeze)  # or Python looks through all of TensorFlow for garbage before it ends: a second in which Ctrl-C seems stuck
     with contextlib.suppress(AttributeError):  # a stdout that was replaced by something simpler
         sys.stdout.reconfigure(errors="backslashreplace")  # a client id need not fit into a terminal's alphabet
     try:
@@ -327,7 +330,7 @@ def simulate(args) -> int:
     def on_round(record: RoundRecord) -> None:
         history.append(record)
         if not sys.stdout.isatty():
-            print(round_line(record, args.rounds, "round"), flush=True)
+            print(round_line(record, args.rounds), flush=True)
 
     try:
         fedlab.simulation.simulate(

@@ -306,6 +306,7 @@ def split_url(url: str) -> tuple[str, str]:
             raise ValueError
     except ValueError:
         shown = str(url).split("?")[0][:60]  # without the token
-        raise Refused(f"the server's URL is {shown!r}; expected what the server printed, such as http://127.0.0.1:8642/?token=...") from None
+        expected = "what the server printed, such as http://127.0.0.1:8642/?token=..."
+        raise Refused(f"the server's URL is {shown!r}; expected {expected}") from None
     token = parse_qs(parts.query).get("token", [""])[0]
     return f"{parts.scheme}://{parts.netloc}/", token

@@ -446,6 +446,8 @@ class Federation:
                     del self._members[client]  # no further round waits for it; a client that lives joins again with its next word
             self._notify()
         if len(clients) < plan.min_updates:
+            with self._changed:
+                self._give_up_on_failures(too_few=False)
             raise _TooFew(f"{len(clients)} of {len(participants)} updates came, {plan.min_updates} were needed")
 
     def _until(self, true: Callable[[], bool], message: str | None, end: float | None = None) -> None:
@@ -457,11 +459,15 @@ class Federation:
             if message and self._message != message:
                 self._message = message
                 self._notify()
-            if self._strict and self._failures and (message or not self._members):
-                raise ClientFailed("; ".join(self._failures))  # too few are left to go on
+            self._give_up_on_failures(too_few=bool(message))
             self._changed.wait(left)
         if self._stopping:
             raise _Stopped
+
+    def _give_up_on_failures(self, too_few: bool) -> None:
+        """Raise ClientFailed when clients have failed and nobody, or too few, are left who could go on."""
+        if self._strict and self._failures and (too_few or not self._members):
+            raise ClientFailed("; ".join(self._failures))
 
     def _commit(self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool) -> bool:
         """Test a new global model, write it down, and make it the current one. True when the target is reached."""

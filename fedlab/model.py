@@ -158,13 +158,13 @@ class Classifier:
 
 
 def batch_shape(batch_size: int | None, examples: int) -> int:
-    """The rows of a compiled batch. Where a batch is all of a client's examples, that is the next of 4, 5, 6, 7, 8, 10, 12, 14, 16, ...:
+    """The rows of a compiled batch. Where a batch is all of a client's examples, that is the next of 16, 17, ..., 31, 32, 34, 36, ..., 64, 68, ...:
 
-    at most a quarter more rows than needed (they are masked out), and clients of many different sizes share few compilations.
+    at most a sixteenth more rows than needed (they are masked out), and clients of many different sizes share few compilations.
     """
     if batch_size is not None and batch_size <= examples:
         return batch_size
-    step = 2 ** max(examples.bit_length() - 3, 0)
+    step = 2 ** max(examples.bit_length() - 5, 0)
     return -(-examples // step) * step
 
 

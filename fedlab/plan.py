@@ -22,7 +22,7 @@ class Plan:
     min_clients:    clients to wait for before each round.
     evaluate_every: test the global model every so many rounds (and after the last).
     target:         stop when the global accuracy reaches this fraction.
-    strict:         a client that fails is an error of the run: raised when too few are left to go on, or else at the end. Otherwise only noted.
+    strict:         a client that fails is an error of the run: raised when too few are left, else at the end; otherwise only noted.
 
     Raises Refused for values outside these.
     """

@@ -117,7 +117,10 @@ class Explosive:
         (wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[1]"), "this is not a history"),
         (wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[{"), "model"),
         (wire.pack(state().weights[:1], kind="checkpoint", arrays=1, num_examples=1, history="[]"), "got 1 arrays; expected 2"),
-        (wire.pack([w.T for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"), r"array 0 has the shape \(3, 2\)"),
+        (
+            wire.pack([w.T for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"),
+            r"array 0 has the shape \(3, 2\)",
+        ),
         (wire.pack([w * np.float32(math.nan) for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"), "NaN"),
     ],
 )

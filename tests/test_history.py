@@ -24,7 +24,9 @@ def full() -> History:
 def test_records_only_ever_follow():
     h = history(0.1, 0.2)
     h.append(RoundRecord(7, 0.3))
-    assert [r.round for r in h] == [1, 2, 7] and len(h) == 3 and h.last.round == 7 and h[0].accuracy == 0.1 and h.accuracy == [0.1, 0.2, 0.3]
+    assert (
+        [r.round for r in h] == [1, 2, 7] and len(h) == 3 and h.last.round == 7 and h[0].accuracy == 0.1 and h.accuracy == [0.1, 0.2, 0.3]
+    )
     for late in (7, 1):
         with pytest.raises(ValueError, match=f"got round {late} after round 7; expected a later one"):
             h.append(RoundRecord(late))
@@ -83,14 +85,21 @@ def test_json_is_strict_and_comes_back(tmp_path):
 
     text = full().to_json(tmp_path / "h.json")
     rounds = json.loads((tmp_path / "h.json").read_text(), parse_constant=refuse)
-    assert rounds[0]["clients"] == {"alice": {"num_examples": 300, "accuracy": 0.5, "loss": 1.25}, "bob": {"num_examples": 100, "accuracy": None, "loss": None}}
+    assert rounds[0]["clients"] == {
+        "alice": {"num_examples": 300, "accuracy": 0.5, "loss": 1.25},
+        "bob": {"num_examples": 100, "accuracy": None, "loss": None},
+    }
     assert rounds[1]["accuracy"] is None
     back = History.from_json(text)
-    assert back.to_json() == text and back.to_csv() == full().to_csv() and math.isnan(back[1].loss) and math.isnan(back[0].clients["bob"].loss)
+    assert (
+        back.to_json() == text and back.to_csv() == full().to_csv() and math.isnan(back[1].loss) and math.isnan(back[0].clients["bob"].loss)
+    )
     assert History.from_json("[]").last is None
 
 
-@pytest.mark.parametrize("text", ["", "{}x", "null", "3", "[1]", "[{}]", '[{"round": 1}]', '[{"round": 1, "clients": 3}]', '[{"clients": {}, "colour": 1}]'])
+@pytest.mark.parametrize(
+    "text", ["", "{}x", "null", "3", "[1]", "[{}]", '[{"round": 1}]', '[{"round": 1, "clients": 3}]', '[{"clients": {}, "colour": 1}]']
+)
 def test_json_that_is_no_history(text):
     with pytest.raises(ValueError):
         History.from_json(text)

@@ -18,10 +18,13 @@ def test_a_client_id_that_is_taken(client):
 
 
 @pytest.mark.parametrize(
-    "client", ["", " ", "x" * 41, " alice", "alice ", "alice\n", "a/b", "a\\b", "<b>", "a\tb", "a?b", ".", "..", "-a", "a\0", None, 3, ["a"], b"a"]
+    "client",
+    ["", " ", "x" * 41, " alice", "alice ", "alice\n", "a/b", "a\\b", "<b>", "a\tb", "a?b", ".", "..", "-a", "a\0", None, 3, ["a"], b"a"],
 )
 def test_a_client_id_that_is_refused_in_a_sentence(client):
-    with pytest.raises(Refused, match=r"^the client id is .*; expected 1 to 40 letters, digits, spaces or . _ - @, for example 'alice'$") as caught:
+    with pytest.raises(
+        Refused, match=r"^the client id is .*; expected 1 to 40 letters, digits, spaces or . _ - @, for example 'alice'$"
+    ) as caught:
         check_client_id(client)
     assert len(str(caught.value)) < 200
 

@@ -37,7 +37,7 @@ def far(a, b):
     [
         (Training(2, 10, 0.1), 600),
         (Training(1, 32, 0.1), 333),  # the last batch has 13 examples
-        (Training(3, None, 0.3), 600),  # B = infinity: 600 examples in a program for 640
+        (Training(3, None, 0.3), 600),  # B = infinity: 600 examples in a program for 608
         (Training(1, 1000, 0.3), 77),  # a batch larger than the client's data
         (Training(2, 32, 0.001, "adam"), 450),
     ],
@@ -136,9 +136,9 @@ def test_a_rate_of_100_leaves_the_finite_numbers(mnist):
 
 def test_batch_shapes_are_few_and_close():
     for examples in range(1, 5_000, 7):
-        assert examples <= batch_shape(None, examples) <= max(1.25 * examples, examples + 1)
-    assert len({batch_shape(None, n) for n in range(1, 5_001)}) < 50
-    assert batch_shape(32, 600) == 32 and batch_shape(None, 600) == 640 and batch_shape(1000, 600) == 640
+        assert examples <= batch_shape(None, examples) <= max(17 / 16 * examples, examples + 1)
+    assert len({batch_shape(None, n) for n in range(1, 5_001)}) < 160
+    assert batch_shape(32, 600) == 32 and batch_shape(None, 600) == 608 and batch_shape(1000, 600) == 608
 
 
 def test_images_may_be_scaled_already(small):

@@ -28,6 +28,7 @@ from fedlab.strategy import State, Strategy, async_average, fed_avg
 
 TOKEN = "the-token-of-this-server"
 SIZES = {"alice": 300, "bob": 100, "carol": 600}
+THREE_ROUNDS = Plan(3)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -47,7 +48,7 @@ def update(client: str = "alice", round: int = 1, value: float = 1.0, **changes)
 class Api:
     """The application without a socket, over a federation of three clients with a run going on."""
 
-    def __init__(self, strategy=None, plan=Plan(3), clients=SIZES, shards=1, **settings):
+    def __init__(self, strategy=None, plan: Plan | None = THREE_ROUNDS, clients=SIZES, shards=1, **settings):
         self.federation = Federation(toy(), strategy or fed_avg())
         self.exchanges = []
         self.app = create_app(self.federation, TOKEN, on_exchange=self.exchanges.append, **settings)
@@ -141,7 +142,9 @@ def test_two_clients_of_one_id_and_the_repeated_join_of_one(make_api):
     fields = {"client": "dave", "num_examples": 5000, "session": "one"}
     assert api.call("POST", "/clients", fields).status_code == 201
     before = api.snapshot()
-    assert "a client called 'dave' has already joined" in sentence(api.call("POST", "/clients", fields | {"session": "two", "num_examples": 1}), 409)
+    assert "a client called 'dave' has already joined" in sentence(
+        api.call("POST", "/clients", fields | {"session": "two", "num_examples": 1}), 409
+    )
     assert "already joined" in sentence(api.call("POST", "/clients", {"client": "dave", "num_examples": 1}), 409)
     assert api.call("POST", "/clients", fields).status_code == 201 and api.snapshot() == before
 
@@ -200,16 +203,24 @@ def test_a_whole_round_by_hand(api):
     task = wire.decode_task(api.call("GET", "/task?client=bob&wait=5").data)
     assert task.round == 2 and float(task.weights[0][0, 0]) == pytest.approx(2)
     (record,) = json.loads(api.call("GET", "/history").data)
-    assert (record["round"], record["accuracy"], record["bytes_up"]) == (1, None, sum(sizes)) and record["clients"]["bob"]["num_examples"] == 100
+    assert (record["round"], record["accuracy"], record["bytes_up"]) == (1, None, sum(sizes)) and record["clients"]["bob"][
+        "num_examples"
+    ] == 100
 
 
-def test_the_bytes_of_an_update_belong_to_the_round_that_it_closes(make_api):
+def test_the_bytes_of_an_update_belong_to_the_round_that_it_closes(make_api, monkeypatch):
     """Without a test set a round is committed at once: the last update's bytes must have been counted by then."""
-    for _ in range(20):
-        api = make_api(clients=["alice"], plan=Plan(1))
-        body = update()
-        assert api.send(body).status_code == 202
-        assert api.federation.wait().last.bytes_up == len(body)
+    api = make_api(clients=["alice"], plan=Plan(1))
+    count = api.federation.count_bytes
+
+    def slowly(down=0, up=0):
+        time.sleep(0.1)
+        count(down, up)
+
+    monkeypatch.setattr(api.federation, "count_bytes", slowly)
+    body = update()
+    assert api.send(body).status_code == 202
+    assert api.federation.wait().last.bytes_up == len(body)
 
 
 def test_the_model_is_a_safetensors_file(api):
@@ -225,7 +236,11 @@ def test_status_and_history_are_json_without_nan(api):
 
     status = json.loads(api.call("GET", "/status").data, parse_constant=refuse)
     assert status["running"] and (status["round"], status["rounds"], status["accuracy"], status["strategy"]) == (1, 3, None, "FedAvg")
-    assert status["members"][1] == {"client": "bob", "num_examples": 100, "state": "training"} and status["waiting_for"] == ["alice", "bob", "carol"]
+    assert status["members"][1] == {"client": "bob", "num_examples": 100, "state": "training"} and status["waiting_for"] == [
+        "alice",
+        "bob",
+        "carol",
+    ]
     for client in SIZES:
         api.send(update(client))
     api.federation.task("alice", 5)
@@ -262,7 +277,12 @@ def test_what_went_over_the_wire_can_be_looked_at(make_api):
     api.send(b"junk")
     api.call("GET", "/status")  # a page asks for it every second
     seen = [(e.client, e.method, e.path, e.status) for e in api.exchanges]
-    assert seen == [("alice", "POST", "/clients", 201), ("alice", "GET", "/task", 200), ("alice", "POST", "/updates", 202), ("", "POST", "/updates", 400)]
+    assert seen == [
+        ("alice", "POST", "/clients", 201),
+        ("alice", "GET", "/task", 200),
+        ("alice", "POST", "/updates", 202),
+        ("", "POST", "/updates", 400),
+    ]
     assert [e.bytes_up for e in api.exchanges] == [40, 0, len(body), 4] and api.exchanges[1].bytes_down == len(task.data)
     assert abs(api.exchanges[0].time - time.time()) < 5
 
@@ -271,7 +291,9 @@ def test_what_went_over_the_wire_can_be_looked_at(make_api):
 
 
 def packed(weights, **fields) -> bytes:
-    return wire.pack(weights, **({"kind": "update", "client": "alice", "round": 1, "num_examples": 300, "accuracy": 0.5, "loss": 1.0} | fields))
+    return wire.pack(
+        weights, **({"kind": "update", "client": "alice", "round": 1, "num_examples": 300, "accuracy": 0.5, "loss": 1.0} | fields)
+    )
 
 
 BAD_UPDATES = {
@@ -342,7 +364,10 @@ def test_a_good_update_is_what_the_bad_ones_differ_from(api):
     assert api.send(packed(toy())).status_code == 202
 
 
-@pytest.mark.parametrize("kind", ["", "application/octet-stream", "application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "é"])
+@pytest.mark.parametrize(
+    "kind",
+    ["", "application/octet-stream", "application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "é"],
+)
 def test_an_update_of_another_content_type(api, kind):
     before = api.snapshot()
     assert "expected 'application/vnd.safetensors'" in sentence(api.send(update(), kind), 415)
@@ -354,7 +379,9 @@ def test_a_body_that_is_too_large(api):
     before = api.snapshot()
     assert sentence(api.send(b"x" * (limit + 1)), 413) == f"the body is {limit + 1:,} bytes; expected at most {limit:,} here"
     assert sentence(api.send(b"x" * limit), 400)
-    assert "expected at most 10,000 here" in sentence(api.call("POST", "/clients", {"client": "dave", "num_examples": 1, "padding": "x" * 10_000}), 413)
+    assert "expected at most 10,000 here" in sentence(
+        api.call("POST", "/clients", {"client": "dave", "num_examples": 1, "padding": "x" * 10_000}), 413
+    )
     assert api.snapshot() == before
 
 
@@ -538,7 +565,9 @@ def test_the_page_turns_the_token_of_the_address_into_a_cookie(api):
 def test_the_cookie_reads_and_changes_nothing(api):
     """A page of another program on this machine is of the same site (ports do not count): its browser sends the cookie along."""
     before, cookie = api.snapshot(), {"Cookie": f"{COOKIE}={TOKEN}"}
-    readable = {path for _, method, path in api.routes() if method == "GET" and api.call("GET", path, headers=cookie, token=None).status_code == 200}
+    readable = {
+        path for _, method, path in api.routes() if method == "GET" and api.call("GET", path, headers=cookie, token=None).status_code == 200
+    }
     assert readable == {"/", "/status", "/history", "/model"}
     for _, method, path in api.routes():
         if method not in ("GET", "HEAD", "OPTIONS"):
@@ -561,9 +590,19 @@ def test_headers_that_keep_what_is_said_here(api):
 # ---- Hosts and Origins -------------------------------------------------------------------------------------------------
 
 GOOD_HOSTS = ["127.0.0.1", "127.0.0.1:8642", "localhost", "localhost:1", "[::1]", "[::1]:8642"]
-BAD_HOSTS = ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.", "0.0.0.0:8642", "127.0.0.1@evil.example", "evil.example#127.0.0.1",
-             "127.1", "2130706433", "::1", "[::1].evil.example", "127.0.0.1, evil.example", "", "192.168.1.5:8642", "localhost:80:evil"]  # fmt: skip
-ORIGINS = [None, "null", "http://evil.example", "https://evil.example", "http://localhost:8888", "http://127.0.0.1:8642", "file://", "chrome-extension://abc"]
+BAD_HOSTS = ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.", "0.0.0.0:8642", "127.0.0.1@evil.example",
+             "evil.example#127.0.0.1", "127.1", "2130706433", "::1", "[::1].evil.example", "127.0.0.1, evil.example", "",
+             "192.168.1.5:8642", "localhost:80:evil"]  # fmt: skip
+ORIGINS = [
+    None,
+    "null",
+    "http://evil.example",
+    "https://evil.example",
+    "http://localhost:8888",
+    "http://127.0.0.1:8642",
+    "file://",
+    "chrome-extension://abc",
+]
 
 
 def test_no_other_host_is_answered_on_any_route_by_any_method_from_any_origin(api):
@@ -574,7 +613,7 @@ def test_no_other_host_is_answered_on_any_route_by_any_method_from_any_origin(ap
         headers = {"Cookie": f"{COOKIE}={TOKEN}"} | ({"Origin": origin} if origin else {})
         answer = api.call(method, path, update(), wire.CONTENT_TYPE, headers, environ_overrides={"HTTP_HOST": host})
         assert answer.status_code in (400, 403), (host, origin, method, path)
-        assert not any(name.startswith("Access-Control") for name in answer.headers.keys())
+        assert not any(name.startswith("Access-Control") for name, _ in answer.headers)
     assert api.snapshot() == before
     words = sentence(api.call("GET", "/status", environ_overrides={"HTTP_HOST": "evil.example"}), 403)
     assert "the Host header is 'evil.example'; expected one of 127.0.0.1, [::1], localhost" in words and "allowed_hosts" in words
@@ -584,7 +623,7 @@ def test_this_machines_names_are_answered_and_no_origin_is_given_rights(api):
     for host, origin in itertools.product(GOOD_HOSTS, ORIGINS):
         answer = api.call("GET", "/status", headers={"Origin": origin} if origin else {}, environ_overrides={"HTTP_HOST": host})
         assert answer.status_code == 200, host
-        assert not any(name.startswith("Access-Control") for name in answer.headers.keys())
+        assert not any(name.startswith("Access-Control") for name, _ in answer.headers)
 
 
 def test_a_host_can_be_allowed():
@@ -668,7 +707,9 @@ def raw(server: Server, request: bytes) -> bytes:
 def test_a_server_listens_from_its_making_to_its_close():
     began = time.monotonic()
     server = Server(federation=Federation(toy(), fed_avg()))
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", server.url) and server.url.startswith(f"http://127.0.0.1:{server.port}/")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", server.url) and server.url.startswith(
+        f"http://127.0.0.1:{server.port}/"
+    )
     assert requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code == 200
     assert repr(server) == f"<Server at {server.address}, ready>"
     server.close()
@@ -683,7 +724,9 @@ def test_closing_is_prompt_though_clients_wait_and_connections_are_open(server):
         assert post(server, "clients", json={"client": client, "num_examples": 1}).status_code == 201
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
     with ThreadPoolExecutor(3) as pool:
-        polls = [pool.submit(requests.get, f"{server.address}task?client={c}&wait=30", headers=headers_of(server), timeout=40) for c in SIZES]
+        polls = [
+            pool.submit(requests.get, f"{server.address}task?client={c}&wait=30", headers=headers_of(server), timeout=40) for c in SIZES
+        ]
         time.sleep(0.3)
         began = time.monotonic()
         server.close()
@@ -695,13 +738,22 @@ def test_closing_is_prompt_though_clients_wait_and_connections_are_open(server):
 
 def test_a_port_in_use_is_said_in_a_sentence_and_leaves_nothing_behind(server):
     threads = threading.active_count()
-    with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{server.port} \(Address already in use\); expected .* a free port, or 0"):
+    with pytest.raises(
+        OSError, match=rf"cannot listen on 127\.0\.0\.1:{server.port} \(Address already in use\); expected .* a free port, or 0"
+    ):
         Server(federation=Federation(toy(), fed_avg()), port=server.port)
     assert threading.active_count() == threads
 
 
-@pytest.mark.parametrize(("host", "port", "words"), [("127.0.0.1", 70_000, "expected a port from 1 to 65535"), ("127.0.0.1", -1, "expected a port"),
-                                                     ("192.0.2.1", 0, "expected this machine's address"), ("no such host", 0, "cannot listen on no such host:0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "port", "words"),
+    [
+        ("127.0.0.1", 70_000, "expected a port from 1 to 65535"),
+        ("127.0.0.1", -1, "expected a port from 1 to 65535"),
+        ("192.0.2.1", 0, "expected this machine's address"),
+        ("no such host", 0, "cannot listen on no such host:0"),
+    ],
+)
 def test_where_one_cannot_listen(host, port, words):
     with pytest.raises(OSError, match=words):
         Server(federation=Federation(toy(), fed_avg()), host=host, port=port)
@@ -724,19 +776,30 @@ def test_listening_on_every_network_announces_an_address_that_answers():
 def test_a_body_too_large_is_refused_before_it_is_read_and_in_json(server):
     limit = wire.size_limit(toy())
     kind = {"Content-Type": wire.CONTENT_TYPE}
-    assert sentence(post(server, "updates", data=b"x" * (limit + 1), headers=kind), 413) == f"the body is {limit + 1:,} bytes; expected at most {limit:,} for this model"
+    assert (
+        sentence(post(server, "updates", data=b"x" * (limit + 1), headers=kind), 413)
+        == f"the body is {limit + 1:,} bytes; expected at most {limit:,} for this model"
+    )
     assert sentence(post(server, "updates", data=b"x" * limit, headers=kind), 400)
     # Announced and never sent: answered at once, and the line is closed.
     announced = raw(server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
     assert announced.startswith(b"HTTP/1.1 413 ") and b"the body is 99,999,999,999 bytes" in announced
     # In chunks, without a length: as soon as it is too much.
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
-    chunked = raw(server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * (limit // 0x4000 + 1))
+    chunked = raw(
+        server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * (limit // 0x4000 + 1)
+    )
     assert chunked.startswith(b"HTTP/1.1 413 ") and f"the body is more than {limit:,} bytes".encode() in chunked
 
 
 def test_what_is_no_http_is_answered_and_the_server_goes_on(server):
-    for request in (b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"\x16\x03\x01\x02\r\n\r\n"):
+    for request in (
+        b"hello\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"\x16\x03\x01\x02\r\n\r\n",
+    ):
         answer = raw(server, request)
         assert re.match(rb"HTTP/1\.[01] 400 ", answer) and b'{"error": "the request cannot be read' in answer, request
     assert requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code == 200
@@ -779,7 +842,9 @@ def test_forty_clients_at_once(server):
         name, statuses = f"client-{number:02}", []
         with requests.Session() as session:
             session.headers.update(headers_of(server))
-            statuses.append(session.post(server.address + "clients", json={"client": name, "num_examples": number + 1}, timeout=10).status_code)
+            statuses.append(
+                session.post(server.address + "clients", json={"client": name, "num_examples": number + 1}, timeout=10).status_code
+            )
             while True:
                 answer = session.get(f"{server.address}task?client={name}&wait=10", timeout=20)
                 if answer.status_code != 200:
@@ -789,7 +854,9 @@ def test_forty_clients_at_once(server):
                     continue
                 task = wire.decode_task(answer.content)
                 body = wire.encode_update(Update(name, task.round, number + 1, toy(number)))
-                statuses.append(session.post(server.address + "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}, timeout=10).status_code)
+                statuses.append(
+                    session.post(server.address + "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}, timeout=10).status_code
+                )
 
     with ThreadPoolExecutor(40) as pool:
         clients = [pool.submit(take_part, number) for number in range(40)]
@@ -801,7 +868,12 @@ def test_forty_clients_at_once(server):
 
 
 def test_a_run_that_is_wrong_is_refused_at_once(server):
-    for settings, words in (({"rounds": 0}, "rounds is 0"), ({"epochs": -1}, r"epochs \(E\) is -1"), ({"fraction": 2}, r"fraction \(C\) is 2"), ({"target": 97}, "target is 97")):
+    for settings, words in (
+        ({"rounds": 0}, "rounds is 0"),
+        ({"epochs": -1}, r"epochs \(E\) is -1"),
+        ({"fraction": 2}, r"fraction \(C\) is 2"),
+        ({"target": 97}, "target is 97"),
+    ):
         with pytest.raises(Refused, match=words):
             server.run(progress=False, **settings)
     with pytest.raises(TypeError, match="epoch"):
@@ -844,7 +916,12 @@ def test_a_server_goes_on_from_its_checkpoint(tmp_path, two_nn_weights):
 @pytest.mark.parametrize("damage", ["cut", "junk", "another model", "another strategy"])
 def test_a_checkpoint_that_cannot_be_used_is_refused_and_left_alone(tmp_path, two_nn_weights, damage):
     path = tmp_path / "model.safetensors"
-    save_checkpoint(path, State(toy() if damage == "another model" else two_nn_weights), History(), "Asynchronous" if damage == "another strategy" else "FedAvg")
+    save_checkpoint(
+        path,
+        State(toy() if damage == "another model" else two_nn_weights),
+        History(),
+        "Asynchronous" if damage == "another strategy" else "FedAvg",
+    )
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-1])
     if damage == "junk":
@@ -868,9 +945,15 @@ def test_the_token_is_nowhere_but_in_the_url(tmp_path, caplog):
         post(server, "clients", json={"client": "alice", "num_examples": 300})
         server.start(rounds=1)
         requests.get(server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10)
-        answers += [requests.get(server.address + path, headers=headers_of(server), timeout=5).text for path in ("", "status", "history", "nowhere", "clients")]
+        answers += [
+            requests.get(server.address + path, headers=headers_of(server), timeout=5).text
+            for path in ("", "status", "history", "nowhere", "clients")
+        ]
         post(server, "updates", data=update(), headers={"Content-Type": wire.CONTENT_TYPE})
-        answers += [post(server, "updates", data=b"junk", headers={"Content-Type": wire.CONTENT_TYPE}).text, post(server, "clients?token=" + token, json=[]).text]
+        answers += [
+            post(server, "updates", data=b"junk", headers={"Content-Type": wire.CONTENT_TYPE}).text,
+            post(server, "clients?token=" + token, json=[]).text,
+        ]
         server.federation.wait()
         seen = [*answers, repr(server), repr(server.federation), str(list(server.wire)), server.history.to_json(), server.history.to_csv()]
         assert len(server.wire) >= 4

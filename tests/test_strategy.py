@@ -139,6 +139,10 @@ def test_the_asynchronous_average_step_by_step():
 
 
 def test_the_menu_of_strategies():
-    assert {name: make().asynchronous for name, make in STRATEGIES.items()} == {"fed_avg": False, "fed_avg_momentum": False, "async_average": True}
+    assert {name: make().asynchronous for name, make in STRATEGIES.items()} == {
+        "fed_avg": False,
+        "fed_avg_momentum": False,
+        "async_average": True,
+    }
     made = [make() for make in STRATEGIES.values()]
     assert len({s.name for s in made}) == 3 and all("\n" not in s.meaning and len(s.meaning) < 120 for s in made)

@@ -74,7 +74,11 @@ def test_the_format_is_safetensors_as_specified():
     assert list(header) == ["0000", "0001"]
     for name, w in header.items():
         begin, end = w["data_offsets"]
-        assert w["dtype"] == "F32" and data[begin:end] == small_weights()[int(name)].tobytes() and w["shape"] == list(small_weights()[int(name)].shape)
+        assert (
+            w["dtype"] == "F32"
+            and data[begin:end] == small_weights()[int(name)].tobytes()
+            and w["shape"] == list(small_weights()[int(name)].shape)
+        )
     assert same_bits(wire.decode_update(by_hand()).weights, small_weights())
 
 
@@ -191,9 +195,20 @@ def test_metadata_that_is_missing_or_null():
             wire.decode_update(body_of(header))
 
 
-@pytest.mark.parametrize(("field", "value"), [("epochs", "0"), ("epochs", "999999"), ("batch_size", "-1"), ("learning_rate", "nan"), ("optimizer", "x")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", "0"), ("epochs", "999999"), ("batch_size", "-1"), ("learning_rate", "nan"), ("optimizer", "x")]
+)
 def test_a_task_with_training_that_cannot_be_is_refused_by_the_client(field, value):
-    texts = {"round": 1, "rounds": 1, "seed": 0, "shard_by_shard": 0, "epochs": 1, "batch_size": 32, "learning_rate": 0.1, "optimizer": "sgd"}
+    texts = {
+        "round": 1,
+        "rounds": 1,
+        "seed": 0,
+        "shard_by_shard": 0,
+        "epochs": 1,
+        "batch_size": 32,
+        "learning_rate": 0.1,
+        "optimizer": "sgd",
+    }
     assert wire.decode_task(wire.pack(small_weights(), **texts)).training == Training()
     with pytest.raises(BadUpdate, match=field):
         wire.decode_task(wire.pack(small_weights(), **(texts | {field: value})))

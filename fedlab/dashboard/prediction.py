@@ -35,7 +35,6 @@ class Prediction(widgets.VBox):
         self.answered = False
         self._options, self._then, self._beside = list(options), then, beside
         self._choice = widgets.RadioButtons(options=self._options, value=None, layout={"width": "auto"})
-        self._choice.add_class("fl-options")
         self._keep = widgets.Button(description="Keep my prediction", button_style="success", disabled=True, layout={"width": "175px"})
         self._skip = widgets.Button(description="Skip", tooltip="Go on without a prediction", layout={"width": "90px"})
         self._trouble = widgets.HTML()
@@ -63,8 +62,11 @@ class Prediction(widgets.VBox):
         if self.answered:
             raise Refused("this question was answered before; expected one answer: run its cell again for another")
         self.answered = True
-        now = widgets.HTML(f'<div role="status" class="fl-predicted">{said}</div><div class="fl-then">{self._then}</div>')
-        self.children = [self.children[0], self._question, now, *([self._beside] if self._beside else [])]
+        said = f'<div role="status" class="fl-predicted">{said}</div>'
+        now = widgets.HTML(said + f'<div class="fl-then">{self._then}</div>')
+        # Once more below what is beside it, which may be taller than the screen: prediction and result are seen together.
+        beside = [self._beside, widgets.HTML(said.replace('role="status" ', ""))] if self._beside else []
+        self.children = [self.children[0], self._question, now, *beside]
 
     def _guard(self, action: Callable[[], None]) -> Callable:
         """A callback that shows its error here: otherwise it goes to a log that nobody reads."""

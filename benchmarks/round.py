@@ -1,0 +1,218 @@
+"""One round of McMahan et al. (K = 100, C = 0.1, E = 1, B = 10, SGD: 10 clients x 600 images), in one process or as others do it.
+
+    python -m benchmarks.round                      everything that is installed
+    python -m benchmarks.round --without flower     quicker
+
+`simulate` is measured with and without the test on the 10,000 test images, against
+- the limit: the same matrix products, forward and backward, and nothing else, in NumPy with single-threaded BLAS, one process a core;
+  with the test, also the products of the test, in large batches;
+- PyTorch: a plain loop over clients and batches (if installed), in whichever of one and all threads is faster;
+- Flower's simulation of a Keras client (if `flwr[simulation]` is installed), one worker a core: as Flower's tutorial writes it, a Keras
+  model built for each client; and with one model kept in each worker.
+How to read it: seconds are of one round, compilation and start-up left out; the ratios say how far fedlab is from the limit, and how many
+times slower the others are. Every side runs in a process of its own, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+
+from benchmarks.measure import CORES, in_process, in_turn, installed, judged, machine, spread, table
+
+LIMIT, FLOWER, TORCH = 1.3, 40.0, 3.0  # targets
+LAYERS = [(784, 200), (200, 200), (200, 10)]
+# The limit takes the best BLAS kernels for this processor, whatever the environment says, on one thread.
+BLAS = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None} | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+# ---- the limit ---------------------------------------------------------------------------------------------------------
+
+
+def limit(participants: int, images: int, batch: int, tests: int, repeats: int = 15) -> dict:
+    """Seconds of the matrix products of a round, spread over one process a core: the training's, and the test's."""
+    context = multiprocessing.get_context("spawn")
+    workers = min(CORES, participants)
+    barrier, answers = context.Barrier(workers), context.Queue()
+    shares = [participants // workers + (i < participants % workers) for i in range(workers)]
+    processes = [
+        context.Process(target=_products, args=(share, images // batch, batch, tests // workers, repeats, barrier, answers)) for share in shares
+    ]
+    for process in processes:
+        process.start()
+    spans = [answers.get(timeout=600) for _ in processes]  # of each process: (begin, end) of every repetition, for both kinds
+    for process in processes:
+        process.join()
+    return {
+        kind: [max(end for _, end in same) - min(begin for begin, _ in same) for same in zip(*(span[kind] for span in spans), strict=True)][2:]
+        for kind in ("train", "test")
+    }
+
+
+def _products(clients: int, batches: int, batch: int, tests: int, repeats: int, barrier, answers) -> None:
+    """One process: the products of so many clients' local training, then those of its part of the test."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    weights = [rng.random(shape, dtype=np.float32) for shape in LAYERS]
+    errors = [rng.random((batch, width), dtype=np.float32) for _, width in LAYERS]
+    x = rng.random((batches, batch, 784), dtype=np.float32)
+    chunks = [rng.random((min(1_000, tests - start), 784), dtype=np.float32) for start in range(0, tests, 1_000)]
+
+    def train():
+        for _ in range(clients):
+            for i in range(batches):
+                first = x[i] @ weights[0]
+                second = first @ weights[1]
+                second @ weights[2]
+                second.T @ errors[2]
+                errors[2] @ weights[2].T
+                first.T @ errors[1]
+                errors[1] @ weights[1].T
+                x[i].T @ errors[0]
+
+    def test():
+        for chunk in chunks:
+            chunk @ weights[0] @ weights[1] @ weights[2]
+
+    spans = {}
+    for kind, work in (("train", train), ("test", test)):
+        spans[kind] = []
+        for _ in range(repeats):
+            barrier.wait()
+            begin = time.perf_counter()
+            work()
+            spans[kind].append((begin, time.perf_counter()))
+    answers.put(spans)
+
+
+# ---- the sides ---------------------------------------------------------------------------------------------------------
+
+
+def simulate(clients: int, fraction: float, batch: int, rounds: int, tested: bool, workers: int | None = None) -> list[float]:
+    """Seconds of each of fedlab's rounds, but for the first."""
+    import fedlab
+
+    mnist = fedlab.load_mnist()
+    history = fedlab.simulate(
+        fedlab.partition_iid(mnist.train, clients),
+        test=mnist.test if tested else None,
+        rounds=rounds + 1,
+        fraction=fraction,
+        batch_size=batch,
+        learning_rate=0.1,
+        workers=workers,
+        progress=False,
+    )
+    return [after.seconds - before.seconds for before, after in zip(history[:-1], history[1:], strict=True)]
+
+
+def torch_loop(clients: int, fraction: float, batch: int, rounds: int, threads: int) -> list[float]:
+    """Seconds of each round of a plain PyTorch loop, but for the first."""
+    import torch
+
+    import fedlab
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    mnist = fedlab.load_mnist()
+    parts = [
+        (torch.from_numpy(part.x.reshape(-1, 784)).float() / 255, torch.from_numpy(part.y).long())
+        for part in fedlab.partition_iid(mnist.train, clients)
+    ]
+    test_x, test_y = torch.from_numpy(mnist.test.x.reshape(-1, 784)).float() / 255, torch.from_numpy(mnist.test.y).long()
+    layers = [layer for shape in LAYERS for layer in (torch.nn.Linear(*shape), torch.nn.ReLU())]
+    model = torch.nn.Sequential(*layers[:-1])
+    loss_of = torch.nn.CrossEntropyLoss()
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    seconds = []
+    for _ in range(rounds + 1):
+        began, total, examples = time.perf_counter(), None, 0
+        for chosen in torch.randperm(clients)[: max(round(fraction * clients), 1)].tolist():
+            x, y = parts[chosen]
+            model.load_state_dict(weights)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            order = torch.randperm(len(x))
+            for start in range(0, len(x), batch):
+                rows = order[start : start + batch]
+                optimizer.zero_grad()
+                loss_of(model(x[rows]), y[rows]).backward()
+                optimizer.step()
+            update = {name: tensor * len(x) for name, tensor in model.state_dict().items()}
+            total = update if total is None else {name: total[name] + tensor for name, tensor in update.items()}
+            examples += len(x)
+        weights = {name: tensor / examples for name, tensor in total.items()}
+        model.load_state_dict(weights)
+        with torch.no_grad():
+            outputs = model(test_x)
+            (outputs.argmax(1) == test_y).float().mean().item(), loss_of(outputs, test_y).item()
+        seconds.append(time.perf_counter() - began)
+    return seconds[1:]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=100, help="K")
+    parser.add_argument("--fraction", type=float, default=0.1, help="C")
+    parser.add_argument("--batch-size", type=int, default=10, help="B")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds that fedlab and PyTorch are measured over")
+    parser.add_argument("--flower-rounds", type=int, default=5, help="rounds that Flower is measured over")
+    parser.add_argument("--repeats", type=int, default=3, help="how often each side runs")
+    parser.add_argument("--without", nargs="*", default=[], choices=("flower", "torch"), help="sides to leave out")
+    given = parser.parse_args(arguments)
+
+    machine("keras", "flwr", "ray", "torch")
+    participants = max(round(given.fraction * given.clients), 1)
+    work = {"clients": given.clients, "fraction": given.fraction, "batch": given.batch_size}
+    size = {"participants": participants, "images": 60_000 // given.clients, "batch": given.batch_size, "tests": 10_000}
+    ours = {**work, "rounds": given.rounds}
+    sides = {
+        "limit": lambda: in_process("round:limit", BLAS, **size),
+        "fedlab": lambda: in_process("round:simulate", tested=True, **ours),
+        "fedlab, training only": lambda: in_process("round:simulate", tested=False, **ours),
+    }
+    missing = []
+    if "torch" not in given.without:
+        if installed("torch"):
+            missing.append("PyTorch is not installed: not measured (pip install torch)")
+        else:
+            for threads in sorted({1, CORES}):
+                sides[f"PyTorch, threads: {threads}"] = lambda threads=threads: in_process("round:torch_loop", threads=threads, **ours)
+    if "flower" not in given.without:
+        if name := installed("flwr", "ray"):
+            missing.append(f"{name} is not installed: Flower not measured (pip install 'flwr[simulation]')")
+        else:
+            from benchmarks.flower import QUIETLY
+
+            theirs = {**work, "rounds": given.flower_rounds}
+            for kind, keep in (("as its tutorial", False), ("one model a worker", True)):
+                sides[f"Flower, {kind}"] = lambda keep=keep: in_process("flower:simulate", QUIETLY, keep=keep, **theirs)
+    results = in_turn(sides, given.repeats)
+
+    limits = results.pop("limit")
+    seconds = {
+        "limit of training": [value for run in limits for value in run["train"]],
+        "limit of training and test": [train + test for run in limits for train, test in zip(run["train"], run["test"], strict=True)],
+        **{name: [value for run in runs for value in run] for name, runs in results.items()},
+    }
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    rows = []
+    for name, values in seconds.items():
+        bound = "limit of training" if "training only" in name else "limit of training and test"
+        to_limit = "" if name.startswith("limit") else f"{medians[name] / medians[bound]:.2f} x"
+        rows.append([name, spread(values), to_limit, f"{medians[name] / medians['fedlab']:.2f} x"])
+    title = f"a round: K = {given.clients}, C = {given.fraction:g} ({participants} clients), E = 1, B = {given.batch_size}, SGD; test on 10,000 images"
+    table(title, ["side", "seconds a round: median", "to its limit", "to fedlab"], rows)
+    print()
+    print("\n".join(missing))
+    print(f"training only, to the limit:        {judged(medians['fedlab, training only'] / medians['limit of training'], most=LIMIT)}")
+    for name, target in (("PyTorch", TORCH), ("Flower, as its tutorial", FLOWER)):
+        if slower := [medians[side] / medians["fedlab"] for side in medians if side.startswith(name)]:
+            print(f"{name + ':':<25} slower by {judged(min(slower), least=target)}")
+
+
+if __name__ == "__main__":
+    main()
