@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
         ]
         for (name, side), median in zip(results.items(), medians, strict=True)
     ]
-    title = f"3 clients, {given.shards} shards each, {given.epochs} epochs a shard: {3 * given.shards * given.epochs} epochs of 5,000 images, over HTTP"
+    epochs = len(CLIENTS) * given.shards * given.epochs
+    title = f"3 clients, {given.shards} shards each, {given.epochs} epochs a shard, over HTTP: {epochs} epochs of 5,000 images"
     table(title, ["side", "seconds", "faster", "accuracy", "largest update (bytes)", "largest task (bytes)"], rows)
     largest = max(max(run["up"], run["down"]) for run in ours)
     print(f"\nfedlab is faster by  {judged(medians[1] / medians[0], least=FASTER)}")

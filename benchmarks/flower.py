@@ -11,26 +11,17 @@ import time
 
 import numpy as np
 
+from benchmarks import original
 from benchmarks.measure import CORES
 
 QUIETLY = {  # nothing is reported to anybody, and nothing is printed between the lines of the benchmark
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
 
-def build_model():
-    """784-200-200-10, compiled for SGD."""
-    import keras
-
-    layers = [keras.Input((784,)), *(keras.layers.Dense(200, activation="relu") for _ in range(2)), keras.layers.Dense(10, activation="softmax")]
-    model = keras.Sequential(layers)
-    model.compile(optimizer=keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
+build_model = functools.partial(original.build_model, "SGD", 0.1)
 kept_model = functools.lru_cache(maxsize=1)(build_model)
 
 
@@ -93,9 +84,11 @@ def simulate(clients: int, fraction: float, batch: int, rounds: int, keep: bool)
         strategy = FedAvg(fraction_train=fraction, fraction_evaluate=0.0, min_train_nodes=1, min_available_nodes=clients)
         strategy.start(grid=grid, initial_arrays=ArrayRecord(model.get_weights()), num_rounds=rounds + 1, evaluate_fn=evaluate)
 
-    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env={"env_vars": {"PYTHONPATH": os.getcwd()}})
+    workers = {"env_vars": {"PYTHONPATH": os.getcwd()}}  # they import this file
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env=workers)
     try:
-        run_simulation(server_app, client_app, num_supernodes=clients, backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}})
+        one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+        run_simulation(server_app, client_app, num_supernodes=clients, backend_config=one_core)
     finally:
         ray.shutdown()
     if len(ends) != rounds + 2:

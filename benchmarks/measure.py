@@ -20,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORES = os.cpu_count() or 1
 QUIET = 1.0  # a load average below this, just before: nobody else is at work
-NO_ANSWER = object()
 
 
 def in_process(function: str, env: Mapping[str, str | None] | None = None, **settings):
@@ -108,7 +107,8 @@ def machine(*packages: str) -> None:
             versions.append(f"{name} not installed")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")  # Windows has none
     print(f"Machine: {_processor()}, {CORES} cores, {platform.system()}, Python {platform.python_version()}, {', '.join(versions)}")
-    print(f"Load when it began: {load:.2f} ({'quiet' if load < QUIET else 'NOT quiet: trust the ratios little and the times not at all'})", flush=True)
+    verdict = "quiet" if load < QUIET else "NOT quiet: trust the ratios little and the times not at all"
+    print(f"Load when it began: {load:.2f} ({verdict})", flush=True)
 
 
 def _processor() -> str:

@@ -20,13 +20,14 @@ import numpy as np
 CLIENTS = {"alice": 1, "bob": 5, "carol": 9}  # name -> its first shard
 
 
-def build_model():
+def build_model(optimizer: str = "Adam", learning_rate: float = 0.001):
     """784-200-200-10, compiled as the original does."""
     import keras
 
-    layers = [keras.Input((784,)), *(keras.layers.Dense(200, activation="relu") for _ in range(2)), keras.layers.Dense(10, activation="softmax")]
-    model = keras.Sequential(layers)
-    model.compile(optimizer=keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    hidden = [keras.layers.Dense(200, activation="relu") for _ in range(2)]
+    model = keras.Sequential([keras.Input((784,)), *hidden, keras.layers.Dense(10, activation="softmax")])
+    optimizer = getattr(keras.optimizers, optimizer)(learning_rate)
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -84,7 +85,7 @@ def take_part(name: str, first: int, last: int, port: int, epochs: int) -> None:
 
 
 def federation(shards: int, epochs: int) -> dict:
-    """A whole federation: the server and three clients with so many shards each. Seconds are from the moment all are ready to the last update."""
+    """A whole federation: the server, and three clients with so many shards each. Seconds: from all being ready to the last update."""
     import requests
 
     import fedlab

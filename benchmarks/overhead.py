@@ -4,7 +4,8 @@
 
 10 clients, all in every round, 600 images each, B = 10, SGD: once with no federation at all (`Classifier.train` in a loop, in as many
 threads, nothing sent, nothing averaged, nobody waits for anybody), once by `simulate`, and once over HTTP on loopback with a server and
-10 clients in one process. Clients over HTTP also test their own model before they send it, so there the loop without a federation does that too.
+10 clients in one process. Clients over HTTP also test their own model before they send it: there, the loop without a federation does that
+too.
 How to read it: the ratio is to the loop in the row above; 1.07 x means that the federation adds 7 %. No side tests the global model.
 All sides run in one process, in turn, with the same compiled functions.
 """
@@ -104,7 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     }
     names = {"loop": f"loop, {CORES} threads", "loop with client tests": f"loop with client tests, {given.clients} threads"}
     rows = [[names.get(name, name), spread(values), f"{ratio[name]:.2f} x" if name in ratio else ""] for name, values in seconds.items()]
-    table(f"a round of {given.clients} clients with {given.images} images, E = 1, B = 10, SGD", ["side", "seconds a round: median", "to the loop"], rows)
+    title = f"a round of {given.clients} clients with {given.images} images, E = 1, B = 10, SGD"
+    table(title, ["side", "seconds a round: median", "to the loop"], rows)
     print(f"\nsimulate  {judged(ratio['simulate'], most=SIMULATE)}")
     print(f"HTTP      {judged(ratio['HTTP'], most=HTTP)}")
 

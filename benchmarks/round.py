@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import statistics
 import time
 
@@ -26,7 +25,7 @@ from benchmarks.measure import CORES, in_process, in_turn, installed, judged, ma
 LIMIT, FLOWER, TORCH = 1.3, 40.0, 3.0  # targets
 LAYERS = [(784, 200), (200, 200), (200, 10)]
 # The limit takes the best BLAS kernels for this processor, whatever the environment says, on one thread.
-BLAS = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None} | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+BLAS = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 # ---- the limit ---------------------------------------------------------------------------------------------------------
@@ -38,18 +37,18 @@ def limit(participants: int, images: int, batch: int, tests: int, repeats: int =
     workers = min(CORES, participants)
     barrier, answers = context.Barrier(workers), context.Queue()
     shares = [participants // workers + (i < participants % workers) for i in range(workers)]
-    processes = [
-        context.Process(target=_products, args=(share, images // batch, batch, tests // workers, repeats, barrier, answers)) for share in shares
-    ]
+    common = (images // batch, batch, tests // workers, repeats, barrier, answers)
+    processes = [context.Process(target=_products, args=(share, *common)) for share in shares]
     for process in processes:
         process.start()
     spans = [answers.get(timeout=600) for _ in processes]  # of each process: (begin, end) of every repetition, for both kinds
     for process in processes:
         process.join()
-    return {
-        kind: [max(end for _, end in same) - min(begin for begin, _ in same) for same in zip(*(span[kind] for span in spans), strict=True)][2:]
-        for kind in ("train", "test")
-    }
+    seconds = {}
+    for kind in ("train", "test"):
+        together = list(zip(*(span[kind] for span in spans), strict=True))[2:]  # the first two warm up
+        seconds[kind] = [max(end for _, end in each) - min(begin for begin, _ in each) for each in together]
+    return seconds
 
 
 def _products(clients: int, batches: int, batch: int, tests: int, repeats: int, barrier, answers) -> None:
@@ -204,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
         bound = "limit of training" if "training only" in name else "limit of training and test"
         to_limit = "" if name.startswith("limit") else f"{medians[name] / medians[bound]:.2f} x"
         rows.append([name, spread(values), to_limit, f"{medians[name] / medians['fedlab']:.2f} x"])
-    title = f"a round: K = {given.clients}, C = {given.fraction:g} ({participants} clients), E = 1, B = {given.batch_size}, SGD; test on 10,000 images"
+    title = f"a round: K = {given.clients}, C = {given.fraction:g} ({participants} clients), E = 1, B = {given.batch_size}, SGD"
     table(title, ["side", "seconds a round: median", "to its limit", "to fedlab"], rows)
     print()
     print("\n".join(missing))

@@ -2,13 +2,13 @@
 
     python -m benchmarks.server
 
-20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made update of the 2NN (797 kB each way), again
-and again, 2,000 updates in all: against a synchronous federation (20 updates a round, averaged in client-id order), an asynchronous one
-(every update merged as it comes) and, for comparison, the bare road: the same Flask and waitress with routes that answer ready-made bytes and
-read the body, and do nothing with either.
-How to read it: "CPU" is what an update costs the server process, which the clients' own use of the cores does not change; the ratio is to
-the bare road, so it says what parsing, checking, averaging and encoding add to HTTP. Memory is the server process's resident memory after the
-first 100 updates, after 500 and at the end: it should be flat.
+20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made update of the 2NN (797 kB each way),
+again and again, 2,000 updates in all: against a synchronous federation (20 updates a round, averaged in client-id order), an asynchronous
+one (every update merged as it comes) and, for comparison, the bare road: Flask and waitress as they come, with routes that answer
+ready-made bytes and read the body, and do nothing with either.
+How to read it: "CPU" is what an update costs the server process, however much of the cores the clients take; the ratio is to the bare
+road, so it says what parsing, checking, averaging and encoding add to plain HTTP. Memory is the server process's resident memory after
+the first 100 updates, after 500 and at the end: it should be flat.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Load:
         context = multiprocessing.get_context("spawn")
         self.ready = context.Barrier(clients + 1)
         self.each, self.total = updates // clients, updates // clients * clients
-        self.processes = [
-            context.Process(target=load, args=(url, f"client-{number:03d}", self.each, self.ready), daemon=True) for number in range(clients)
-        ]
-        for process in self.processes:
-            process.start()
+        self.processes = []
+        for number in range(clients):
+            arguments = (url, f"client-{number:03d}", self.each, self.ready)
+            self.processes.append(context.Process(target=load, args=arguments, daemon=True))
+            self.processes[-1].start()
 
     def measure(self, count) -> dict:
         """Let them go, and wait. `count()`: updates taken in so far."""
@@ -148,7 +148,7 @@ def bare(clients: int, updates: int) -> dict:
             taken[0] += 1
         return {}, 202
 
-    http = waitress.server.create_server(app, port=0, threads=64, inbuf_overflow=2**26, outbuf_overflow=2**26, asyncore_use_poll=True, map={})
+    http = waitress.server.create_server(app, port=0, threads=64, inbuf_overflow=2**26, outbuf_overflow=2**26, map={})
     threading.Thread(target=http.run, daemon=True).start()
     return Load(f"http://127.0.0.1:{http.effective_port}/?token=none", clients, updates).measure(lambda: taken[0])
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.start
 
-Each time from the start of a fresh Python process's first import, but for the last line, which is from pressing Start to the first
-accuracy (all three clients have then trained a round), with the server ready. `import tensorflow`, which most of the wait for the server is,
-stands beside them. How to read it: medians of fresh processes, and how often `import tensorflow` would fit into each.
+Each time from the first import of a fresh Python process, but for the last line, which is from pressing Start to the first accuracy (all
+three clients have then trained a round), with the server ready. `import tensorflow`, which most of the wait for the server is, stands
+beside them. How to read it: medians of fresh processes, and how often `import tensorflow` would fit into each.
 """
 
 from __future__ import annotations

@@ -204,10 +204,7 @@ class Client:
         return wire.decode_task(answer.content)
 
     def _train(self, task: Task) -> Update:
-        if task.shard_by_shard:
-            data = self._shards[(task.round - 1) % len(self._shards)]
-        else:
-            data = self.data
+        data = self._shards[(task.round - 1) % len(self._shards)] if task.shard_by_shard else self.data
         about = {"round": task.round, "rounds": task.rounds, "epochs": task.training.epochs}
 
         def epoch_begins(epoch: int) -> None:

@@ -70,6 +70,7 @@ class Federation:
     seed:       decides who is sampled and, through `local_seed`, every client's batches.
     checkpoint: where to write the state after every round.
     state, history: where an earlier federation stood, to go on from there.
+    Raises Refused when there is no folder for the checkpoint.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Federation:
         state: State | None = None,
         history: History | None = None,
     ):
+        if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+            raise Refused(f"there is no folder for the checkpoint {checkpoint}; expected a path in a folder that exists")
         self.seed = seed
         self._evaluate, self._checkpoint = evaluate, checkpoint
         self._strategy = strategy
@@ -247,9 +250,11 @@ class Federation:
         if member.stale:
             raise Conflict(f"got {where} of an earlier run; expected its client to fetch a task of this run first")
         if self._strategy.asynchronous:
+            if member.guest:
+                return  # it does not count its rounds: whatever it sends is its next update
             if 1 <= update.round <= member.done:
                 raise Conflict(f"already have {where}")
-            if update.round > member.shards * (self._plan.rounds or 1) and not member.guest:
+            if update.round > member.shards * (self._plan.rounds or 1):
                 raise Conflict(f"got {where}; expected none: this client's last round is {member.done}")
         elif update.round == self._round and update.client in self._updates:
             raise Conflict(f"already have {where}")
@@ -268,15 +273,9 @@ class Federation:
                 if self._plan is not plan or self._stopping or self._members.get(update.client) is not member:
                     raise Conflict(f"the run ended, or {update.client!r} left, while its update was merged; expected nothing more")
                 self._state = merged
-                member.done, member.training = update.round, False
+                member.done, member.training = member.done + 1 if member.guest else update.round, False
                 self._merged.append((update, merged))
                 self._notify()
-
-    def merge_next(self, client: str, num_examples: int, weights: Weights) -> None:
-        """Asynchronous: an update of a client that does not count its own rounds. Raises as `report` does."""
-        with self._changed:
-            number = self._member(client).done + 1
-        self.report(Update(client, number, num_examples, weights))
 
     # ---- runs --------------------------------------------------------------------------------------------------------
 
@@ -411,7 +410,9 @@ class Federation:
     def _open_round(self, plan: Plan) -> list[str]:
         """Choose m = max(C * K, 1) of the K clients at random: a function of the seed, the round and who has joined."""
         with self._changed:
-            self._until(lambda: len(self._members) >= plan.min_clients, f"waiting for {plan.min_clients} clients to join")
+            # Only the first round waits for so many: a laptop that leaves later must not halt the others.
+            least = plan.min_clients if len(self._history) == self._rounds_before else 1
+            self._until(lambda: len(self._members) >= least, waiting_for_clients(least))
             joined = sorted(self._members)
             size = max(round(plan.fraction * len(joined)), 1)
             self._round += 1
@@ -495,7 +496,7 @@ class Federation:
         """`report` merges; this thread only tests and writes down each new global model, so that no client waits for that."""
         plan, began = self._plan, time.monotonic() - (self._history.last.seconds if self._history.last else 0.0)
         with self._changed:
-            self._until(lambda: len(self._members) >= plan.min_clients or self._merged, f"waiting for {plan.min_clients} clients to join")
+            self._until(lambda: len(self._members) >= plan.min_clients or self._merged, waiting_for_clients(plan.min_clients))
             self._opened = True
             self._message = "every update is merged as it arrives"
             self._notify()
@@ -586,6 +587,10 @@ class Federation:
     def _notify(self) -> None:
         self._version += 1
         self._changed.notify_all()
+
+
+def waiting_for_clients(count: int) -> str:
+    return f"waiting for {count} client{'s' if count > 1 else ''} to join"
 
 
 _RECEIVED = Update("", 0, 0, [])

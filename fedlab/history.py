@@ -108,7 +108,7 @@ class History:
         """A row a round: round, seconds, accuracy, loss, bytes_down, bytes_up, bytes, num_examples, clients, note. Returned, and written to `path` if given."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow("round seconds accuracy loss bytes_down bytes_up bytes num_examples clients note".split())
+        writer.writerow(["round", "seconds", "accuracy", "loss", "bytes_down", "bytes_up", "bytes", "num_examples", "clients", "note"])
         for r in self:
             row = [r.round, f"{r.seconds:.4f}", _short(r.accuracy), _short(r.loss), r.bytes_down, r.bytes_up, r.bytes, r.num_examples]
             writer.writerow([*row, len(r.clients), r.note])

@@ -7,7 +7,7 @@ bits wherever and whenever it runs on one kind of machine.
 from __future__ import annotations
 
 import contextlib
-import functools
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -48,6 +48,9 @@ CHUNK_IMAGES = 2_048
 MAX_CHUNK = 64
 """A compiled call takes at most so many images and batches: training can be stopped between two calls, and one shape serves any number of examples."""
 
+MOST_ARCHITECTURES = 16
+"""Compiled programs are kept for so many different models."""
+
 EVALUATION_CHUNK = 2_500
 """Images in one compiled call of the evaluation: its intermediate results stay in the processor's cache."""
 
@@ -87,7 +90,7 @@ class Classifier:
         self.weights: Weights = model.get_weights()
         self.classes: int = model.output_shape[-1]
         # Models of one architecture share the compiled functions, so that a new seed costs no compilation.
-        self._programs = _programs(model.to_json())
+        self._programs = _programs(model)
 
     def train(
         self,
@@ -182,9 +185,39 @@ def _filled(array: np.ndarray, rows: int) -> np.ndarray:
     return array if len(array) == rows else np.resize(array, (rows, *array.shape[1:]))
 
 
-@functools.lru_cache(maxsize=16)
-def _programs(architecture: str) -> _Programs:
-    return _Programs(keras.models.model_from_json(architecture))
+def architecture(model: keras.Model) -> str:
+    """What decides a model's function of its weights, as a text: its JSON without the layers' names and how they are initialized."""
+
+    names: list[str] = []
+
+    def bare(value):
+        if isinstance(value, list):
+            return [bare(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("config"), dict) and value.get("class_name") != "DTypePolicy":  # whose name is the type
+            names.append(value["config"].get("name"))
+        return {key: bare(item) for key, item in value.items() if not key.endswith("_initializer")}
+
+    text = json.dumps(bare(json.loads(model.to_json())))
+    for number, name in enumerate(dict.fromkeys(names)):
+        text = text.replace(json.dumps(name), f'"layer {number}"') if name else text
+    return text
+
+
+_made: dict[str, _Programs] = {}
+_making = threading.Lock()
+
+
+def _programs(model: keras.Model) -> _Programs:
+    """The compiled functions for models of this architecture, made once."""
+    key = architecture(model)
+    with _making:
+        if key not in _made:
+            if len(_made) >= MOST_ARCHITECTURES:
+                _made.pop(next(iter(_made)))
+            _made[key] = _Programs(keras.models.clone_model(model))  # a copy: the caller may go on to change the model
+        return _made[key]
 
 
 class _Programs:
@@ -257,7 +290,7 @@ class _Programs:
 
     def finish(self, carried) -> Weights:
         """The weights in Keras' order again."""
-        tensors = {i: tensor for i, tensor in zip(self.trainable, carried[0], strict=True)}
+        tensors = dict(zip(self.trainable, carried[0], strict=True))
         tensors |= {i: tensor for (i, _), tensor in zip(self.others, carried[1], strict=True) if i is not None}
         return [tensors[i].numpy() for i in range(len(tensors))]
 

@@ -19,7 +19,7 @@ class Plan:
     fraction:       C, the fraction of the clients that takes part in a round, in [0, 1]; at least one does, so C = 0 is one client.
     deadline:       seconds that a round waits for its updates; None waits for everyone who has not left.
     min_updates:    fewer than this many updates by the deadline, and the round is abandoned: the global model stays.
-    min_clients:    clients to wait for before each round.
+    min_clients:    clients to wait for before the first round.
     evaluate_every: test the global model every so many rounds (and after the last).
     target:         stop when the global accuracy reaches this fraction.
     strict:         a client that fails is an error of the run: raised when too few are left, else at the end; otherwise only noted.
@@ -36,6 +36,11 @@ class Plan:
     evaluate_every: int = 1
     target: float | None = None
     strict: bool = True
+
+    @classmethod
+    def of(cls, rounds: int | None, *, epochs: int = 1, batch_size: int | None = 32, learning_rate: float = 0.1, optimizer: str = "sgd", **settings) -> Plan:
+        """A Plan from one flat list of settings: those of `Training` and those of `Plan`. Raises TypeError for an unknown name."""
+        return cls(rounds, Training(epochs, batch_size, learning_rate, optimizer), **settings)
 
     def __post_init__(self):
         for name in ("rounds", "min_updates", "min_clients", "evaluate_every"):

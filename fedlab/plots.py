@@ -64,7 +64,7 @@ def plot_history(
         points = _points(run)
         ax.plot(*points, color=str(0.35 + 0.12 * (number % 4)), linestyle=DASHES[number % len(DASHES)], linewidth=1.8, alpha=0.8, label=name)
     for number, (name, runs) in enumerate((baselines or {}).items()):
-        _draw_baseline(ax, name, runs, COLOURS[4 + number])
+        _draw_baseline(ax, number, name, runs)
     if clients and len(history):
         _draw_clients(ax, history)
     x, y = _points(history)
@@ -74,13 +74,9 @@ def plot_history(
     if target is not None:
         ax.axhline(100 * target, color=GREY, linewidth=1)
         ax.text(0.01, 100 * target, f" {target:.0%}", color=GREY, va="bottom", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
-    longest = max([rounds, *x, *(run.last.round for _, run in _pairs(earlier) if run.last), 1])
+    longest = max([rounds, 1, *(int(np.max(line.get_xdata())) for line in ax.lines if len(line.get_xdata()) and not line.get_label().startswith("_"))])
     _finish_accuracy(ax, longest, 0 if whole else _floor(lowest))
     return ax
-
-
-def _pairs(earlier):
-    return earlier.items() if isinstance(earlier, Mapping) else earlier
 
 
 def _points(history: History) -> tuple[list[int], list[float]]:
@@ -105,13 +101,14 @@ def _draw_clients(ax: Axes, history: History) -> None:
         ax.plot(x, [100 * min(values) for _, values in spread], color=COLOURS[2], linewidth=1.5, linestyle=":", label="worst client's own")
 
 
-def _draw_baseline(ax: Axes, name: str, runs: Sequence[History], colour: str) -> None:
+def _draw_baseline(ax: Axes, number: int, name: str, runs: Sequence[History]) -> None:
+    colour, dashes = COLOURS[4 + number % 4], ["-.", (0, (1, 1))][number % 2]
     curves = [dict(zip(*_points(run), strict=True)) for run in runs if len(run)]
     x = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     if not x:
         return
     values = np.array([[curve[number] for number in x] for curve in curves])
-    ax.plot(x, values.mean(0), color=colour, linewidth=2.2, linestyle="-.", label=name)
+    ax.plot(x, values.mean(0), color=colour, linewidth=2.4, linestyle=dashes, label=name)
     if len(curves) > 1:
         ax.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
 
@@ -139,7 +136,8 @@ def _finish_accuracy(ax: Axes, rounds: int, floor: int) -> None:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     if any(len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")):
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.17 if floor == 0 else 0.07), fontsize=FONT - 2, framealpha=0.9)
+        # Above the axes, where it hides no line.
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=FONT - 3, frameon=False, columnspacing=1.2, handlelength=2.2)
 
 
 def plot_partition(clients: Mapping[str, Dataset], ax: Axes | None = None, classes: int = 10) -> Axes:

@@ -2,13 +2,11 @@
 
 The format is safetensors (https://github.com/huggingface/safetensors): plain arrays behind a JSON header, so that reading a message
 can never run code, as unpickling one can. A message of the 2NN is 796,840 bytes of weights and less than 1 % more.
-The original demonstration's JSON is here too.
 """
 
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 from safetensors import SafetensorError
@@ -127,29 +125,3 @@ def _field(texts: dict, name: str, kind: type):
         received = "nothing" if text is None else repr(text)[:60]
         wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
         raise BadUpdate(f"{name} is {received}; expected {wanted} in the message's metadata") from None
-
-
-# ---- the original demonstration's wire ---------------------------------------------------------------------------------
-
-
-def original_json(weights: Weights) -> str:
-    """Weights as the original sends them: a JSON list of nested lists of numbers (about 4 MB for the 2NN)."""
-    return json.dumps([w.tolist() for w in weights])
-
-
-def weights_from_original_json(text: str, like: Weights) -> Weights:
-    """Weights from the original's JSON, as float32 arrays. `like` says how many arrays of which depth to expect.
-
-    Raises BadUpdate. Shapes and finite values are checked with every update, not here.
-    """
-    try:
-        lists = json.loads(text, parse_constant=lambda _: math.nan)
-        if not isinstance(lists, list) or len(lists) != len(like):
-            received = f"{len(lists)} arrays" if isinstance(lists, list) else type(lists).__name__
-            raise BadUpdate(f"weights is {received}; expected a JSON list of {len(like)} arrays")
-        with np.errstate(over="ignore"):  # what is too large becomes infinity, and is refused as that
-            return [np.asarray(values, dtype=np.float32) for values in lists]
-    except BadUpdate:
-        raise
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise BadUpdate(f"weights cannot be read ({str(error)[:120]}); expected a JSON list of nested lists of numbers") from None

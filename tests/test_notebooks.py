@@ -84,7 +84,7 @@ def test_a_lesson_opens_with_goals_and_times(path):
     assert re.search(r"cells together run in about \d+ seconds", opening)
     assert sum(int(m) for m in re.findall(r"^## .*\((\d+) minutes", text, re.MULTILINE)) == together
     assert "Real or simulated here?" in text and "Where this toy misleads:" in text
-    assert 15 <= len(code_cells(notebook)) <= 40
+    assert 15 <= len(code_cells(notebook)) <= 30
     assert statistics.median(len(cell.source.splitlines()) for cell in code_cells(notebook)) <= 5
     assert (path.parent / "solutions" / path.name).exists() and (path.parent / "teacher" / f"{path.stem}.md").exists()
 

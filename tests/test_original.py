@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import fedlab
+from fedlab.app import create_app
 from fedlab.checkpoint import load_checkpoint
 from fedlab.federation import Federation
 from fedlab.messages import Refused
 from fedlab.plan import Plan
-from fedlab.server import Server, create_app
+from fedlab.server import Server
 from fedlab.strategy import async_average
 
 ROOT = Path(__file__).parents[1]

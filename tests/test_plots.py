@@ -67,9 +67,9 @@ def test_digits_show_their_labels(ax, mnist):
 
 def test_a_picture_has_the_asked_for_size_and_touches_no_pyplot():
     before = plt.get_fignums()
-    png = picture(lambda ax: plot_history(history([0.5]), ax), 300, 200)
+    png = picture(lambda ax: plot_history(history([0.5]), ax), 500, 350)
     width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
-    assert png.startswith(b"\x89PNG") and (width, height) == (600, 400), "twice the size, for sharp screens"
+    assert png.startswith(b"\x89PNG") and (width, height) == (1000, 700), "twice the size, for sharp screens"
     assert plt.get_fignums() == before
 
 

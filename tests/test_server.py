@@ -17,13 +17,14 @@ import pytest
 import requests
 
 import fedlab
-from fedlab import wire
+from fedlab import original, wire
+from fedlab.app import create_app
 from fedlab.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
 from fedlab.messages import Refused, Task, Training, Update
 from fedlab.plan import Plan
-from fedlab.server import Server, create_app
+from fedlab.server import Server
 from fedlab.strategy import State, Strategy, async_average, fed_avg
 
 TOKEN = "the-token-of-this-server"
@@ -639,7 +640,7 @@ def test_a_host_can_be_allowed():
 def test_the_originals_routes_are_off_unless_asked_for(make_api):
     api = make_api(async_average())
     before = api.snapshot()
-    form = {"id": "1", "send": "True", "datasets": "5", "weights": wire.original_json(toy(9))}
+    form = {"id": "1", "send": "True", "datasets": "5", "weights": original.write_weights(toy(9))}
     for token in (None, TOKEN):
         assert "does not take POST" in sentence(api.http.post("/", data=form, headers={"Authorization": f"Bearer {token}"}), 405)
     assert sentence(api.http.get("/", query_string=form), 401)
@@ -657,7 +658,7 @@ def test_the_originals_routes_are_only_for_this_machine_and_its_way_to_merge():
 def test_the_originals_routes_are_not_for_other_hosts_either(make_api):
     api = make_api(async_average(), original_protocol=True)
     before = api.snapshot()
-    form = {"id": "1", "send": "True", "datasets": "5", "weights": wire.original_json(toy(9))}
+    form = {"id": "1", "send": "True", "datasets": "5", "weights": original.write_weights(toy(9))}
     assert sentence(api.http.post("/", data=form, environ_overrides={"HTTP_HOST": "evil.example"}), 403)
     assert sentence(api.http.get("/", query_string=form, environ_overrides={"HTTP_HOST": "evil.example"}), 403)
     assert api.snapshot() == before

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from fedlab import wire
+from fedlab import original, wire
 from fedlab.messages import BadUpdate, Refused, Task, Training, Update, check_update
 
 SHAPES_2NN = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
@@ -244,9 +244,9 @@ def test_ten_thousand_damaged_messages_are_refused_or_read_and_never_anything_el
 
 
 def test_the_original_json_is_a_list_of_nested_lists():
-    text = wire.original_json(small_weights())
+    text = original.write_weights(small_weights())
     assert json.loads(text) == [[[0, 1, 2], [3, 4, 5]], [float(np.float32(0.1)), 0, float(np.float32(3e38))]]
-    assert same_bits(wire.weights_from_original_json(text, small_weights()), small_weights())
+    assert same_bits(original.read_weights(text, small_weights()), small_weights())
 
 
 @pytest.mark.parametrize(
@@ -266,11 +266,11 @@ def test_the_original_json_is_a_list_of_nested_lists():
 )
 def test_the_originals_json_that_is_no_weights(text, words):
     with pytest.raises(BadUpdate, match=words):
-        wire.weights_from_original_json(text, small_weights())
+        original.read_weights(text, small_weights())
 
 
 def test_the_originals_not_a_number_is_seen_by_the_check():
     for constant in ("NaN", "Infinity", "-Infinity", "1e999", "1e39"):
-        weights = wire.weights_from_original_json(f"[[[0,1,2],[3,4,{constant}]],[1,2,3]]", small_weights())
+        weights = original.read_weights(f"[[[0,1,2],[3,4,{constant}]],[1,2,3]]", small_weights())
         with pytest.raises(Refused, match="array 0 holds NaN or infinity"):
             check_update(Update("o", 1, 1, weights), small_weights())

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from fedlab.dashboard import views
 from fedlab.data import NUM_SHARDS, SHARD_SIZE, DataError, shard_range
 
-NAMES = "alice bob carol dave erin frank grace heidi ivan judy karl lena".split()
+NAMES = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "karl", "lena"]
 
 
 class ClientCard(widgets.VBox):

@@ -285,8 +285,7 @@ class Dashboard(widgets.VBox):
         self._refresh_header(running, comparing, history)
         self._refresh_controls(running or comparing, comparing, history)
         for number, card in enumerate(self._cards):
-            client = session.clients.get(card.name.value.strip())
-            card.show(client.status if client else None, number)
+            card.show(session.status(card.name.value.strip()), number)
         self._summary.value = views.summary(history, self._rounds(history), [label for label, _ in self._earlier()])
         self._table.value = views.rounds_table(history)
         if session.server is not None:
@@ -326,7 +325,7 @@ class Dashboard(widgets.VBox):
             text, pill, colour = "computing a comparison", "comparing", BLUE
         else:
             text = f"{len(history)} rounds done" if len(history) else "press Start training"
-            pill, colour = ("failed", RED) if self._error else ("stopped" if len(history) else "ready", GREY if len(history) else BLUE)
+            pill, colour = ("failed", RED) if self._error else (status.message, GREY) if len(history) else ("ready", BLUE)
         self._header.value = views.header(pill, colour, where, text, accuracy)
 
     def _refresh_controls(self, busy: bool, comparing: bool, history: History) -> None:

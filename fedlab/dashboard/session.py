@@ -66,6 +66,15 @@ class Session:
         """The current run's rounds."""
         return self.federation.history if self.server else History()
 
+    def status(self, name: str):
+        """What the client of this name is doing (a ClientStatus), or None before its first run."""
+        client = self.clients.get(name)
+        if client is None:
+            return None
+        if client.status.phase == "stopped" and not self.running:  # it left because the run ended: say how
+            return replace(client.status, message=self.federation.status().message)
+        return client.status
+
     # ---- runs --------------------------------------------------------------------------------------------------------
 
     def begin(self, settings: Settings) -> None:

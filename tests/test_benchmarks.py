@@ -1,0 +1,75 @@
+"""The benchmarks must not rot: each can be imported and says what it compares; the quick ones run at their smallest size. No times here."""
+
+import importlib
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["federation", "overhead", "round", "scale", "server", "start"]
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch):
+    """`benchmarks` is not installed: it is found as `python -m benchmarks.NAME` finds it."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
+def test_every_benchmark_can_be_imported_and_explains_itself(name):
+    assert importlib.import_module(f"benchmarks.{name}").__doc__
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_page_of_help_that_says_how_to_read_it(name, capsys):
+    with pytest.raises(SystemExit) as exit:
+        importlib.import_module(f"benchmarks.{name}").main(["--help"])
+    assert exit.value.code == 0
+    assert "How to read it" in capsys.readouterr().out
+
+
+def test_the_table_names_every_command():
+    commands = set(re.findall(r"python -m benchmarks\.(\w+)", (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")))
+    assert set(COMMANDS) <= commands
+
+
+def test_the_scale_runs(capsys):
+    importlib.import_module("benchmarks.scale").main(["--clients", "2", "20", "--images", "20", "--rounds", "2", "--repeats", "1"])
+    out = capsys.readouterr().out
+    assert "| 2 " in out
+    assert "| 20 " in out
+    assert "time of the largest" in out
+
+
+def test_the_server_takes_every_update(capsys):
+    importlib.import_module("benchmarks.server").main(["--clients", "2", "--updates", "6"])
+    out = capsys.readouterr().out
+    assert all(side in out for side in ("bare road", "rounds", "asynchronous"))
+
+
+def test_the_limit_is_measured_on_every_core():
+    measure = importlib.import_module("benchmarks.measure")
+    limit = measure.in_process("round:limit", participants=2, images=20, batch=10, tests=100, repeats=4)
+    assert len(limit["train"]) == len(limit["test"]) == 2
+    assert statistics.median(limit["train"]) > 0
+
+
+def test_a_side_that_fails_says_why():
+    measure = importlib.import_module("benchmarks.measure")
+    with pytest.raises(RuntimeError, match="has no attribute 'no_such_side'"):
+        measure.in_process("round:no_such_side")
+
+
+def test_both_sides_run_in_turn():
+    order = []
+    results = importlib.import_module("benchmarks.measure").in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b", "a", "b"]
+    assert results == {"a": [None, None], "b": [None, None]}
+
+
+def test_a_figure_stands_beside_its_target():
+    judged = importlib.import_module("benchmarks.measure").judged
+    assert judged(1.25, most=1.3) == "1.25 x (at most 1.3: met)"
+    assert judged(7.9, least=8) == "7.9 x (at least 8: MISSED)"
