@@ -10,7 +10,8 @@
 - Flower's simulation of a Keras client (if `flwr[simulation]` is installed), one worker a core: as Flower's tutorial writes it, a Keras
   model built for each client; and with one model kept in each worker.
 How to read it: seconds are of one round, compilation and start-up left out; the ratios say how far fedlab is from the limit, and how many
-times slower the others are. Every side runs in a process of its own, in turn.
+times slower the others are. "CPU" is what a round takes of all cores together (not measured for Flower, whose workers are processes of
+their own): where somebody else is at work on the machine it says more than the seconds do. Every side runs in fresh processes, in turn.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ BLAS = {"OPENBLAS_CORETYPE": None, "OPENBLAS_L2_SIZE": None, "OPENBLAS_NUM_THREA
 
 
 def limit(participants: int, images: int, batch: int, tests: int, repeats: int = 15) -> dict:
-    """Seconds of the matrix products of a round, spread over one process a core: the training's, and the test's."""
+    """The matrix products of a round, spread over one process a core: seconds of the training's and of the test's, and their CPU."""
     context = multiprocessing.get_context("spawn")
     workers = min(CORES, participants)
     barrier, answers = context.Barrier(workers), context.Queue()
@@ -41,14 +42,15 @@ def limit(participants: int, images: int, batch: int, tests: int, repeats: int =
     processes = [context.Process(target=_products, args=(share, *common)) for share in shares]
     for process in processes:
         process.start()
-    spans = [answers.get(timeout=600) for _ in processes]  # of each process: (begin, end) of every repetition, for both kinds
+    spans = [answers.get(timeout=600) for _ in processes]  # of each process, for both kinds: (begin, end, CPU) of every repetition
     for process in processes:
         process.join()
-    seconds = {}
+    result = {}
     for kind in ("train", "test"):
         together = list(zip(*(span[kind] for span in spans), strict=True))[2:]  # the first two warm up
-        seconds[kind] = [max(end for _, end in each) - min(begin for begin, _ in each) for each in together]
-    return seconds
+        seconds = [max(end for _, end, _ in each) - min(begin for begin, _, _ in each) for each in together]
+        result[kind] = {"seconds": seconds, "cpu": statistics.median(sum(cpu for _, _, cpu in each) for each in together)}
+    return result
 
 
 def _products(clients: int, batches: int, batch: int, tests: int, repeats: int, barrier, answers) -> None:
@@ -82,20 +84,20 @@ def _products(clients: int, batches: int, batch: int, tests: int, repeats: int, 
         spans[kind] = []
         for _ in range(repeats):
             barrier.wait()
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             work()
-            spans[kind].append((begin, time.perf_counter()))
+            spans[kind].append((begin, time.perf_counter(), time.process_time() - cpu))
     answers.put(spans)
 
 
 # ---- the sides ---------------------------------------------------------------------------------------------------------
 
 
-def simulate(clients: int, fraction: float, batch: int, rounds: int, tested: bool, workers: int | None = None) -> list[float]:
-    """Seconds of each of fedlab's rounds, but for the first."""
+def simulate(clients: int, fraction: float, batch: int, rounds: int, tested: bool) -> dict:
+    """Seconds of each of fedlab's rounds but the first, and the CPU of one."""
     import fedlab
 
-    mnist = fedlab.load_mnist()
+    mnist, cpu = fedlab.load_mnist(), []
     history = fedlab.simulate(
         fedlab.partition_iid(mnist.train, clients),
         test=mnist.test if tested else None,
@@ -103,14 +105,15 @@ def simulate(clients: int, fraction: float, batch: int, rounds: int, tested: boo
         fraction=fraction,
         batch_size=batch,
         learning_rate=0.1,
-        workers=workers,
         progress=False,
+        on_round=lambda record: cpu.append(time.process_time()),
     )
-    return [after.seconds - before.seconds for before, after in zip(history[:-1], history[1:], strict=True)]
+    seconds = [after.seconds - before.seconds for before, after in zip(history[:-1], history[1:], strict=True)]
+    return {"seconds": seconds, "cpu": (cpu[-1] - cpu[0]) / rounds}
 
 
-def torch_loop(clients: int, fraction: float, batch: int, rounds: int, threads: int) -> list[float]:
-    """Seconds of each round of a plain PyTorch loop, but for the first."""
+def torch_loop(clients: int, fraction: float, batch: int, rounds: int, threads: int) -> dict:
+    """Seconds of each round but the first of a plain PyTorch loop, and the CPU of one."""
     import torch
 
     import fedlab
@@ -127,7 +130,7 @@ def torch_loop(clients: int, fraction: float, batch: int, rounds: int, threads: 
     model = torch.nn.Sequential(*layers[:-1])
     loss_of = torch.nn.CrossEntropyLoss()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    seconds = []
+    seconds, cpu = [], []
     for _ in range(rounds + 1):
         began, total, examples = time.perf_counter(), None, 0
         for chosen in torch.randperm(clients)[: max(round(fraction * clients), 1)].tolist():
@@ -149,7 +152,14 @@ def torch_loop(clients: int, fraction: float, batch: int, rounds: int, threads: 
             outputs = model(test_x)
             (outputs.argmax(1) == test_y).float().mean().item(), loss_of(outputs, test_y).item()
         seconds.append(time.perf_counter() - began)
-    return seconds[1:]
+        cpu.append(time.process_time())
+    return {"seconds": seconds[1:], "cpu": (cpu[-1] - cpu[0]) / rounds}
+
+
+def _both(train: dict, test: dict) -> dict:
+    """The products of the training and then of the test."""
+    seconds = [one + other for one, other in zip(train["seconds"], test["seconds"], strict=True)]
+    return {"seconds": seconds, "cpu": train["cpu"] + test["cpu"]}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -192,21 +202,26 @@ def main(arguments: list[str] | None = None) -> None:
     results = in_turn(sides, given.repeats)
 
     limits = results.pop("limit")
-    seconds = {
-        "limit of training": [value for run in limits for value in run["train"]],
-        "limit of training and test": [train + test for run in limits for train, test in zip(run["train"], run["test"], strict=True)],
-        **{name: [value for run in runs for value in run] for name, runs in results.items()},
+    results = {
+        "limit of training": [run["train"] for run in limits],
+        "limit of training and test": [_both(run["train"], run["test"]) for run in limits],
+        **results,
     }
+    seconds = {name: [value for run in runs for value in run["seconds"]] for name, runs in results.items()}
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    cpu = {name: statistics.median(run["cpu"] for run in runs) for name, runs in results.items() if "cpu" in runs[0]}
     rows = []
     for name, values in seconds.items():
         bound = "limit of training" if "training only" in name else "limit of training and test"
-        to_limit = "" if name.startswith("limit") else f"{medians[name] / medians[bound]:.2f} x"
-        rows.append([name, spread(values), to_limit, f"{medians[name] / medians['fedlab']:.2f} x"])
+        to_limit = used = of_limit = ""
+        if not name.startswith("limit"):
+            to_limit = f"{medians[name] / medians[bound]:.2f} x"
+        if name in cpu:
+            used, of_limit = f"{cpu[name] * 1e3:.0f} ms", f"{cpu[name] / cpu[bound]:.2f} x" if to_limit else ""
+        rows.append([name, spread(values), to_limit, used, of_limit, f"{medians[name] / medians['fedlab']:.2f} x"])
     title = f"a round: K = {given.clients}, C = {given.fraction:g} ({participants} clients), E = 1, B = {given.batch_size}, SGD"
-    table(title, ["side", "seconds a round: median", "to its limit", "to fedlab"], rows)
-    print()
-    print("\n".join(missing))
+    table(title, ["side", "seconds a round: median", "to its limit", "CPU a round", "to its limit", "seconds to fedlab"], rows)
+    print("\n".join(["", *missing]))
     print(f"training only, to the limit:        {judged(medians['fedlab, training only'] / medians['limit of training'], most=LIMIT)}")
     for name, target in (("PyTorch", TORCH), ("Flower, as its tutorial", FLOWER)):
         if slower := [medians[side] / medians["fedlab"] for side in medians if side.startswith(name)]:

@@ -4,7 +4,7 @@
 
 20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made update of the 2NN (797 kB each way),
 again and again, 2,000 updates in all: against a synchronous federation (20 updates a round, averaged in client-id order), an asynchronous
-one (every update merged as it comes) and, for comparison, the bare road: Flask and waitress as they come, with routes that answer
+one (every update merged as it comes) and, for comparison, the bare road: Flask and waitress with fedlab's settings, and routes that answer
 ready-made bytes and read the body, and do nothing with either.
 How to read it: "CPU" is what an update costs the server process, however much of the cores the clients take; the ratio is to the bare
 road, so it says what parsing, checking, averaging and encoding add to plain HTTP. Memory is the server process's resident memory after
@@ -148,7 +148,7 @@ def bare(clients: int, updates: int) -> dict:
             taken[0] += 1
         return {}, 202
 
-    http = waitress.server.create_server(app, port=0, threads=64, inbuf_overflow=2**26, outbuf_overflow=2**26, map={})
+    http = waitress.server.create_server(app, port=0, threads=64, recv_bytes=2**18, inbuf_overflow=2**26, outbuf_overflow=2**26, map={})
     threading.Thread(target=http.run, daemon=True).start()
     return Load(f"http://127.0.0.1:{http.effective_port}/?token=none", clients, updates).measure(lambda: taken[0])
 

@@ -50,7 +50,9 @@ def create_app(
     """
     app = Flask("fedlab", root_path=str(Path(__file__).parent), static_folder=None)
     limit = wire.size_limit(federation.weights)
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = original.size_limit(federation.weights) if original_protocol else limit
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = max(
+        limit, original.size_limit(federation.weights) if original_protocol else 0
+    )
     hosts = hosts or set(LOOPBACK)
 
     @app.before_request
@@ -58,7 +60,10 @@ def create_app(
         g.client = ""
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in hosts:
-            return failure(403, f"the Host header is {request.host[:100]!r}; expected one of {', '.join(sorted(hosts))} (Server's allowed_hosts, --allow-host)")
+            return failure(
+                403,
+                f"the Host header is {request.host[:100]!r}; expected one of {', '.join(sorted(hosts))} (Server's allowed_hosts, --allow-host)",
+            )
         tokenless = request.endpoint == ORIGINAL or (request.endpoint == "page" and "send" in request.args)
         # No token guards the original's wire, so any web page in this machine's browser could send to it; browsers say when one does.
         if tokenless and ("Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none"):
@@ -66,7 +71,10 @@ def create_app(
         if request.endpoint in ("page", ORIGINAL) or request.endpoint is None:
             return None  # the page checks for itself, because browsers bring the token in the URL or a cookie
         if not authorized(reading=request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")):
-            return failure(401, "the token is missing or wrong; expected the header 'Authorization: Bearer <token>', from the URL that the server printed")
+            return failure(
+                401,
+                "the token is missing or wrong; expected the header 'Authorization: Bearer <token>', from the URL that the server printed",
+            )
         if "Transfer-Encoding" in request.headers and request.content_length is None:
             return failure(411, "the body has no Content-Length; expected one")
         return None
@@ -92,7 +100,15 @@ def create_app(
         # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
         if response.status_code != 204 and request.endpoint not in ("page", "status", "history", None):
             on_exchange(
-                Exchange(time.time(), g.client, request.method, request.path, response.status_code, request.content_length or 0, response.content_length or 0)
+                Exchange(
+                    time.time(),
+                    g.client,
+                    request.method,
+                    request.path,
+                    response.status_code,
+                    request.content_length or 0,
+                    response.content_length or 0,
+                )
             )
         return response
 
@@ -104,7 +120,9 @@ def create_app(
     def http_error(error: HTTPException):
         sentences = {
             404: f"there is no {request.path[:100]}; expected /, /clients, /task, /updates, /model, /status or /history",
-            405: f"{request.path[:100]} does not take {request.method}; expected {', '.join(sorted(error.valid_methods or []))}" if error.code == 405 else "",
+            405: f"{request.path[:100]} does not take {request.method}; expected {', '.join(sorted(error.valid_methods or []))}"
+            if error.code == 405
+            else "",
             413: f"the body is {request.content_length or 0:,} bytes; expected at most {request.max_content_length:,} here",
         }
         return failure(error.code or 500, sentences.get(error.code) or error.description or error.name)
@@ -121,7 +139,9 @@ def create_app(
         fields = json_body()
         g.client = str(fields.get("client", ""))[:40]
         session = fields.get("session", "")
-        federation.join(fields.get("client"), fields.get("num_examples"), fields.get("shards", 1), session if isinstance(session, str) else "")
+        federation.join(
+            fields.get("client"), fields.get("num_examples"), fields.get("shards", 1), session if isinstance(session, str) else ""
+        )
         return jsonify(client=fields["client"]), 201
 
     @app.delete("/clients/<client>")
@@ -192,7 +212,9 @@ def create_app(
         if not authorized(reading=True):
             return failure(401, "the token is missing; expected the whole address that the server printed, with ?token= at its end")
         page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"}
+        headers = {
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+        }
         return Response(page, content_type="text/html; charset=utf-8", headers=headers)
 
     if original_protocol:

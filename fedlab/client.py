@@ -272,7 +272,9 @@ class Client:
                 self._say("retrying", f"the server is away ({trouble}): trying again in {wait:.0f} s")
                 if self._stop.wait(wait):
                     raise TrainingStopped
-        raise ServerAway(f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab server there: is it running, and the URL right?")
+        raise ServerAway(
+            f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab server there: is it running, and the URL right?"
+        )
 
     def _understood(self, answer: requests.Response) -> requests.Response:
         if answer.status_code in (200, 201, 202, 204):
@@ -282,7 +284,9 @@ class Client:
         try:
             sentence = answer.json()["error"]
         except (ValueError, KeyError, TypeError):
-            raise ServerAway(f"{self._base} answers ({answer.status_code}), but is not a fedlab server; expected the URL that `fedlab server` printed") from None
+            raise ServerAway(
+                f"{self._base} answers ({answer.status_code}), but is not a fedlab server; expected the URL that `fedlab server` printed"
+            ) from None
         if answer.status_code == 410:
             raise RunOver(sentence)
         if answer.status_code == 409 and answer.request.method == "POST" and answer.request.path_url == "/updates":

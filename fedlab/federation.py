@@ -259,7 +259,9 @@ class Federation:
         elif update.round == self._round and update.client in self._updates:
             raise Conflict(f"already have {where}")
         elif update.round != self._round or update.client not in self._awaited:
-            open_round = f"one for round {self._round}" if update.round != self._round else "none: this client does not take part, or is too late"
+            open_round = (
+                f"one for round {self._round}" if update.round != self._round else "none: this client does not take part, or is too late"
+            )
             raise Conflict(f"got {where}; expected {open_round}")
 
     def _merge(self, update: Update) -> None:
@@ -431,7 +433,7 @@ class Federation:
         end = None if plan.deadline is None else time.monotonic() + plan.deadline
         for client in participants:
             with self._changed:
-                self._until(lambda: client not in self._awaited, None, end)  # noqa: B023 - called at once
+                self._until(lambda: client not in self._awaited, None, end)
                 update = self._updates.get(client)
                 self._awaited.discard(client)  # from here on it is too late
                 if update is not None:
@@ -474,7 +476,9 @@ class Federation:
         """Test a new global model, write it down, and make it the current one. True when the target is reached."""
         loss, accuracy = self._evaluate(state.weights) if evaluate and self._evaluate else (math.nan, math.nan)
         if evaluate and self._evaluate and not math.isfinite(loss):
-            raise Diverged(f"training diverged in round {round}: the loss on the test set is {loss}; expected a finite number. Try a lower learning rate")
+            raise Diverged(
+                f"training diverged in round {round}: the loss on the test set is {loss}; expected a finite number. Try a lower learning rate"
+            )
         with self._changed:
             if self._stopping and not self._strategy.asynchronous:
                 raise _Stopped

@@ -294,7 +294,9 @@ class _Programs:
         tensors |= {i: tensor for (i, _), tensor in zip(self.others, carried[1], strict=True) if i is not None}
         return [tensors[i].numpy() for i in range(len(tensors))]
 
-    def train(self, carried, x: np.ndarray, y: np.ndarray, batch: int, learning_rate: float, shape: tuple[int, int], compile_only: bool = False):
+    def train(
+        self, carried, x: np.ndarray, y: np.ndarray, batch: int, learning_rate: float, shape: tuple[int, int], compile_only: bool = False
+    ):
         """One compiled call: batches of `batch` examples, in a program for `shape` = (batches, rows of a batch).
 
         Returns what is carried on, and the sum of the examples' losses.
@@ -319,7 +321,9 @@ class _Programs:
             mask = tf.cast(y[i] >= 0, tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(trainable)
-                outputs, others, penalties = self.model.stateless_call(trainable, others, self.images(x[i]), training=True, return_losses=True)
+                outputs, others, penalties = self.model.stateless_call(
+                    trainable, others, self.images(x[i]), training=True, return_losses=True
+                )
                 loss = tf.reduce_sum(self.losses(outputs, tf.maximum(y[i], 0)) * mask)
                 objective = tf.add_n([loss / tf.maximum(tf.reduce_sum(mask), 1.0), *penalties])
             gradients = tape.gradient(objective, trainable)

@@ -38,7 +38,16 @@ class Plan:
     strict: bool = True
 
     @classmethod
-    def of(cls, rounds: int | None, *, epochs: int = 1, batch_size: int | None = 32, learning_rate: float = 0.1, optimizer: str = "sgd", **settings) -> Plan:
+    def of(
+        cls,
+        rounds: int | None,
+        *,
+        epochs: int = 1,
+        batch_size: int | None = 32,
+        learning_rate: float = 0.1,
+        optimizer: str = "sgd",
+        **settings,
+    ) -> Plan:
         """A Plan from one flat list of settings: those of `Training` and those of `Plan`. Raises TypeError for an unknown name."""
         return cls(rounds, Training(epochs, batch_size, learning_rate, optimizer), **settings)
 

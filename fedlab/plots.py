@@ -24,6 +24,7 @@ MARKERS = "osD^vPX*<>hp"
 DASHES = [(0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1))]
 GREY = "0.45"
 CHANCE = 0.10
+AGAINST = {"round": "round", "bytes": "megabytes sent, both ways", "seconds": "seconds"}  # what the x axis may be, and its name
 MOST_SINGLE_LINES = 6  # with more clients than this, their mean and the worst one are drawn instead of each
 
 FONT = 13  # points: to be read from the back row
@@ -48,8 +49,9 @@ def plot_history(
     target: float | None = None,
     rounds: int = 0,
     whole: bool = False,
+    against: str = "round",
 ) -> Axes:
-    """Test accuracy against rounds.
+    """Test accuracy against rounds, or against what they cost.
 
     history:   the run, drawn thick.
     earlier:   (label, history) of other runs, drawn faint.
@@ -58,37 +60,49 @@ def plot_history(
     target:    an accuracy to mark, a fraction.
     rounds:    how far the axis goes at least.
     whole:     draw the accuracy axis from 0 to 100 %; otherwise it begins below the lowest point, and says so.
+    against:   the x axis: "round", "bytes" or "seconds" (ValueError for others); clients and baselines are drawn for "round" only.
     """
+    if against not in AGAINST:
+        raise ValueError(f"against is {against!r}; expected one of {', '.join(map(repr, AGAINST))}")
     ax = _axes(ax, 8, 5)
     for number, (name, run) in enumerate(earlier.items() if isinstance(earlier, Mapping) else earlier):
-        points = _points(run)
-        ax.plot(*points, color=str(0.35 + 0.12 * (number % 4)), linestyle=DASHES[number % len(DASHES)], linewidth=1.8, alpha=0.8, label=name)
-    for number, (name, runs) in enumerate((baselines or {}).items()):
-        _draw_baseline(ax, number, name, runs)
-    if clients and len(history):
-        _draw_clients(ax, history)
-    x, y = _points(history)
+        points = _points(run, against)
+        ax.plot(
+            *points, color=str(0.35 + 0.12 * (number % 4)), linestyle=DASHES[number % len(DASHES)], linewidth=1.8, alpha=0.8, label=name
+        )
+    if against == "round":
+        for number, (name, runs) in enumerate((baselines or {}).items()):
+            _draw_baseline(ax, number, name, runs)
+        if clients and len(history):
+            _draw_clients(ax, history)
+    x, y = _points(history, against)
     if x:
         ax.plot(x, y, color="black", linewidth=3.5, marker="o" if len(x) < 40 else "", markersize=7, label=label, zorder=5)
     lowest = min((float(np.min(line.get_ydata())) for line in ax.lines if len(line.get_ydata())), default=0.0)
     if target is not None:
         ax.axhline(100 * target, color=GREY, linewidth=1)
         ax.text(0.01, 100 * target, f" {target:.0%}", color=GREY, va="bottom", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
-    longest = max([rounds, 1, *(int(np.max(line.get_xdata())) for line in ax.lines if len(line.get_xdata()) and not line.get_label().startswith("_"))])
+    named = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) and not line.get_label().startswith("_")]
+    longest = max([rounds * (against == "round"), 1, *(math.ceil(np.max(x)) for x in named)])
     _finish_accuracy(ax, longest, 0 if whole else _floor(lowest))
+    ax.set_xlabel(AGAINST[against], fontsize=FONT)
     return ax
 
 
-def _points(history: History) -> tuple[list[int], list[float]]:
-    tested = [record for record in history if not math.isnan(record.accuracy)]
-    return [record.round for record in tested], [100 * record.accuracy for record in tested]
+def _points(history: History, against: str = "round") -> tuple[list[float], list[float]]:
+    costs = [record.bytes / 1e6 if against == "bytes" else getattr(record, against) for record in history]
+    spent = np.cumsum(costs) if against == "bytes" else costs
+    tested = [(x, 100 * record.accuracy) for x, record in zip(spent, history, strict=True) if not math.isnan(record.accuracy)]
+    return [x for x, _ in tested], [y for _, y in tested]
 
 
 def _draw_clients(ax: Axes, history: History) -> None:
     names = sorted({name for record in history for name in record.clients})
     if len(names) <= MOST_SINGLE_LINES:
         for number, name in enumerate(names):
-            own = [(r.round, 100 * r.clients[name].accuracy) for r in history if name in r.clients and not math.isnan(r.clients[name].accuracy)]
+            own = [
+                (r.round, 100 * r.clients[name].accuracy) for r in history if name in r.clients and not math.isnan(r.clients[name].accuracy)
+            ]
             if own:
                 style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.3, "alpha": 0.85}
                 ax.plot(*zip(*own, strict=True), color=COLOURS[number % len(COLOURS)], label=f"{name}'s own", **style)
@@ -97,7 +111,14 @@ def _draw_clients(ax: Axes, history: History) -> None:
     spread = [(number, values) for number, values in spread if values]
     if spread:
         x = [number for number, _ in spread]
-        ax.plot(x, [100 * np.mean(values) for _, values in spread], color=COLOURS[0], linewidth=1.5, linestyle="--", label="mean of the clients' own")
+        ax.plot(
+            x,
+            [100 * np.mean(values) for _, values in spread],
+            color=COLOURS[0],
+            linewidth=1.5,
+            linestyle="--",
+            label="mean of the clients' own",
+        )
         ax.plot(x, [100 * min(values) for _, values in spread], color=COLOURS[2], linewidth=1.5, linestyle=":", label="worst client's own")
 
 
@@ -123,18 +144,16 @@ def _floor(lowest: float) -> int:
 def _finish_accuracy(ax: Axes, rounds: int, floor: int) -> None:
     if floor == 0:
         ax.axhline(100 * CHANCE, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
-    where = 100 * CHANCE + 1 if floor == 0 else floor + 0.01 * (100 - floor)
+    where = 100 * CHANCE + 1 if floor == 0 else floor + 0.02 * (100 - floor)
     text = "guessing: 10 %" if floor == 0 else f"this axis starts at {floor} %; guessing would be at 10 %"
     ax.text(0.99, where, text, color=GREY, ha="right", transform=ax.get_yaxis_transform(), fontsize=FONT - 2)
     ax.set_xlim(0 if rounds > 1 else 0.5, rounds + 0.02 * rounds + 0.2)
     ax.set_ylim(floor, 100 + 0.01 * (100 - floor))
-    ax.set_xlabel("round", fontsize=FONT)
     ax.set_ylabel("test accuracy in %", fontsize=FONT)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.tick_params(labelsize=FONT - 1)
     ax.grid(alpha=0.25)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     if any(len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")):
         # Above the axes, where it hides no line.
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=FONT - 3, frameon=False, columnspacing=1.2, handlelength=2.2)
@@ -150,15 +169,22 @@ def plot_partition(clients: Mapping[str, Dataset], ax: Axes | None = None, class
         ax.barh(names, counts[:, label], left=left, color=COLOURS[label % len(COLOURS)], edgecolor="white", linewidth=0.8, height=0.75)
         for row, (start, count) in enumerate(zip(left, counts[:, label], strict=True)):
             if count > 0.035 * max(counts.sum(1).max(), 1):
-                ax.text(start + count / 2, row, str(label), ha="center", va="center", fontsize=FONT - 3, color="white" if label not in (1, 9) else "black")
+                ax.text(
+                    start + count / 2,
+                    row,
+                    str(label),
+                    ha="center",
+                    va="center",
+                    fontsize=FONT - 3,
+                    color="white" if label not in (1, 9) else "black",
+                )
         left += counts[:, label]
     ax.invert_yaxis()
     ax.set_xlabel("images, by digit", fontsize=FONT)
     ax.tick_params(labelsize=FONT - 1)
     ax.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 

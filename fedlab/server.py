@@ -129,7 +129,9 @@ class Server:
         """Begin a run in the background; the settings are those of `run`."""
         self.federation.start(Plan.of(rounds, **settings))
 
-    def run(self, rounds: int | None = 1, *, progress: bool = True, on_round: Callable[[RoundRecord], None] | None = None, **settings) -> History:
+    def run(
+        self, rounds: int | None = 1, *, progress: bool = True, on_round: Callable[[RoundRecord], None] | None = None, **settings
+    ) -> History:
         """Train for so many rounds with the clients who have joined, and wait for the end.
 
         settings: epochs (E), batch_size (B), learning_rate, optimizer of `Training`; fraction (C), deadline, min_updates, min_clients,
@@ -194,7 +196,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1_024)
     except OSError as error:
         reason = str(error.strerror or error).split(" (while")[0]
-        raise OSError(f"cannot listen on {host}:{port} ({reason}); expected this machine's address and a free port, or 0 to have one chosen") from None
+        raise OSError(
+            f"cannot listen on {host}:{port} ({reason}); expected this machine's address and a free port, or 0 to have one chosen"
+        ) from None
 
 
 class _JsonErrorTask(waitress.task.ErrorTask):

@@ -12,7 +12,16 @@ from fedlab.messages import Refused, Training, check_client_id
 from fedlab.plan import Plan
 from fedlab.strategy import STRATEGIES, Strategy
 
-LABELS = {"rounds": "rounds", "fraction": "C", "epochs": "E", "batch_size": "B", "learning_rate": "rate", "optimizer": "", "strategy": "", "seed": "seed"}
+LABELS = {
+    "rounds": "rounds",
+    "fraction": "C",
+    "epochs": "E",
+    "batch_size": "B",
+    "learning_rate": "rate",
+    "optimizer": "",
+    "strategy": "",
+    "seed": "seed",
+}
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,12 @@ def simulate(
                 continue
             client, task = taken
             try:
-                weights, _ = classifier.train(task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=stopped.is_set)
-                loss, accuracy = classifier.evaluate(weights, test) if evaluate_clients and test is not None else (float("nan"), float("nan"))
+                weights, _ = classifier.train(
+                    task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=stopped.is_set
+                )
+                loss, accuracy = (
+                    classifier.evaluate(weights, test) if evaluate_clients and test is not None else (float("nan"), float("nan"))
+                )
                 update = Update(client, task.round, len(named[client]), weights, accuracy, loss)
                 for transform in transforms:
                     update = transform(update)
@@ -96,7 +100,10 @@ def simulate(
             except Exception as error:  # raised again by `run`, in the caller's thread
                 federation.fail(error)
 
-    threads = [threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(min(workers or os.cpu_count() or 1, len(named)))]
+    threads = [
+        threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True)
+        for i in range(min(workers or os.cpu_count() or 1, len(named)))
+    ]
     try:
         for thread in threads:
             thread.start()

@@ -86,7 +86,9 @@ def fed_avg_momentum(momentum: float = 0.9, server_learning_rate: float = 1.0) -
         weights = [w - np.float32(server_learning_rate) * v for w, v in zip(state.weights, velocity, strict=True)]
         return State(weights, state.num_examples + total, velocity)
 
-    return Strategy("FedAvg with momentum", "as FedAvg, but the global model keeps some of its last direction, like a heavy ball", aggregate)
+    return Strategy(
+        "FedAvg with momentum", "as FedAvg, but the global model keeps some of its last direction, like a heavy ball", aggregate
+    )
 
 
 def async_average() -> Strategy:
@@ -105,7 +107,9 @@ def async_average() -> Strategy:
             state = replace(state, weights=weights, num_examples=total)
         return state
 
-    return Strategy("Asynchronous", "no rounds: each update is merged at once into a running average, as the original does", aggregate, True)
+    return Strategy(
+        "Asynchronous", "no rounds: each update is merged at once into a running average, as the original does", aggregate, True
+    )
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {"fed_avg": fed_avg, "fed_avg_momentum": fed_avg_momentum, "async_average": async_average}

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import statistics
 from pathlib import Path
 
 import pytest
@@ -52,8 +51,8 @@ def test_the_server_takes_every_update(capsys):
 def test_the_limit_is_measured_on_every_core():
     measure = importlib.import_module("benchmarks.measure")
     limit = measure.in_process("round:limit", participants=2, images=20, batch=10, tests=100, repeats=4)
-    assert len(limit["train"]) == len(limit["test"]) == 2
-    assert statistics.median(limit["train"]) > 0
+    assert set(limit) == {"train", "test"}
+    assert len(limit["train"]["seconds"]) == 2  # the first two warm up
 
 
 def test_a_side_that_fails_says_why():

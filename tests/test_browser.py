@@ -41,7 +41,12 @@ def lab(tmp_path):
     folders |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower()) for name in ("WORKSPACES", "SETTINGS")}
     environment = {**os.environ, **folders, "IPYTHONDIR": str(tmp_path / "ipython")}
     port, token = free_port(), "test-token"
-    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"]
+    options = [
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={notebooks}",
+    ]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True", *options]
     with open(tmp_path / "lab.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -36,7 +36,9 @@ def test_shards_are_consecutive_images_of_the_original_order(mnist):
     assert [len(part) for part in carol.subset(np.arange(7)).split(3)] == [3, 3, 1]
 
 
-@pytest.mark.parametrize("first, last", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), (1.5, 2), (None, 3), (float("inf"), 2), ("nan", 1)])
+@pytest.mark.parametrize(
+    "first, last", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), (1.5, 2), (None, 3), (float("inf"), 2), ("nan", 1)]
+)
 def test_a_range_that_cannot_be_is_named(first, last):
     with pytest.raises(DataError, match=r"the dataset range is .+; expected two whole numbers L R with 1 <= L <= R <= 12"):
         shard_range(first, last)
@@ -68,7 +70,12 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_corrupt_file_is_named(tmp_path):
     whole = (fedlab.data.Path(fedlab.__file__).parents[1] / "data" / "mnist.npz").read_bytes()
-    for name, content in {"cut": whole[:5_000_000], "empty": b"", "text": b"not a zip", "flipped": whole[:900_000] + b"\0" * 99 + whole[900_099:]}.items():
+    for name, content in {
+        "cut": whole[:5_000_000],
+        "empty": b"",
+        "text": b"not a zip",
+        "flipped": whole[:900_000] + b"\0" * 99 + whole[900_099:],
+    }.items():
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
         with pytest.raises(DataError, match=f"{name}.npz is not MNIST .*expected the arrays x_train"):
@@ -126,7 +133,11 @@ def test_without_a_file_keras_provides_it(monkeypatch, tmp_path, mnist):
 
 def test_a_dataset_says_what_is_wrong_with_it():
     x, y = np.zeros((3, 28, 28), np.uint8), np.arange(3)
-    for arguments, sentence in [((x, y[:2]), "3 images and 2 labels"), ((x.astype(int), y), "images are int64"), ((x, y / 2), "labels are float64")]:
+    for arguments, sentence in [
+        ((x, y[:2]), "3 images and 2 labels"),
+        ((x.astype(int), y), "images are int64"),
+        ((x, y / 2), "labels are float64"),
+    ]:
         with pytest.raises(DataError, match=sentence):
             Dataset(*arguments)
     with pytest.raises(DataError, match="rows run from 0 to 3; expected 0 to 2"):

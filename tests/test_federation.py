@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -707,7 +708,7 @@ def average_of(number_of_updates: int, then) -> Strategy:
         ({"strategy": average_of(3, broken)}, Broken),
         ({"strategy": average_of(2, exit)}, SystemExit),
         ({"strategy": Strategy("broken", "", broken, True)}, None),
-        ({"checkpoint": "."}, OSError),  # a folder, where a file should be
+        ({"checkpoint": str(Path(__file__).parent)}, OSError),  # a folder, where a file should be
     ],
 )
 def test_what_goes_wrong_in_the_background_is_raised_to_who_waits(make, settings, error):

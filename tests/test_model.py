@@ -15,7 +15,9 @@ def keras_training(model, weights, data, training, seed):
     """The same batches through Keras' own train_on_batch: an independent reference."""
     model = keras.models.clone_model(model)
     logits = model.layers[-1].activation is not keras.activations.softmax
-    optimizer = keras.optimizers.Adam(training.learning_rate) if training.optimizer == "adam" else keras.optimizers.SGD(training.learning_rate)
+    optimizer = (
+        keras.optimizers.Adam(training.learning_rate) if training.optimizer == "adam" else keras.optimizers.SGD(training.learning_rate)
+    )
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=logits))
     model.set_weights(weights)
     rng = np.random.default_rng(seed)
@@ -58,7 +60,9 @@ def test_evaluation_is_keras_evaluation(test_images):
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     expected = model.evaluate(data.x.reshape(-1, 784) / np.float32(255), data.y, verbose=0)
     assert np.allclose(classifier.evaluate(classifier.weights, data), expected, atol=1e-5)
-    assert np.allclose(classifier.predict(classifier.weights, data), model.predict(data.x.reshape(-1, 784) / np.float32(255), verbose=0), atol=1e-5)
+    assert np.allclose(
+        classifier.predict(classifier.weights, data), model.predict(data.x.reshape(-1, 784) / np.float32(255), verbose=0), atol=1e-5
+    )
 
 
 def small_convolutional_network(activation):

@@ -16,7 +16,9 @@ def ax():
 
 
 def history(accuracies, clients=("a", "b")):
-    return History([RoundRecord(n, a, clients={c: ClientRecord(5, a - 0.1 * i) for i, c in enumerate(clients)}) for n, a in enumerate(accuracies, 1)])
+    return History(
+        [RoundRecord(n, a, clients={c: ClientRecord(5, a - 0.1 * i) for i, c in enumerate(clients)}) for n, a in enumerate(accuracies, 1)]
+    )
 
 
 def lines(ax):
@@ -50,6 +52,18 @@ def test_baselines_are_a_mean_with_its_range(ax):
 def test_rounds_without_a_test_leave_no_gap(ax):
     plot_history(history([float("nan"), 0.8, float("nan"), 0.9], clients=()), ax)
     assert lines(ax)["global model"] == [80, 90]
+
+
+def test_rounds_bytes_and_seconds_are_three_views_of_one_run():
+    run = History([RoundRecord(n, a, 0.1, 1.5 * n, 2_000_000, 1_000_000) for n, a in ((1, 0.5), (2, float("nan")), (3, 0.9))])
+    views = {}
+    for against in ("round", "bytes", "seconds"):
+        ax = plot_history(run, Figure().subplots(), earlier={"before": run}, against=against, rounds=50)
+        views[ax.get_xlabel()] = [line.get_xdata().tolist() for line in ax.lines if not line.get_label().startswith("_")]
+    assert views == {"round": [[1, 3]] * 2, "megabytes sent, both ways": [[3, 9]] * 2, "seconds": [[1.5, 4.5]] * 2}
+    assert 4.5 < ax.get_xlim()[1] < 6, "rounds= is for the view by rounds"
+    with pytest.raises(ValueError, match="against is 'hours'; expected one of 'round', 'bytes', 'seconds'"):
+        plot_history(run, ax, against="hours")
 
 
 def test_a_partition_is_a_stacked_bar_a_client(ax, mnist):

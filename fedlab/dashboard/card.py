@@ -21,7 +21,9 @@ class ClientCard(widgets.VBox):
     def __init__(self, number: int, name: str, first: int, last: int, on_change: Callable[[], None], on_remove: Callable):
         self._on_change = on_change
         self.dot = widgets.HTML(views.dot(number))
-        self.name = widgets.Text(name, description="Client", continuous_update=False, layout=_width(176), style={"description_width": "48px"})
+        self.name = widgets.Text(
+            name, description="Client", continuous_update=False, layout=_width(176), style={"description_width": "48px"}
+        )
         self.remove = widgets.Button(description="Remove", tooltip=f"Remove {name}", layout=_width(86))
         self.slider = widgets.IntRangeSlider(value=(first, last), min=1, max=NUM_SHARDS, description="Shards", readout=False, layout=_width(288),
                                              style={"description_width": "52px"})  # fmt: skip

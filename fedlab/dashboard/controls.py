@@ -21,13 +21,19 @@ class Controls(widgets.VBox):
         look = {"style": {"description_width": "104px"}, "layout": wide}
         self.rounds = widgets.IntSlider(settings.rounds, 1, 50, description="Rounds", **look)
         self.epochs = widgets.IntSlider(settings.epochs, 1, 20, description="E epochs", **look)
-        self.fraction = widgets.FloatSlider(settings.fraction, min=0, max=1, step=0.1, description="C fraction", readout_format=".1f", **look)
-        self.batch_size = widgets.SelectionSlider(options=_with(BATCH_SIZES, settings.batch_size), value=settings.batch_size, description="B batch", **look)
+        self.fraction = widgets.FloatSlider(
+            settings.fraction, min=0, max=1, step=0.1, description="C fraction", readout_format=".1f", **look
+        )
+        self.batch_size = widgets.SelectionSlider(
+            options=_with(BATCH_SIZES, settings.batch_size), value=settings.batch_size, description="B batch", **look
+        )
         rates = [(f"{rate:g}", rate) for rate in LEARNING_RATES]
         self.learning_rate = widgets.SelectionSlider(
             options=_with(rates, settings.learning_rate), value=settings.learning_rate, description="Learning rate", **look
         )
-        self.optimizer = widgets.Dropdown(options=[("SGD", "sgd"), ("Adam", "adam")], value=settings.optimizer, description="Optimizer", **look)
+        self.optimizer = widgets.Dropdown(
+            options=[("SGD", "sgd"), ("Adam", "adam")], value=settings.optimizer, description="Optimizer", **look
+        )
         self.seed = widgets.BoundedIntText(settings.seed, 0, 10**6, description="Seed", **look)
         names = [(make().name, name) for name, make in STRATEGIES.items()]
         self.strategy = widgets.Dropdown(options=names, value=settings.strategy, description="Strategy", **look)
@@ -41,16 +47,7 @@ class Controls(widgets.VBox):
         }
         for control, hint in hints.items():
             control.tooltip = hint
-        self._all = [
-            self.rounds,
-            self.epochs,
-            self.fraction,
-            self.batch_size,
-            self.learning_rate,
-            self.optimizer,
-            self.strategy,
-            self.seed,
-        ]
+        self._all = [*hints, self.optimizer, self.strategy, self.seed]
         for control in self._all:
             control.observe(lambda _: self._changed(on_change), "value")
         super().__init__([*self._all[:-1], self.meaning, self.seed])
@@ -82,5 +79,3 @@ def _with(options: list[tuple[str, float]], value) -> list[tuple[str, float]]:
     if value in [option for _, option in options]:
         return options
     return sorted([*options, (f"{value:g}", value)], key=lambda option: float("inf") if option[1] is None else option[1])
-
-

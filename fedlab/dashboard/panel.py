@@ -102,7 +102,9 @@ class Dashboard(widgets.VBox):
     def wait(self, timeout: float = 600.0) -> History:
         """Wait until nothing runs any more, and return the history. Raises what went wrong, or TimeoutError after `timeout` seconds."""
         end = time.monotonic() + timeout
-        while self._thread.is_alive() and (not self._ready or self._todo or self._was_running or self._session.running or self._session.comparing):
+        while self._thread.is_alive() and (
+            not self._ready or self._todo or self._was_running or self._session.running or self._session.comparing
+        ):
             if time.monotonic() > end:
                 raise TimeoutError(f"the run did not end within {timeout:.0f} s")
             time.sleep(0.05)
@@ -147,7 +149,9 @@ class Dashboard(widgets.VBox):
         self._reset = self._button("Reset", self.reset, "", "Forget the model and all runs; the sliders stay")
         self._add = self._button("Add client", self._add_client, "info", f"One more client, up to {NUM_SHARDS}")
         self._alone = self._button("each client alone", lambda: self.compare(ALONE), "", "Every client trains on its own images only")
-        self._pooled = self._button("all data in one place", lambda: self.compare(POOLED), "", "One model trains on all the clients' images")
+        self._pooled = self._button(
+            "all data in one place", lambda: self.compare(POOLED), "", "One model trains on all the clients' images"
+        )
         self._alone.layout.width, self._pooled.layout.width = "150px", "175px"
         self._whole = widgets.Checkbox(False, description="0-100 %", indent=False, layout=widgets.Layout(width="95px"))
         self._whole.tooltip = "Draw the whole accuracy axis"
@@ -164,7 +168,12 @@ class Dashboard(widgets.VBox):
     def _layout(self) -> list[widgets.Widget]:
         folds = widgets.Accordion(
             [self._scrolled(self._table), self._code, self._scrolled(self._wire), widgets.VBox([self._join, self._show_url])],
-            titles=("Every round, as a table", "The same run as plain calls", "The wire: what was sent", "Join from another notebook or terminal"),
+            titles=(
+                "Every round, as a table",
+                "The same run as plain calls",
+                "The wire: what was sent",
+                "Join from another notebook or terminal",
+            ),
         )
         return [
             widgets.HTML(views.STYLE),
@@ -175,7 +184,9 @@ class Dashboard(widgets.VBox):
             widgets.HBox(
                 [
                     widgets.VBox([self._controls, self._digits], layout=widgets.Layout(width="325px")),
-                    widgets.VBox([self._plot, widgets.HBox([widgets.Label("Compare with"), self._alone, self._pooled, self._whole]), self._summary]),
+                    widgets.VBox(
+                        [self._plot, widgets.HBox([widgets.Label("Compare with"), self._alone, self._pooled, self._whole]), self._summary]
+                    ),
                 ]
             ),
             folds,

@@ -152,7 +152,10 @@ class Session:
         """Compute a baseline for these settings in the background: ALONE or POOLED, as many passes over the data as the run makes."""
         settings.check()
         self._must_be_idle()
-        if self.baseline_settings is None or replace(self.baseline_settings, strategy=settings.strategy, fraction=settings.fraction) != settings:
+        if (
+            self.baseline_settings is None
+            or replace(self.baseline_settings, strategy=settings.strategy, fraction=settings.fraction) != settings
+        ):
             self.baselines = {}
         self.baseline_settings, self.baseline_error = settings, None
         parts = settings.datasets(self.mnist) if kind == ALONE else {POOLED: settings.pooled(self.mnist)}

@@ -87,11 +87,28 @@ def rounds_table(history: History) -> str:
     """Every round as a row, the latest first."""
     if not len(history):
         return "<p>No round yet: press Start training.</p>"
-    names = ["round", "global model", "loss", "clients' own, mean", "worst client's own", "updates", "examples", "received", "sent", "seconds"]
+    names = [
+        "round",
+        "global model",
+        "loss",
+        "clients' own, mean",
+        "worst client's own",
+        "updates",
+        "examples",
+        "received",
+        "sent",
+        "seconds",
+    ]
     rows = []
     for r in reversed(list(history)):
         own = _own(r)
-        cells = [r.round, percent(r.accuracy), f"{r.loss:.3f}", percent(sum(own) / len(own)) if own else "–", percent(min(own)) if own else "–"]
+        cells = [
+            r.round,
+            percent(r.accuracy),
+            f"{r.loss:.3f}",
+            percent(sum(own) / len(own)) if own else "–",
+            percent(min(own)) if own else "–",
+        ]
         cells += [len(r.clients), f"{r.num_examples:,}", size(r.bytes_up), size(r.bytes_down), f"{r.seconds:.1f}"]
         note = f'<td class="text">{escape(r.note)}</td>' if r.note else ""
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + note + "</tr>")
@@ -109,7 +126,11 @@ def wire_table(exchanges: Iterable, history: History) -> str:
     if not rows:
         return "<p>No request yet.</p>"
     last = history.last
-    sums = f"<p>Round {last.round}: the server received {size(last.bytes_up)} and sent {size(last.bytes_down)}: weights, and no image.</p>" if last else ""
+    sums = (
+        f"<p>Round {last.round}: the server received {size(last.bytes_up)} and sent {size(last.bytes_down)}: weights, and no image.</p>"
+        if last
+        else ""
+    )
     head = '<tr><th>time</th><th class="text">client</th><th class="text">request</th><th>status</th><th>to the server</th><th>from the server</th></tr>'
     return f'{sums}<table class="fl"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
@@ -127,7 +148,11 @@ def code(text: str) -> str:
 def join(address: str, url: str | None) -> str:
     """How another notebook or terminal joins; the address with its token only when asked for."""
     shown = url or f"{address}?token=…"
-    lan = "" if "127.0.0.1" not in address else "<p>This server answers only this machine. For a class: <code>fedlab.Dashboard(mnist, host='0.0.0.0')</code>.</p>"
+    lan = (
+        ""
+        if "127.0.0.1" not in address
+        else "<p>This server answers only this machine. For a class: <code>fedlab.Dashboard(mnist, host='0.0.0.0')</code>.</p>"
+    )
     return (
         f"<p>From a terminal: <code>fedlab client '{escape(shown)}' --id dave --shards 1 4</code></p>"
         f"<p>From another notebook: <code>fedlab.Client('{escape(shown)}', 'dave', mnist.shards(1, 4)).start()</code></p>"
