@@ -208,6 +208,20 @@ def test_a_second_panel_closes_the_first(panel, mnist):
         second._thread.join(20)
 
 
+def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
+    panel.wait()
+    guest = fedlab.Client(panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))).start()
+    try:
+        until(lambda: "Joined from elsewhere: <b>dave</b> (5,000 images, waiting)" in words(panel))
+        panel.start()
+        history = panel.wait()
+        assert [sorted(record.clients) for record in history] == [["alice", "bob", "carol", "dave"]] * 3
+        assert panel._session.guests[0].client == "dave", "it stays for the next run"
+    finally:
+        guest.stop()
+    until(lambda: "Joined from elsewhere" not in words(panel))
+
+
 def test_the_token_is_shown_only_when_asked_for(panel):
     panel.wait()
     token = panel.server.url.split("token=")[1]

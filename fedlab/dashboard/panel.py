@@ -141,7 +141,7 @@ class Dashboard(widgets.VBox):
     # ---- widgets -----------------------------------------------------------------------------------------------------
 
     def _make_widgets(self, settings: Settings) -> None:
-        self._header, self._summary = widgets.HTML(), widgets.HTML()
+        self._header, self._summary, self._guests = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._message = widgets.HTML(layout=widgets.Layout(min_height="34px"))  # room for a sentence: nothing jumps when one comes
         self._start = self._button("Start training", self.start, "success", "Train a new model from the beginning with these settings")
         self._one = self._button("One round", self.one_round, "", "Train one round more, then wait")
@@ -181,6 +181,7 @@ class Dashboard(widgets.VBox):
             widgets.HBox([self._start, self._one, self._stop, self._reset, self._add]),
             self._message,
             self._card_box,
+            self._guests,
             widgets.HBox(
                 [
                     widgets.VBox([self._controls, self._digits], layout=widgets.Layout(width="325px")),
@@ -297,6 +298,7 @@ class Dashboard(widgets.VBox):
         self._refresh_controls(running or comparing, comparing, history)
         for number, card in enumerate(self._cards):
             card.show(session.status(card.name.value.strip()), number)
+        self._guests.value = views.guests(session.guests)
         self._summary.value = views.summary(history, self._rounds(history), [label for label, _ in self._earlier()])
         self._table.value = views.rounds_table(history)
         if session.server is not None:

@@ -12,11 +12,13 @@ from fedlab.data import Mnist
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
 from fedlab.messages import Conflict
+from fedlab.plan import Member
 from fedlab.settings import Settings
 
 ALONE = "each client alone"
 POOLED = "all data in one place"
 MOST_EARLIER = 6  # earlier runs that stay in the picture
+GUEST_DEADLINE = 120.0  # seconds that a round waits for clients from elsewhere: a laptop that was closed must not halt the class
 
 
 class _Enough(Exception):
@@ -66,6 +68,11 @@ class Session:
         """The current run's rounds."""
         return self.federation.history if self.server else History()
 
+    @property
+    def guests(self) -> list[Member]:
+        """Who has joined this server from another notebook or terminal."""
+        return [member for member in self.federation.status().members if member.client not in self.clients] if self.server else []
+
     def status(self, name: str):
         """What the client of this name is doing (a ClientStatus), or None before its first run."""
         client = self.clients.get(name)
@@ -103,7 +110,7 @@ class Session:
         try:
             for name, data in settings.datasets(self.mnist).items():
                 self.clients[name] = Client(self.server.url, name, data, test=self.mnist.test).start()
-            self.federation.start(plan)
+            self.federation.start(replace(plan, deadline=GUEST_DEADLINE) if self.guests else plan)
         except Exception:
             self.stop()
             raise

@@ -59,6 +59,14 @@ def client_state(status) -> str:
     return message(status.message, error=True) if status.phase == "failed" else f"{escape(status.message)}{own}"
 
 
+def guests(members: Sequence) -> str:
+    """Who takes part from another notebook or terminal."""
+    if not members:
+        return ""
+    shown = ", ".join(f"<b>{escape(m.client)}</b> ({m.num_examples:,} images, {escape(m.state)})" for m in members)
+    return f"<div>Joined from elsewhere: {shown}</div>"
+
+
 def dot(number: int) -> str:
     """A client's colour in the plot."""
     return f'<span style="color:{COLOURS[number % len(COLOURS)]};font-size:24px" aria-hidden="true">●</span>'
