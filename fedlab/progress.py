@@ -25,3 +25,4 @@ def rounds_bar(rounds: int | None, then: Callable[[RoundRecord], None] | None = 
                 then(record)
 
         yield show
+        bar.total = bar.n  # an end before the last round, at a target: done, and not red as if broken off

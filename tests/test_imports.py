@@ -71,7 +71,3 @@ def test_every_public_name_is_there():
         assert getattr(fedlab, name).__doc__, f"fedlab.{name} has no docstring"
     with pytest.raises(AttributeError, match="fedlab has no 'Sever'"):
         fedlab.Sever  # noqa: B018 - a typing mistake, on purpose
-
-
-def test_the_library_stays_small():
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in FILES) < 5_000
