@@ -157,7 +157,7 @@ def check_infinity(steps_10: int, steps_infinity: int, history: fedlab.History) 
     _expect(len(history) == 30, f"the history has {len(history)} rounds; expected 30 (rounds=30).")
     accuracy = history.last.accuracy
     _expect(accuracy < 0.94, f"after round 30 it has {accuracy:.1%}: as much as with B = 10. Is B=None in this run?")
-    _expect(accuracy > 0.75, f"after round 30 it has {accuracy:.1%}; expected about 85 %. Did another setting change as well?")
+    _expect(accuracy > 0.65, f"after round 30 it has {accuracy:.1%}; expected about 78 %. Did another setting change as well?")
     return f"one step a round in place of 60: {accuracy:.1%} after 30 rounds, in place of almost 97 %. A round is worth as much as its steps."
 
 
