@@ -36,10 +36,13 @@ with _quiet():
     import keras
     import tensorflow as tf
 
-    # The models here are small: a CPU is faster than the way to a GPU, and several clients on one machine do not fight for its memory.
-    tf.config.set_visible_devices([], "GPU")
-    # At least two, whatever the machine: with one, all calls of all threads wait for each other, and the sums come out with other bits.
-    tf.config.threading.set_intra_op_parallelism_threads(max(2, os.cpu_count() or 2))
+    # Both can be set only before TensorFlow's first use: who has built a model already has decided.
+    with contextlib.suppress(RuntimeError):
+        # The models here are small: a CPU is faster than the way to a GPU, and several clients on one machine do not fight for its memory.
+        tf.config.set_visible_devices([], "GPU")
+    with contextlib.suppress(RuntimeError):
+        # At least two, whatever the machine: with one, all calls of all threads wait for each other, and the sums come out with other bits.
+        tf.config.threading.set_intra_op_parallelism_threads(max(2, os.cpu_count() or 2))
 
 ADAM = (0.9, 0.999, 1e-7)
 """beta1, beta2, epsilon: Keras' defaults, which the original uses."""

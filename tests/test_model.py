@@ -1,5 +1,7 @@
 """Local training against Keras' own, and the promises of a pure function."""
 
+import subprocess
+import sys
 import threading
 
 import keras
@@ -90,6 +92,18 @@ def test_any_keras_classifier_can_take_the_2nns_place(mnist, test_images, activa
     assert [w.shape for w in weights] == [w.shape for w in classifier.weights]
     assert all(np.abs(new - old).max() > 0 for new, old in zip(weights, classifier.weights, strict=True)), "the moving means travel too"
     assert np.allclose(classifier.predict(weights, test_images).sum(1), 1, atol=1e-5)
+
+
+def test_a_model_may_be_built_before_fedlab_loads_tensorflow():
+    """As students do who come with a model of their own: TensorFlow is in use, and some of its settings are closed."""
+    code = """
+import keras
+model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, activation="softmax")])
+import fedlab
+print([w.shape for w in fedlab.Classifier(model).weights])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[(784, 10), (10,)]", result.stderr
 
 
 def test_the_same_seed_gives_the_same_bits_alone_and_in_a_crowd(mnist):
