@@ -160,7 +160,11 @@ class Classifier:
         shape = chunk_shape(training.batch_size, len(data))
         carried = self._programs.start(self.weights, training.optimizer == "adam")
         self._programs.train(carried, *data.take(np.arange(1)), 1, 0.0, shape, compile_only=True)
-        self.evaluate(self.weights, data.subset(np.arange(1)))
+        self.prepare_evaluation(data)
+
+    def prepare_evaluation(self, data: Dataset) -> None:
+        """Compile what `evaluate` on data like this needs."""
+        self.evaluate(self.weights, data.subset(np.arange(min(1, len(data)))))
 
 
 def batch_shape(batch_size: int | None, examples: int) -> int:

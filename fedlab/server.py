@@ -76,6 +76,8 @@ class Server:
         if federation is None:
             classifier = Classifier(model, seed)
             evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
+            if evaluate:
+                classifier.prepare_evaluation(test)
             state, history = None, None
             if checkpoint is not None and Path(checkpoint).exists():
                 state, history = load_checkpoint(checkpoint, classifier.weights, strategy.name)
