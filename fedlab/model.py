@@ -150,21 +150,21 @@ class Classifier:
         if not len(data):
             raise ValueError("there are no examples to test on; expected at least one")
         tensors = [tf.constant(w) for w in weights]
-        for start in range(0, len(data), EVALUATION_CHUNK):
-            x, y = data.take(np.arange(start, min(start + EVALUATION_CHUNK, len(data))))
-            scores, losses = self._programs.score(tensors, _filled(x, EVALUATION_CHUNK), _filled(y.astype(np.int32), EVALUATION_CHUNK))
+        rows = evaluation_rows(len(data))
+        for start in range(0, len(data), rows):
+            x, y = data.take(np.arange(start, min(start + rows, len(data))))
+            scores, losses = self._programs.score(tensors, _filled(x, rows), _filled(y.astype(np.int32), rows))
             yield y, scores.numpy()[: len(y)], losses.numpy()[: len(y)]
 
     def prepare(self, data: Dataset, training: Training) -> None:
-        """Compile what `train` on data like this and `evaluate` need, now rather than in the first round: about a second, once."""
+        """Compile what `train` on data like this needs, now rather than in the first round: half a second, once."""
         shape = chunk_shape(training.batch_size, len(data))
         carried = self._programs.start(self.weights, training.optimizer == "adam")
         self._programs.train(carried, *data.take(np.arange(1)), 1, 0.0, shape, compile_only=True)
-        self.prepare_evaluation(data)
 
     def prepare_evaluation(self, data: Dataset) -> None:
         """Compile what `evaluate` on data like this needs."""
-        self.evaluate(self.weights, data.subset(np.arange(min(1, len(data)))))
+        self.evaluate(self.weights, data.subset(np.arange(min(len(data), EVALUATION_CHUNK))))
 
 
 def batch_shape(batch_size: int | None, examples: int) -> int:
@@ -176,6 +176,11 @@ def batch_shape(batch_size: int | None, examples: int) -> int:
         return batch_size
     step = 2 ** max(examples.bit_length() - 5, 0)
     return -(-examples // step) * step
+
+
+def evaluation_rows(examples: int) -> int:
+    """The images of one compiled call of the evaluation: a small test set does not pay for a large one's."""
+    return min(EVALUATION_CHUNK, batch_shape(None, examples))
 
 
 def chunk_shape(batch_size: int | None, examples: int) -> tuple[int, int]:

@@ -68,13 +68,15 @@ def simulate(
 
     for data in {chunk_shape(batch_size, len(data)): data for data in named.values()}.values():
         classifier.prepare(data, training)  # compile before the clock of the first round starts
+    if test is not None:
+        classifier.prepare_evaluation(test)
     stopped = threading.Event()
 
     def work() -> None:
         """One worker: the next participant's task, train, report; again."""
         down = up = 0
         while not stopped.is_set():
-            taken = federation.take(wait=0.1)
+            taken = federation.take(wait=0.02)  # short: the end of a run is not announced to those who wait here
             if taken is None:
                 continue
             client, task = taken
