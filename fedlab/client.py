@@ -107,7 +107,7 @@ class Client:
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Leave the federation: at once when waiting, between two compiled calls (some 2,000 images) when training."""
+        """Leave the federation: at once when waiting, between two compiled calls (at most 5,120 images) when training."""
         self._stop.set()
         self._leave()  # which also ends our long poll
         if self._thread is not None and self._thread is not threading.current_thread():

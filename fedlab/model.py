@@ -47,9 +47,10 @@ with _quiet():
 ADAM = (0.9, 0.999, 1e-7)
 """beta1, beta2, epsilon: Keras' defaults, which the original uses."""
 
-CHUNK_IMAGES = 2_048
-MAX_CHUNK = 64
-"""A compiled call takes at most so many images and batches: training can be stopped between two calls, and one shape serves any number of examples."""
+CHUNKS = (64, 160)
+CHUNK_IMAGES = 5_120
+"""A compiled call takes up to so many batches (the smaller number where that is enough) and images: one epoch of a shard of 5,000 is one call.
+Training can be stopped between two calls, and two shapes serve any number of examples."""
 
 MOST_ARCHITECTURES = 16
 """Compiled programs are kept for so many different models."""
@@ -108,7 +109,7 @@ class Classifier:
 
         seed:     decides the order of the examples; each epoch shuffles anew, the last batch of an epoch may be smaller.
         on_epoch: called with 1, 2, ... before each epoch.
-        stop:     asked between compiled calls (some 2,000 images); True ends training with TrainingStopped.
+        stop:     asked between compiled calls (at most 5,120 images); True ends training with TrainingStopped.
         Returns the new weights and the mean loss of the last epoch (nats). Raises BadUpdate for weights of another model,
         ValueError for a data set with no examples.
         """
@@ -186,7 +187,8 @@ def evaluation_rows(examples: int) -> int:
 def chunk_shape(batch_size: int | None, examples: int) -> tuple[int, int]:
     """(batches, rows of a batch) of one compiled call."""
     rows = batch_shape(batch_size, examples)
-    return max(1, min(MAX_CHUNK, CHUNK_IMAGES // rows)), rows
+    batches = CHUNKS[0] if examples <= CHUNKS[0] * rows else CHUNKS[1]
+    return max(1, min(batches, CHUNK_IMAGES // rows)), rows
 
 
 def _filled(array: np.ndarray, rows: int) -> np.ndarray:
