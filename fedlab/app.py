@@ -170,7 +170,8 @@ def create_app(
     def updates():
         if request.mimetype != wire.CONTENT_TYPE:
             return failure(415, f"the Content-Type is {request.mimetype[:100]!r}; expected {wire.CONTENT_TYPE!r}")
-        body = request.get_data(cache=False)
+        # In one piece: waitress has the whole body, and `get_data` would put it together from pieces of 64 kB.
+        body = request.stream.read(request.content_length or 0)
         update = wire.decode_update(body)
         g.client = update.client[:40]
         federation.count_bytes(up=len(body))  # before it may close a round: what it costs belongs to that one

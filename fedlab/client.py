@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import secrets
@@ -56,7 +57,7 @@ class Client:
     client:     its id in the federation.
     data:       its own examples, which never leave it.
     model:      a built Keras classifier of the server's architecture; the 2NN if None.
-    test:       where its own model is tested before each update; its own examples if None.
+    test:       where its own model is tested before each update; the examples that it has just trained on if None.
     transforms: what happens to an update before it leaves, in order: functions Update -> Update.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
     tries:      how often a request is tried when the server is away, with growing random waits in between (about 8 s in all for 5).
@@ -81,7 +82,7 @@ class Client:
             raise Refused(f"client {client!r} has no examples; expected at least one")
         if tries < 1:
             raise Refused(f"tries is {tries!r}; expected a whole number from 1")
-        self.data, self.test = data, test if test is not None else data
+        self.data, self.test = data, test
         self.transforms = tuple(transforms)
         self._classifier = Classifier(model)
         self._base, self._token = split_url(url)
@@ -195,13 +196,13 @@ class Client:
     def _fetch(self, session: requests.Session) -> Task | None:
         if self.status.phase not in ("waiting", "retrying"):
             self._say("waiting", "waiting for a task")
-        answer = self._request(session, "GET", f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}", patience=POLL_SECONDS + 20)
-        if answer.status_code == 204:
+        status, body = self._request(session, "GET", f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}", patience=POLL_SECONDS + 20)
+        if status == 204:
             if self.status.phase == "retrying":  # the server is back
                 self._say("waiting", "waiting for a task")
             return None
-        self._say("fetching", f"fetched {len(answer.content) / 1e3:.0f} kB", bytes_down=len(answer.content))
-        return wire.decode_task(answer.content)
+        self._say("fetching", f"fetched {len(body) / 1e3:.0f} kB", bytes_down=len(body))
+        return wire.decode_task(body)
 
     def _train(self, task: Task) -> Update:
         data = self._shards[(task.round - 1) % len(self._shards)] if task.shard_by_shard else self.data
@@ -213,7 +214,7 @@ class Client:
         seed = local_seed(task.seed, task.round, self.id)
         weights, _ = self._classifier.train(task.weights, data, task.training, seed, epoch_begins, self._stop.is_set)
         self._say("testing", "testing its own model", epoch=task.training.epochs, **about)
-        loss, accuracy = self._classifier.evaluate(weights, self.test)
+        loss, accuracy = self._classifier.evaluate(weights, data if self.test is None else self.test)
         self.status = replace(self.status, accuracy=accuracy, loss=loss)
         update = Update(self.id, task.round, len(data), weights, accuracy, loss)
         for transform in self.transforms:
@@ -223,9 +224,9 @@ class Client:
     def _send(self, session: requests.Session, update: Update) -> None:
         body = wire.encode_update(update)
         self._say("sending", f"sending {len(body) / 1e3:.0f} kB", bytes_up=len(body))
-        answer = self._request(session, "POST", "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE})
+        status, answer = self._request(session, "POST", "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE})
         # 409: the server has it already (an answer of its was lost), or the round closed without us. Either way: on to the next.
-        outcome = f"sent {len(body) / 1e3:.0f} kB" if answer.status_code == 202 else answer.json().get("error", "not taken")
+        outcome = f"sent {len(body) / 1e3:.0f} kB" if status == 202 else _sentence(answer)
         self._say("waiting", outcome)
 
     # ---- talking to the server ---------------------------------------------------------------------------------------
@@ -252,18 +253,25 @@ class Client:
         except requests.RequestException:
             pass  # a server that is away has forgotten us anyway
 
-    def _request(self, session: requests.Session, method: str, path: str, patience: float = PATIENCE[1], **content) -> requests.Response:
-        """One request, tried again while the server is away. Raises Refused (RunOver for 410), ServerAway, TrainingStopped."""
+    def _request(self, session: requests.Session, method: str, path: str, patience: float = PATIENCE[1], **content) -> tuple[int, bytes]:
+        """(status, body) of one request, tried again while the server is away. Raises Refused (RunOver for 410), ServerAway, TrainingStopped."""
+
+        def exchange() -> tuple[requests.Response, bytes]:
+            timeout = (PATIENCE[0], patience)
+            answer = session.request(method, self._base + path, timeout=timeout, allow_redirects=False, stream=True, **content)
+            # In one piece: `answer.content` would put 800 kB together from pieces of 10, and take three times as long.
+            return answer, b"".join(answer.iter_content(None))
+
         for attempt in range(1, self._tries + 1):
             if self._stop.is_set():
                 raise TrainingStopped
             try:
-                answer = session.request(method, self._base + path, timeout=(PATIENCE[0], patience), allow_redirects=False, **content)
-                if answer.status_code == 404 and path != "clients" and self._joined and "no client called" in answer.text:
+                answer, body = exchange()
+                if answer.status_code == 404 and path != "clients" and self._joined and b"no client called" in body:
                     self._join(session)  # the server was restarted and does not know us
-                    answer = session.request(method, self._base + path, timeout=(PATIENCE[0], patience), allow_redirects=False, **content)
+                    answer, body = exchange()
                 if answer.status_code < 500:
-                    return self._understood(answer)
+                    return self._understood(answer, body)
                 trouble = f"it answered {answer.status_code}"
             except requests.RequestException as error:
                 trouble = type(error).__name__
@@ -276,27 +284,33 @@ class Client:
             f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab server there: is it running, and the URL right?"
         )
 
-    def _understood(self, answer: requests.Response) -> requests.Response:
-        if answer.status_code in (200, 201, 202, 204):
-            if answer.status_code == 200 and answer.headers.get("Content-Type") != wire.CONTENT_TYPE:
+    def _understood(self, answer: requests.Response, body: bytes) -> tuple[int, bytes]:
+        status = answer.status_code
+        if status in (200, 201, 202, 204):
+            if status == 200 and answer.headers.get("Content-Type") != wire.CONTENT_TYPE:
                 raise ServerAway(f"{self._base} answers, but is not a fedlab server; expected the URL that `fedlab server` printed")
-            return answer
-        try:
-            sentence = answer.json()["error"]
-        except (ValueError, KeyError, TypeError):
-            raise ServerAway(
-                f"{self._base} answers ({answer.status_code}), but is not a fedlab server; expected the URL that `fedlab server` printed"
-            ) from None
-        if answer.status_code == 410:
+            return status, body
+        sentence = _sentence(body)
+        if sentence is None:
+            raise ServerAway(f"{self._base} answers ({status}), but is not a fedlab server; expected the URL that `fedlab server` printed")
+        if status == 410:
             raise RunOver(sentence)
-        if answer.status_code == 409 and answer.request.method == "POST" and answer.request.path_url == "/updates":
-            return answer
+        if status == 409 and answer.request.method == "POST" and answer.request.path_url == "/updates":
+            return status, body
         raise Refused(sentence)
 
     def _say(self, phase: str, message: str, **fields) -> None:
         self.status = replace(self.status, phase=phase, message=message, **fields)
         if self._on_status:
             self._on_status(self.status)
+
+
+def _sentence(body: bytes) -> str | None:
+    """What a fedlab server says in an error, or None: this is not one."""
+    try:
+        return json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def split_url(url: str) -> tuple[str, str]:

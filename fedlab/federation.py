@@ -106,6 +106,7 @@ class Federation:
         self._opened = False  # asynchronous: enough clients have joined, tasks are handed out
         self._round = self._history.last.round if self._history.last else 0
         self._awaited: set[str] = set()  # this round's participants who have not reported
+        self._task: Task | None = None  # this round's
         self._untaken: deque[str] = deque()  # those of them whose task was not yet handed out by `take`
         self._updates: dict[str, Update] = {}
         self._merged: deque[tuple[Update, State]] = deque()  # asynchronous: merged, not yet evaluated
@@ -202,7 +203,7 @@ class Federation:
     def _round_task(self, client: str) -> Task | None:
         if self._plan is None or client not in self._awaited:
             return None
-        return Task(self._round, self._last_round, self._state.weights, self._plan.training, self.seed)
+        return self._task
 
     def _asynchronous_task(self, client: str, member: _Joined) -> Task | None:
         if self._plan is None or not self._opened:
@@ -421,6 +422,8 @@ class Federation:
             chosen = np.random.default_rng([self.seed % 2**63, self._round]).choice(len(joined), size, replace=False)
             participants = [joined[i] for i in sorted(chosen)]
             self._awaited, self._updates, self._untaken = set(participants), {}, deque(participants)
+            # One for all of them: the server turns it into bytes once.
+            self._task = Task(self._round, self._last_round, self._state.weights, plan.training, self.seed)
             self._message = f"round {self._round}: {size} of {len(joined)} clients train"
             self._notify()
         return participants

@@ -96,7 +96,7 @@ class Update:
     """Client to server: what my training made of your weights. No example is in it.
 
     num_examples: n_k, the examples trained on: the weight of this update in the average.
-    accuracy, loss: the client's own model before it is sent, on the client's test set (its own examples where it has none); NaN if not measured.
+    accuracy, loss: the client's own model before it is sent, on its test set (the examples just trained on where it has none); NaN if not measured.
     """
 
     client: str

@@ -7,6 +7,7 @@ can never run code, as unpickling one can. A message of the 2NN is 796,840 bytes
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 import numpy as np
 from safetensors import SafetensorError
@@ -49,8 +50,9 @@ def unpack(body: bytes, max_header: int = MAX_HEADER) -> tuple[Weights, dict[str
     return [arrays[name] for name in sorted(arrays)], texts
 
 
+@lru_cache(maxsize=1)
 def encode_task(task: Task) -> bytes:
-    """A Task as bytes."""
+    """A Task as bytes. The last one is kept: a round gives all its participants the same Task."""
     training = task.training
     return pack(
         task.weights,
