@@ -8,10 +8,11 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+FLOWER := $(VENV)/installed-flower
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test benchmarks lint strip pins clean
+.PHONY: help setup flower lab test benchmarks lint strip pins clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -28,10 +29,16 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# The same versions, and what Flower needs beside them: lesson 09, the folder flower/, and the tests.
+flower: $(FLOWER) ## set up, and install Flower too, the engine of lesson 09
+$(FLOWER): $(STAMP) requirements-flower.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements-flower.txt
+	@touch $@
+
 lab: $(STAMP) ## set up, then open JupyterLab on the first lesson
 	$(BIN)/fedlab lab $(ARGS)
 
-test: $(STAMP) ## set up, then run every test
+test: $(FLOWER) ## set up, with Flower, then run every test
 	$(BIN)/python -m pytest $(ARGS)
 
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
@@ -49,11 +56,12 @@ strip: $(STAMP) ## take outputs and widget state out of the notebooks, before a 
 # leave what it found, so that `pip install -c requirements.txt -e '.[flower]'` changes none of the pinned versions.
 # soupsieve is held back because its newer releases need different versions for different Pythons.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --fork-strategy fewest --python-version 3.11 --annotation-style line
-pins: $(STAMP) ## choose the newest versions that fit together anew and write requirements.txt
+pins: $(STAMP) ## choose the newest versions that fit together anew, for requirements.txt and requirements-flower.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	echo 'soupsieve<3' > $(VENV)/held-back.txt
-	$(COMPILE) --upgrade --extra test --extra flower -c $(VENV)/held-back.txt -o $(VENV)/with-flower.txt
+	UV_CUSTOM_COMPILE_COMMAND='make pins' $(COMPILE) --upgrade --extra test --extra flower -c $(VENV)/held-back.txt -o $(VENV)/with-flower.txt
 	UV_CUSTOM_COMPILE_COMMAND='make pins' $(COMPILE) --upgrade --extra test -c $(VENV)/with-flower.txt -o $(VENV)/pins.txt
+	sed 's| *, -c [^ ,]*||; s|via -c [^ ,]*, |via |' $(VENV)/with-flower.txt > requirements-flower.txt
 	sed 's| *, -c [^ ,]*||; s|via -c [^ ,]*, |via |' $(VENV)/pins.txt > requirements.txt
 
 clean: ## remove .venv and everything else that these commands made

@@ -52,7 +52,7 @@ def simulate(
     Returns the history; a kernel interrupt or Ctrl-C ends the run at once and returns the history so far.
     Raises Refused or DataError for settings that cannot be, Diverged (with the history so far) when training leaves the finite numbers.
     """
-    named = _named(clients)
+    named = named_clients(clients)
     strategy = strategy or fed_avg()
     if strategy.asynchronous:
         raise Refused(f"the strategy is {strategy.name}; expected one with rounds: who comes first is not simulated")
@@ -119,7 +119,8 @@ def simulate(
             thread.join()
 
 
-def _named(clients: Mapping[str, Dataset] | Sequence[Dataset]) -> dict[str, Dataset]:
+def named_clients(clients: Mapping[str, Dataset] | Sequence[Dataset]) -> dict[str, Dataset]:
+    """Clients by id: a list gets client-0000, client-0001, ... Raises DataError for none, or one without examples."""
     if not isinstance(clients, Mapping):
         width = max(4, len(str(len(clients) - 1)))  # leading zeros: the order of the ids is the order of the list
         clients = {f"client-{i:0{width}d}": data for i, data in enumerate(clients)}

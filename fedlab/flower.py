@@ -1,0 +1,400 @@
+"""The same federation on Flower (flwr.ai), for when one machine is not enough: the same model, partition, local training and strategies.
+
+A Flower app is two parts. The `ClientApp` answers messages on every node: it calls the very training that `simulate` calls. The `ServerApp`
+runs once: here it is a fedlab `Federation`, whose tasks travel as Flower's messages. Which engine carries them, a simulation or real
+machines, is decided by how the app is started. The only file that imports flwr (the optional extra "flower"), and only when it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from fedlab.data import Dataset
+from fedlab.federation import Federation
+from fedlab.history import ClientRecord, History, RoundRecord
+from fedlab.messages import BadUpdate, Conflict, Refused, Task, Training, Update, Weights, local_seed
+from fedlab.model import Classifier
+from fedlab.plan import Plan
+from fedlab.progress import rounds_bar
+from fedlab.simulation import Transform, named_clients
+from fedlab.strategy import Strategy, fed_avg
+
+if TYPE_CHECKING:
+    from flwr.app import Context, Message
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid, ServerApp
+
+SUPPORTED = ((1, 41), (2, 0))
+"""From this version of Flower on, and before that one."""
+
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",  # works without internet
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+"""Environment of everything of Flower that fedlab starts."""
+
+POLL = 0.02
+"""Seconds between two looks for replies."""
+
+
+class FlowerError(RuntimeError):
+    """Flower, or a run on it, is not as expected; the message says what was found and what was expected."""
+
+
+def check_flower() -> None:
+    """Raises FlowerError unless a supported Flower is installed."""
+    expected = f"expected flwr {SUPPORTED[0][0]}.{SUPPORTED[0][1]} or a later {SUPPORTED[0][0]}.x"
+    how = "python -m pip install -r requirements-flower.txt in fedlab's folder (or: make flower) installs it"
+    try:
+        version = metadata.version("flwr")
+    except metadata.PackageNotFoundError:
+        raise FlowerError(f"Flower is not installed; {expected}: {how}") from None
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
+        raise FlowerError(f"the Flower that is installed is flwr {version}; {expected}: {how}")
+
+
+# ---- the client's side -------------------------------------------------------------------------------------------------
+
+
+def client_app(
+    data: Callable[[Context], tuple[str, Dataset]],
+    *,
+    model: Callable[[], object] | None = None,
+    transforms: Sequence[Transform] = (),
+) -> ClientApp:
+    """A Flower ClientApp that trains as fedlab's clients do.
+
+    data:       called with Flower's context (its `node_config` says which node this is): the client's id, and its own examples.
+    model:      a function that builds the Keras classifier; the 2NN if None. A function, because it runs in other processes.
+    transforms: what happens to an update before it leaves, in order.
+
+    It answers `train` (weights in, weights, number of examples and loss out), `evaluate` (loss and accuracy of the global model on its own
+    examples) and `query` (its id and number of examples). Raises FlowerError without a supported Flower.
+    """
+    check_flower()
+    from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+    from flwr.clientapp import ClientApp
+
+    app, key = ClientApp(), uuid.uuid4().hex
+
+    def classifier() -> Classifier:
+        return _once((key, "model"), lambda: Classifier(model() if model else None))
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        client, own = data(context)
+        about = ConfigRecord({"client": client, "num-examples": len(own)})
+        return Message(content=RecordDict({"about": about}), reply_to=message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        client, own = data(context)
+        task = _task(message)
+        weights, loss = classifier().train(task.weights, own, task.training, local_seed(task.seed, task.round, client))
+        update = Update(client, task.round, len(own), weights)
+        for transform in transforms:
+            update = transform(update)
+        content = {
+            "arrays": ArrayRecord(update.weights),
+            "metrics": MetricRecord({"num-examples": update.num_examples, "train-loss": loss}),
+        }
+        return Message(content=RecordDict(content), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        client, own = data(context)
+        loss, accuracy = classifier().evaluate(message.content["arrays"].to_numpy_ndarrays(), own)
+        metrics = MetricRecord({"num-examples": len(own), "loss": loss, "accuracy": accuracy})
+        return Message(content=RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def _task(message: Message) -> Task:
+    """The Task in a `train` message, our own server's or one of Flower's strategies'."""
+    config = message.content["config"]
+    training = Training(config["epochs"], config["batch-size"] or None, config["learning-rate"], config["optimizer"])
+    weights = message.content["arrays"].to_numpy_ndarrays()
+    return Task(config["server-round"], 0, weights, training, int(config["seed"]))
+
+
+_kept: dict = {}
+
+
+def _once(key, make: Callable):
+    """`make()`, the first time in this process: Flower sends an app anew with every message to a simulated node."""
+    if key not in _kept:
+        _kept[key] = make()
+    return _kept[key]
+
+
+# ---- the server's side -------------------------------------------------------------------------------------------------
+
+
+def serve(
+    grid: Grid,
+    *,
+    nodes: int,
+    test: Dataset | None = None,
+    strategy=None,
+    model: Callable[[], object] | None = None,
+    seed: int = 0,
+    rounds: int = 10,
+    patience: float = 60.0,
+    on_round: Callable[[RoundRecord], None] | None = None,
+    checkpoint: str | None = None,
+    **settings,
+) -> History:
+    """Run the federation over Flower's nodes: what the main function of a Flower ServerApp does.
+
+    nodes:    how many nodes to wait for, at most `patience` seconds.
+    strategy: a fedlab Strategy with rounds (FedAvg if None): then a fedlab `Federation` runs the rounds, chooses the participants, tests
+              and aggregates, and the weights are those of `simulate`, bit for bit on machines of one kind. Or a strategy of Flower's own
+              (`flwr.serverapp.strategy`): then Flower does, and sums in another order and precision: equal to some 1e-6.
+    settings: epochs, batch_size, learning_rate, optimizer, and for fedlab's strategies fraction, deadline, target, ... as in `Plan.of`.
+    seconds and bytes in the history are those of the rounds; bytes are of the weights alone.
+
+    Raises FlowerError when too few nodes come, two have one id, or a node fails; Refused for settings that cannot be.
+    """
+    plan = Plan.of(rounds, **settings)
+    if isinstance(strategy, Strategy) and strategy.asynchronous:
+        raise Refused(f"the strategy is {strategy.name}; expected one with rounds: Flower's runs have rounds")
+    classifier = Classifier(model() if model else None, seed)
+    evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
+    if strategy is not None and not isinstance(strategy, Strategy):
+        _wait_for(grid, nodes, patience)
+        return _run_flowers(grid, strategy, plan, classifier.weights, seed, evaluate, on_round)
+
+    known = _introduced(grid, _wait_for(grid, nodes, patience), patience)
+    federation = Federation(classifier.weights, strategy or fed_avg(), evaluate=evaluate, seed=seed, checkpoint=checkpoint)
+    for client, (_, num_examples) in known.items():
+        federation.join(client, num_examples)
+    over = threading.Event()
+    carrier = threading.Thread(
+        target=_carry, args=(grid, federation, {client: node for client, (node, _) in known.items()}, over), name="fedlab-flower"
+    )
+    carrier.start()
+    try:
+        return federation.run(plan, on_round)
+    finally:
+        over.set()
+        carrier.join()
+
+
+def _wait_for(grid: Grid, nodes: int, patience: float) -> list[int]:
+    end = time.monotonic() + patience
+    while len(found := list(grid.get_node_ids())) < nodes:
+        if time.monotonic() > end:
+            raise FlowerError(
+                f"{len(found)} SuperNodes are connected after {patience:g} s; expected {nodes}: start the others, or ask for fewer"
+            )
+        time.sleep(0.5)
+    return found
+
+
+def _introduced(grid: Grid, nodes: Iterable[int], patience: float) -> dict[str, tuple[int, int]]:
+    """Client id -> (node id, number of examples): Flower's nodes have random numbers, and ours have names."""
+    from flwr.app import Message, MessageType, RecordDict
+
+    questions = [Message(content=RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
+    known: dict[str, tuple[int, int]] = {}
+    for reply in grid.send_and_receive(questions, timeout=patience):
+        about = _content(reply, "a node", "about")
+        client = str(about["client"])
+        if client in known:
+            raise FlowerError(f"two nodes say that they are {client!r}; expected each node to have an id of its own")
+        known[client] = (reply.metadata.src_node_id, int(about["num-examples"]))
+    if len(known) < len(questions):
+        raise FlowerError(f"{len(known)} of {len(questions)} nodes said who they are within {patience:g} s; expected all of them")
+    return known
+
+
+def _content(reply: Message, who: str, record: str):
+    if reply.has_error():
+        raise FlowerError(f"{who} failed: {reply.error.reason or f'error {reply.error.code}'}")
+    if record not in reply.content:
+        raise FlowerError(f"{who} answered with {sorted(reply.content)}; expected {record!r} in it: is it a client_app of fedlab's?")
+    return reply.content[record]
+
+
+def _carry(grid: Grid, federation: Federation, nodes: Mapping[str, int], over: threading.Event) -> None:
+    """Between the federation and Flower, until the run is over: tasks out as messages, replies in as updates."""
+    from flwr.app import Message, MessageType
+
+    waiting: dict[str, tuple[str, int]] = {}  # message id -> client, round
+    try:
+        while not over.is_set():
+            out = []
+            while (taken := federation.take()) is not None:
+                out.append(taken)
+            messages = [
+                Message(content=_outgoing(task), dst_node_id=nodes[client], message_type=MessageType.TRAIN, group_id=str(task.round))
+                for client, task in out
+            ]
+            for (client, task), sent in zip(out, grid.push_messages(messages) if messages else (), strict=True):
+                if not sent:
+                    raise FlowerError(f"the message to {client} could not be sent; expected its node to be connected")
+                waiting[sent] = (client, task.round)
+            for reply in grid.pull_messages(list(waiting)) if waiting else ():
+                client, round = waiting.pop(reply.metadata.reply_to_message_id)
+                _report(federation, reply, client, round)
+            over.wait(POLL)
+    except Exception as error:  # raised again by `run`, in the server's main thread
+        federation.fail(error)
+
+
+def _report(federation: Federation, reply: Message, client: str, round: int) -> None:
+    metrics, weights = _content(reply, client, "metrics"), _content(reply, client, "arrays").to_numpy_ndarrays()
+    size = sum(w.nbytes for w in weights)
+    federation.count_bytes(size, size)
+    try:
+        federation.report(Update(client, round, int(metrics["num-examples"]), weights))
+    except Conflict:
+        pass  # it came after its round's deadline
+    except BadUpdate as error:
+        raise FlowerError(f"{client} sent an update that cannot be, in round {round}: {error}") from None
+
+
+def _outgoing(task: Task):
+    from flwr.app import ArrayRecord, RecordDict
+
+    return RecordDict({"arrays": ArrayRecord(task.weights), "config": _config(task.training, task.seed, **{"server-round": task.round})})
+
+
+def _config(training: Training, seed: int, **more):
+    """What a `train` message says beside the weights. Flower's records have no None: 0 is "all", and a seed may be too large for a number."""
+    from flwr.app import ConfigRecord
+
+    fields = {"epochs": training.epochs, "batch-size": training.batch_size or 0, "optimizer": training.optimizer}
+    return ConfigRecord({**fields, "learning-rate": float(training.learning_rate), "seed": str(seed), **more})
+
+
+def _run_flowers(grid: Grid, strategy, plan: Plan, weights: Weights, seed: int, evaluate, on_round) -> History:
+    """Rounds by a strategy of Flower's own; it asks for a test before the first round and after each."""
+    from flwr.app import ArrayRecord, MetricRecord
+
+    history, began = History(), time.perf_counter()
+
+    def test(round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        if round:
+            loss, accuracy = evaluate(arrays.to_numpy_ndarrays()) if evaluate else (math.nan, math.nan)
+            history.append(RoundRecord(round, accuracy, loss, time.perf_counter() - began))
+            if on_round:
+                on_round(history.last)
+        return None
+
+    strategy.start(
+        grid=grid, initial_arrays=ArrayRecord(weights), num_rounds=plan.rounds, train_config=_config(plan.training, seed), evaluate_fn=test
+    )
+    return history
+
+
+# ---- both, from what a lesson has --------------------------------------------------------------------------------------
+
+
+def to_flower(
+    partition: Callable[[], Mapping[str, Dataset] | Sequence[Dataset]],
+    *,
+    test: Dataset | None = None,
+    model: Callable[[], object] | None = None,
+    strategy=None,
+    transforms: Sequence[Transform] = (),
+    seed: int = 0,
+    **settings,
+) -> FlowerApp:
+    """The federation that `simulate(partition(), ...)` runs, as a Flower app.
+
+    partition: a function that deals the examples: a data set for each client, as `simulate` takes them. A function, because it is called
+               in Flower's worker processes, once in each, instead of sending them the images.
+    model, strategy, transforms, seed, settings: as in `client_app` and `serve`.
+    Raises FlowerError without a supported Flower, DataError or Refused for what `simulate` refuses.
+    """
+    check_flower()
+    from flwr.serverapp import ServerApp
+
+    Plan.of(**{"rounds": 10, **settings})  # refuses what cannot be, at once
+    clients = len(named_clients(partition()))
+    server, key, outcome = ServerApp(), uuid.uuid4().hex, _Outcome()
+
+    def own(context: Context) -> tuple[str, Dataset]:
+        dealt = _once((key, "clients"), lambda: list(named_clients(partition()).items()))
+        return dealt[int(context.node_config["partition-id"])]
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        try:
+            more = {**settings, "on_round": outcome.on_round}
+            outcome.history = serve(grid, nodes=clients, test=test, strategy=strategy, model=model, seed=seed, **more)
+        except Exception as error:  # Flower would log it, and go on: `run` raises it
+            outcome.error = error
+
+    rounds = settings.get("rounds", 10)
+    return FlowerApp(server, client_app(own, model=model, transforms=transforms), clients, rounds, outcome)
+
+
+class _Outcome:
+    """What the server's main function leaves behind: Flower takes no return value of it."""
+
+    history: History | None = None
+    error: Exception | None = None
+    on_round: Callable[[RoundRecord], None] | None = None
+
+
+@dataclass(frozen=True)
+class FlowerApp:
+    """A federation as a Flower app.
+
+    server, client: the two parts, as Flower starts them.
+    clients:        how many there are.
+    """
+
+    server: ServerApp
+    client: ClientApp
+    clients: int
+    rounds: int
+    _outcome: _Outcome
+
+    def run(self, workers: int | None = None, progress: bool = True) -> History:
+        """Run it by Flower's simulation engine (Ray): every client in one of `workers` processes (default: one a core).
+
+        Starting takes some ten seconds: each worker loads TensorFlow. Raises FlowerError when Ray is not installed, or what the run raised.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise FlowerError("Ray is not installed; expected it for a simulation: flwr[simulation], in requirements-flower.txt") from None
+        import logging
+        import warnings
+
+        os.environ.update(QUIET)
+        from flwr.simulation import run_simulation
+
+        workers = min(workers or os.cpu_count() or 1, self.clients)
+        self._outcome.history, self._outcome.error = None, None
+        logging.getLogger("flwr").setLevel(logging.ERROR)
+        with rounds_bar(self.rounds, shown=progress) as show, warnings.catch_warnings():
+            self._outcome.on_round = show
+            warnings.simplefilter("ignore")  # Ray's and Flower's own; what concerns the run is raised
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env={"env_vars": QUIET})
+            try:
+                one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+                run_simulation(self.server, self.client, num_supernodes=self.clients, backend_config=one_core)
+            finally:
+                ray.shutdown()
+        if self._outcome.error is not None:
+            raise self._outcome.error
+        if self._outcome.history is None:
+            raise FlowerError("Flower's simulation ended without a result; expected one: its log says why")
+        return self._outcome.history

@@ -1,0 +1,270 @@
+"""A real deployment of this app on one machine: one SuperLink, a SuperNode process for every client, each with only its own file of examples.
+
+    python deploy.py                   three nodes, the settings of pyproject.toml
+    python deploy.py --tls --auth      with a certificate of our own, and only nodes whose keys are registered
+    python deploy.py --run-config "rounds=5 epochs=2"
+
+It writes the files, starts the processes, submits the run, shows its accuracy, and stops everything again, whatever happens. On several
+machines the same commands are typed on each of them: docs/deployment.md. Exit code 0 when the run ended well, 1 when not, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+APP = Path(__file__).resolve().parent
+BIN = Path(sys.executable).parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=3, choices=range(1, 13), metavar="N", help="SuperNodes to start, 1-12 (default: 3)")
+    parser.add_argument("--expect", type=int, metavar="N", help="nodes that the run waits for (default: those that are started)")
+    parser.add_argument("--examples", type=Path, metavar="DIR", help="a folder with alice.npz, bob.npz, ... (default: MNIST, dealt anew)")
+    parser.add_argument("--superlink", metavar="HOST:PORT", help="use this SuperLink, and start none")
+    parser.add_argument("--run-config", default="", metavar="'K=V ...'", help="settings of the run")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="write history.csv and model.safetensors there")
+    parser.add_argument("--patience", type=float, default=60.0, metavar="S", help="seconds to wait for the nodes (default: 60)")
+    parser.add_argument("--tls", action="store_true", help="encrypt, with a certificate made for this run")
+    parser.add_argument("--auth", action="store_true", help="take only nodes whose keys are registered (needs --tls)")
+    options = parser.parse_args()
+    if options.auth and not options.tls:
+        parser.error("--auth needs --tls: without encryption anybody could read the keys' messages")
+    try:
+        from fedlab.flower import FlowerError, check_flower
+    except ImportError as error:
+        print(f"deploy: fedlab is not installed ({error}); expected the environment of `make flower`", file=sys.stderr)
+        return 1
+    try:
+        check_flower()
+        with ExitStack() as stack:
+            deploy(options, stack)
+    except FlowerError as error:
+        print(f"deploy: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("deploy: interrupted; everything is stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def deploy(options, stack: ExitStack) -> None:
+    """All of it; `stack` stops what was started."""
+    from fedlab.flower import QUIET, FlowerError
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlab-flower-")))
+    results = (options.results or folder / "results").resolve()
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "history.csv").unlink(missing_ok=True)
+    environment = {**os.environ, **QUIET, "FLWR_HOME": str(folder / "flwr"), "TF_CPP_MIN_LOG_LEVEL": "3", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    examples = written(options, folder)
+
+    safe, trusting, root = ["--insecure"], ["--insecure"], "insecure = true"
+    if options.tls:
+        certificate = make_certificate(folder)
+        safe = ["--ssl-ca-certfile", certificate["ca"], "--ssl-certfile", certificate["server"], "--ssl-keyfile", certificate["key"]]
+        trusting, root = ["--root-certificates", certificate["ca"]], f'root-certificates = "{certificate["ca"]}"'
+    start = lambda name, *command: stack.enter_context(process(name, [str(part) for part in command], folder, environment))  # noqa: E731
+    if options.superlink:
+        address = options.superlink
+        if not listens(address):
+            raise FlowerError(f"nothing listens at {address}; expected a SuperLink there: is it running, and the address right?")
+    else:
+        address = f"127.0.0.1:{free_port()}"
+        port = address.rsplit(":", 1)[1]
+        command = ["flower-superlink", *safe, "--host", "127.0.0.1", "--port", port, "--disable-runtime-dependency-installation"]
+        link = start("superlink", *command, *(["--enable-supernode-auth"] if options.auth else []))
+        wait_until(lambda: listens(address), [link], 60, f"the SuperLink did not listen at {address}", folder)
+        print(f"SuperLink at {address}", flush=True)
+    (folder / "flwr").mkdir(exist_ok=True)
+    (folder / "flwr" / "config.toml").write_text(f'[superlink]\ndefault = "deployment"\n\n[superlink.deployment]\naddress = "{address}"\n{root}\n')
+
+    nodes = []
+    for client, file in examples.items():
+        key = register(client, folder, environment) if options.auth else []
+        config = f'client="{client}" examples="{file}"'
+        common = ["--superlink", address, "--host", "127.0.0.1", "--port", free_port(), "--max-wait-time", 60, *key]
+        nodes.append(start(client, "flower-supernode", *trusting, *common, "--node-config", config))
+        print(f"SuperNode {client}: {file}", flush=True)
+    expected = options.expect or len(examples)
+    settings = f'nodes={expected} patience={options.patience} results="{results}" {options.run_config}'.strip()
+    run = start("run", "flwr", "run", APP, "deployment", "--stream", "--run-config", settings)
+    follow(run, nodes, folder, results)
+
+
+def written(options, folder: Path) -> dict[str, Path]:
+    """Client -> its file of examples: those of --examples, or MNIST's shards, dealt in equal parts."""
+    from fedlab.flower import FlowerError
+
+    sys.path.insert(0, str(APP))
+    from digits.client_app import CLIENTS
+
+    import numpy as np
+
+    clients = CLIENTS[: options.nodes]
+    where = (options.examples or folder).resolve()
+    files = {client: where / f"{client}.npz" for client in clients}
+    if options.examples:
+        for client, file in files.items():
+            if not file.is_file():
+                raise FlowerError(f"{client}'s examples, {file}, are not there; expected an .npz with images and labels")
+        return files
+    from fedlab import load_mnist
+
+    mnist = load_mnist()
+    for number, file in enumerate(files.values()):
+        own = mnist.shards(number * 12 // len(files) + 1, (number + 1) * 12 // len(files))
+        np.savez(file, images=own.x, labels=own.y)
+    return files
+
+
+@contextmanager
+def process(name: str, command: list[str], folder: Path, environment: dict):
+    """A child process, its output in a file; at the end it and what it started are stopped."""
+    import psutil
+
+    with open(folder / f"{name}.log", "w") as log:
+        child = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder)
+    family = psutil.Process(child.pid)
+    try:
+        yield child
+    finally:
+        try:
+            members = [*family.children(recursive=True), family]
+        except psutil.NoSuchProcess:
+            members = []
+        for member in members[::-1]:
+            try:
+                member.terminate()
+            except psutil.NoSuchProcess:
+                pass
+        _, alive = psutil.wait_procs(members, timeout=10)
+        for member in alive:
+            member.kill()
+        child.wait()
+
+
+def follow(run, nodes, folder: Path, results: Path) -> None:
+    """Show the rounds as they come, until the run has ended. Raises FlowerError when it did not end well."""
+    from fedlab.flower import FlowerError
+
+    log, shown = folder / "run.log", 0
+    while True:
+        ended = run.poll() is not None
+        rounds = [line[line.index("round ") :] for line in log.read_text(errors="replace").splitlines() if "round " in line and "accuracy" in line]
+        for line in rounds[shown:]:
+            print(line, flush=True)
+        shown = len(rounds)
+        if ended:
+            break
+        for node in nodes:
+            if node.poll() is not None:
+                raise FlowerError(f"a SuperNode ended with exit code {node.returncode}: {end_of(folder / 'superlink.log')}")
+        time.sleep(0.2)
+    if not (results / "history.csv").exists():
+        raise FlowerError(f"the run failed: {reason(folder)}")
+
+
+def reason(folder: Path) -> str:
+    """The sentence for which a run ended, from the logs."""
+    text = "\n".join((folder / name).read_text(errors="replace") for name in ("run.log", "superlink.log") if (folder / name).exists())
+    said = [line.split("Error: ", 1)[1].strip() for line in text.splitlines() if "expected" in line and "Error: " in line]
+    return said[-1] if said else end_of(folder / "run.log")
+
+
+def end_of(log: Path, lines: int = 12) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-lines:]) if log.exists() else "(it said nothing)"
+
+
+def wait_until(true, processes, seconds: float, trouble: str, folder: Path) -> None:
+    from fedlab.flower import FlowerError
+
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end or any(child.poll() is not None for child in processes):
+            raise FlowerError(f"{trouble}:\n{end_of(folder / 'superlink.log')}")
+        time.sleep(0.1)
+
+
+def make_certificate(folder: Path) -> dict[str, Path]:
+    """A certificate authority for this run alone, and a certificate for 127.0.0.1 signed by it, as files."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    def named(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+    now = datetime.datetime.now(datetime.UTC)
+    authority_key, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+
+    def certificate(subject: str, public_key, *extensions):
+        builder = x509.CertificateBuilder().subject_name(named(subject)).issuer_name(named("fedlab test authority")).public_key(public_key)
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(authority_key, hashes.SHA384())
+
+    authority = certificate("fedlab test authority", authority_key.public_key(), (x509.BasicConstraints(ca=True, path_length=0), True))
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    server = certificate("127.0.0.1", key.public_key(), (names, False))
+    files = {"ca": folder / "ca.crt", "server": folder / "server.crt", "key": folder / "server.key"}
+    files["ca"].write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    files["server"].write_bytes(server.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    files["key"].write_bytes(key.private_bytes(*form))
+    files["key"].chmod(0o600)
+    return files
+
+
+def register(client: str, folder: Path, environment: dict) -> list:
+    """Make a key pair for a node and tell the SuperLink its public half; the options with which the node shows that it has the other."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from fedlab.flower import FlowerError
+
+    key, private, public = ec.generate_private_key(ec.SECP384R1()), folder / f"{client}.key", folder / f"{client}.pub"
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    private.write_bytes(key.private_bytes(*form))
+    private.chmod(0o600)
+    public.write_bytes(key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH))
+    command = ["flwr", "supernode", "register", str(public), "deployment"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    if done.returncode:
+        raise FlowerError(f"{client}'s key could not be registered: {(done.stdout + done.stderr).strip()[-500:]}")
+    return ["--auth-supernode-private-key", private]
+
+
+def listens(address: str) -> bool:
+    """Whether somebody accepts connections at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host or "127.0.0.1", int(port)), timeout=1):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

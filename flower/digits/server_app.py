@@ -1,0 +1,25 @@
+"""What runs once, beside Flower's SuperLink: a fedlab federation over Flower's nodes."""
+
+from pathlib import Path
+
+from flwr.serverapp import ServerApp
+
+from fedlab import load_mnist
+from fedlab.flower import serve
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context) -> None:
+    """One run, with the settings of pyproject.toml or --run-config."""
+    settings = {name.replace("-", "_"): value for name, value in context.run_config.items()}
+    results, settings["batch_size"] = settings.pop("results"), settings["batch_size"] or None
+
+    def show(record) -> None:
+        print(f"round {record.round}: accuracy {record.accuracy:.2%}, loss {record.loss:.4f}, {record.seconds:.1f} s", flush=True)
+
+    checkpoint = str(Path(results) / "model.safetensors") if results else None
+    history = serve(grid, test=load_mnist().test, checkpoint=checkpoint, on_round=show, **settings)
+    if results:
+        history.to_csv(Path(results) / "history.csv")
