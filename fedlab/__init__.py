@@ -15,6 +15,8 @@ _HOME = {  # public name -> the module it lives in
     "Client": "client",
     "Server": "server",
     "simulate": "simulation",
+    "to_flower": "flower",
+    "FlowerError": "flower",
     "Classifier": "model",
     "two_nn": "model",
     "Dataset": "data",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from fedlab.data import Dataset
 from fedlab.federation import Federation
-from fedlab.history import ClientRecord, History, RoundRecord
+from fedlab.history import History, RoundRecord
 from fedlab.messages import BadUpdate, Conflict, Refused, Task, Training, Update, Weights, local_seed
 from fedlab.model import Classifier
 from fedlab.plan import Plan

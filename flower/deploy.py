@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 APP = Path(__file__).resolve().parent
@@ -64,7 +64,13 @@ def deploy(options, stack: ExitStack) -> None:
     results = (options.results or folder / "results").resolve()
     results.mkdir(parents=True, exist_ok=True)
     (results / "history.csv").unlink(missing_ok=True)
-    environment = {**os.environ, **QUIET, "FLWR_HOME": str(folder / "flwr"), "TF_CPP_MIN_LOG_LEVEL": "3", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        **QUIET,
+        "FLWR_HOME": str(folder / "flwr"),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
     examples = written(options, folder)
 
     safe, trusting, root = ["--insecure"], ["--insecure"], "insecure = true"
@@ -85,7 +91,9 @@ def deploy(options, stack: ExitStack) -> None:
         wait_until(lambda: listens(address), [link], 60, f"the SuperLink did not listen at {address}", folder)
         print(f"SuperLink at {address}", flush=True)
     (folder / "flwr").mkdir(exist_ok=True)
-    (folder / "flwr" / "config.toml").write_text(f'[superlink]\ndefault = "deployment"\n\n[superlink.deployment]\naddress = "{address}"\n{root}\n')
+    (folder / "flwr" / "config.toml").write_text(
+        f'[superlink]\ndefault = "deployment"\n\n[superlink.deployment]\naddress = "{address}"\n{root}\n'
+    )
 
     nodes = []
     for client, file in examples.items():
@@ -105,9 +113,8 @@ def written(options, folder: Path) -> dict[str, Path]:
     from fedlab.flower import FlowerError
 
     sys.path.insert(0, str(APP))
-    from digits.client_app import CLIENTS
-
     import numpy as np
+    from digits.client_app import CLIENTS
 
     clients = CLIENTS[: options.nodes]
     where = (options.examples or folder).resolve()
@@ -142,10 +149,8 @@ def process(name: str, command: list[str], folder: Path, environment: dict):
         except psutil.NoSuchProcess:
             members = []
         for member in members[::-1]:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 member.terminate()
-            except psutil.NoSuchProcess:
-                pass
         _, alive = psutil.wait_procs(members, timeout=10)
         for member in alive:
             member.kill()
@@ -159,7 +164,9 @@ def follow(run, nodes, folder: Path, results: Path) -> None:
     log, shown = folder / "run.log", 0
     while True:
         ended = run.poll() is not None
-        rounds = [line[line.index("round ") :] for line in log.read_text(errors="replace").splitlines() if "round " in line and "accuracy" in line]
+        rounds = [
+            line[line.index("round ") :] for line in log.read_text(errors="replace").splitlines() if "round " in line and "accuracy" in line
+        ]
         for line in rounds[shown:]:
             print(line, flush=True)
         shown = len(rounds)

@@ -17,12 +17,12 @@ ROOMS = [  # a room may import from the rooms above its own line, and from none 
     ["original"],
     ["app"],
     ["client", "server", "simulation"],
-    ["dashboard", "options", "terminal"],
+    ["dashboard", "options", "terminal", "flower"],
     ["cli"],
     ["__main__"],
 ]
 ONLY = {"tensorflow": {"model"}, "keras": {"model", "data"}, "flask": {"app"}, "waitress": {"server"}, "ipywidgets": {"dashboard"}}
-ONLY |= {"requests": {"client"}, "safetensors": {"wire"}, "tqdm": {"progress"}, "matplotlib": {"plots"}}
+ONLY |= {"requests": {"client"}, "safetensors": {"wire"}, "tqdm": {"progress"}, "matplotlib": {"plots"}, "flwr": {"flower"}, "ray": {"flower"}}
 
 
 def room(file: Path) -> str:

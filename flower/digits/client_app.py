@@ -17,7 +17,9 @@ def own_examples(context) -> tuple[str, Dataset]:
     if "client" in node:
         return str(node["client"]), from_file(str(node.get("examples", "")))
     if "partition-id" not in node:
-        raise FlowerError(f"this node's --node-config has {sorted(node) or 'nothing'}; expected 'client=\"alice\" examples=\"/path/alice.npz\"'")
+        raise FlowerError(
+            f'this node\'s --node-config has {sorted(node) or "nothing"}; expected \'client="alice" examples="/path/alice.npz"\''
+        )
     number, of = int(node["partition-id"]), int(node["num-partitions"])
     if of > 12:
         raise FlowerError(f"num-supernodes is {of}; expected at most 12: there are 12 shards of images")
@@ -28,7 +30,9 @@ def own_examples(context) -> tuple[str, Dataset]:
 def from_file(path: str) -> Dataset:
     """`images` and `labels` of an .npz file, as deploy.py writes them."""
     if not path or not Path(path).is_file():
-        raise FlowerError(f"this node's examples are to be in {path or '(no file named)'}, which is not there; expected an .npz with images and labels")
+        raise FlowerError(
+            f"this node's examples are to be in {path or '(no file named)'}, which is not there; expected an .npz with images and labels"
+        )
     with np.load(path, allow_pickle=False) as file:
         if not {"images", "labels"} <= set(file):
             raise FlowerError(f"{path} has {sorted(file)}; expected images and labels")

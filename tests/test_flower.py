@@ -1,0 +1,385 @@
+"""The federation on Flower: what is refused, the same weights as `simulate`, the project folder, and a real deployment on one machine.
+
+The extra "flower" is installed by `make test`; without it these tests are skipped.
+"""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+import tomllib
+import uuid
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedlab
+from fedlab import flower
+
+pytest.importorskip("flwr", reason="Flower is not installed: make flower")
+psutil = pytest.importorskip("psutil")
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "flower"
+
+
+# ---- what is installed -------------------------------------------------------------------------------------------------
+
+
+def test_without_flower_fedlab_works_and_says_what_to_install():
+    code = (
+        "import sys; sys.modules['flwr'] = None\n"
+        "from importlib import metadata\n"
+        "def missing(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.version = missing\n"
+        "import fedlab\n"
+        "try: fedlab.to_flower(lambda: [])\n"
+        "except fedlab.FlowerError as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert said.startswith("Flower is not installed; expected flwr 1.41 or a later 1.x") and "requirements-flower.txt" in said
+
+
+@pytest.mark.parametrize("version", ["1.40.2", "2.0.0", "1.5"])
+def test_a_version_outside_the_range_is_refused(version, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    with pytest.raises(flower.FlowerError, match=f"flwr {version}; expected flwr 1.41 or a later 1.x"):
+        flower.to_flower(lambda: [])
+
+
+@pytest.mark.parametrize("version", ["1.41.0", "1.50.1"])
+def test_versions_inside_the_range_are_taken(version, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    flower.check_flower()
+
+
+def test_the_supported_range_is_the_extras():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["flower"]
+    assert [requirement.split("]")[-1] for requirement in extra] == ["~={}.{}".format(*flower.SUPPORTED[0])]
+
+
+# ---- the two parts, with Flower's own messages but no processes between them --------------------------------------------
+
+
+class Nodes:
+    """A Grid in this process: every message goes to `client_app` at once. `broken` nodes answer with an error."""
+
+    def __init__(self, app, configs, broken=()):
+        from flwr.app import Context, RecordDict
+
+        self.app, self.broken, self.replies, self.asked = app, broken, {}, []
+        self.contexts = {100 + i: Context(1, 100 + i, config, RecordDict(), {}) for i, config in enumerate(configs)}
+
+    def get_node_ids(self):
+        return list(self.contexts)
+
+    def push_messages(self, messages):
+        from flwr.app import Error, Message
+
+        ids = []
+        for message in messages:
+            node, number = message.metadata.dst_node_id, uuid.uuid4().hex
+            message.metadata.__dict__["_message_id"] = number
+            self.asked.append((node, message.metadata.message_type))
+            if node in self.broken and message.metadata.message_type == "train":
+                reply = Message(error=Error(2, "the disk is full"), reply_to=message)
+            else:
+                reply = self.app(message, self.contexts[node])
+            self.replies[number] = reply
+            ids.append(number)
+        return ids
+
+    def pull_messages(self, ids):
+        return [self.replies.pop(number) for number in ids if number in self.replies]
+
+    def send_and_receive(self, messages, *, timeout=None):
+        return self.pull_messages(self.push_messages(messages))
+
+
+@pytest.fixture(autouse=True)
+def identity(monkeypatch):
+    """Flower's messages say which run and node they are from; in its own processes it sets that itself."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def clients(mnist):
+    """Three clients of unequal size."""
+    return {"alice": mnist.train.subset(np.arange(300)), "bob": mnist.train.subset(np.arange(300, 400)), "carol": mnist.shards(2, 2)}
+
+
+def app_for(clients):
+    return flower.client_app(lambda context: (context.node_config["client"], clients[context.node_config["client"]]))
+
+
+def capturing(weights: list):
+    """FedAvg that keeps every round's weights."""
+    plain = fedlab.fed_avg()
+
+    def aggregate(state, updates):
+        state = plain.aggregate(state, updates)
+        weights.append(state.weights)
+        return state
+
+    return fedlab.Strategy("FedAvg", "", aggregate)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.4])
+def test_the_rounds_are_those_of_simulate_bit_for_bit(clients, test_images, fraction):
+    settings = {"rounds": 3, "fraction": fraction, "epochs": 2, "batch_size": 20, "learning_rate": 0.2, "seed": 5}
+    there, here = [], []
+    nodes = Nodes(app_for(clients), [{"client": name} for name in ("carol", "alice", "bob")])
+    history = flower.serve(nodes, nodes=3, test=test_images, strategy=capturing(there), **settings)
+    same = fedlab.simulate(clients, test=test_images, strategy=capturing(here), progress=False, **settings)
+    assert [sorted(record.clients) for record in history] == [sorted(record.clients) for record in same]
+    assert [record.accuracy for record in history] == [record.accuracy for record in same]
+    assert len(there) == 3 and all(np.array_equal(a, b) for x, y in zip(there, here, strict=True) for a, b in zip(x, y, strict=True))
+    assert history.last.bytes == 2 * 796_840 * len(history.last.clients)
+
+
+def test_a_deadline_a_target_and_all_examples_in_one_batch(clients, test_images):
+    nodes = Nodes(app_for(clients), [{"client": name} for name in clients])
+    history = flower.serve(nodes, nodes=3, test=test_images, rounds=50, batch_size=None, learning_rate=0.5, target=0.3, deadline=60)
+    assert len(history) < 50 and history.last.accuracy >= 0.3
+
+
+def test_what_happens_to_an_update_before_it_leaves(clients):
+    seen = []
+    app = flower.client_app(lambda context: ("alice", clients["alice"]), transforms=[lambda update: seen.append(update) or update])
+    flower.serve(Nodes(app, [{}]), nodes=1, rounds=1)
+    assert [(update.client, update.num_examples) for update in seen] == [("alice", 300)]
+
+
+def test_a_client_tests_the_global_model_on_its_own_examples(clients):
+    from flwr.app import ArrayRecord, Message, RecordDict
+
+    classifier = fedlab.Classifier()
+    nodes = Nodes(app_for(clients), [{"client": "alice"}])
+    content = RecordDict({"arrays": ArrayRecord(classifier.weights)})
+    (reply,) = nodes.send_and_receive([Message(content=content, dst_node_id=100, message_type="evaluate")])
+    loss, accuracy = classifier.evaluate(classifier.weights, clients["alice"])
+    assert dict(reply.content["metrics"]) == {"num-examples": 300, "loss": loss, "accuracy": accuracy}
+
+
+def test_too_few_nodes(clients):
+    nodes = Nodes(app_for(clients), [{"client": "alice"}])
+    with pytest.raises(flower.FlowerError, match=r"1 SuperNodes are connected after 0.1 s; expected 3"):
+        flower.serve(nodes, nodes=3, rounds=1, patience=0.1)
+
+
+def test_two_nodes_of_one_name(clients):
+    nodes = Nodes(app_for(clients), [{"client": "alice"}, {"client": "alice"}])
+    with pytest.raises(flower.FlowerError, match="two nodes say that they are 'alice'"):
+        flower.serve(nodes, nodes=2, rounds=1)
+
+
+def test_a_node_that_fails_ends_the_run_with_its_reason(clients):
+    nodes = Nodes(app_for(clients), [{"client": name} for name in clients], broken=[101])
+    with pytest.raises(flower.FlowerError, match="bob failed: the disk is full"):
+        flower.serve(nodes, nodes=3, rounds=1)
+
+
+def test_training_that_diverges_ends_the_run_with_a_sentence(clients):
+    nodes = Nodes(app_for(clients), [{"client": name} for name in clients])
+    with pytest.raises(flower.FlowerError, match="alice sent an update that cannot be, in round 1: .*NaN or infinity"):
+        flower.serve(nodes, nodes=3, rounds=1, learning_rate=1e6, epochs=5, batch_size=10)
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"epochs": 0}, "epochs .E. is 0"),
+        ({"fraction": 2}, "fraction"),
+        ({"learning_rate": -1}, "learning_rate"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_starts(settings, sentence, small):
+    with pytest.raises(fedlab.Refused, match=sentence):
+        flower.to_flower(lambda: [small], **settings)
+
+
+def test_strategies_without_rounds_are_refused(clients):
+    nodes = Nodes(app_for(clients), [{"client": "alice"}])
+    with pytest.raises(fedlab.Refused, match="expected one with rounds"):
+        flower.serve(nodes, nodes=1, strategy=fedlab.async_average())
+    assert not nodes.asked
+
+
+def test_no_clients_are_refused():
+    with pytest.raises(fedlab.DataError, match="got no clients"):
+        flower.to_flower(lambda: [])
+
+
+# ---- the project folder ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_examples(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    from digits.client_app import own_examples
+
+    yield own_examples
+    for name in [name for name in sys.modules if name.split(".")[0] == "digits"]:
+        del sys.modules[name]
+
+
+class Node:
+    def __init__(self, **config):
+        self.node_config = config
+
+
+def test_simulated_nodes_share_the_shards(own_examples):
+    sizes = [len(own_examples(Node(**{"partition-id": i, "num-partitions": 5}))[1]) for i in range(5)]
+    assert sum(sizes) == 60_000 and set(sizes) == {10_000, 15_000}
+
+
+def test_a_node_without_its_file(own_examples, tmp_path):
+    with pytest.raises(flower.FlowerError, match=r"are to be in .*alice.npz, which is not there; expected an .npz with images and labels"):
+        own_examples(Node(client="alice", examples=str(tmp_path / "alice.npz")))
+    with pytest.raises(flower.FlowerError, match="no file named"):
+        own_examples(Node(client="alice"))
+    with pytest.raises(flower.FlowerError, match="this node's --node-config has nothing; expected"):
+        own_examples(Node())
+
+
+def test_a_file_of_something_else(own_examples, tmp_path):
+    np.savez(tmp_path / "a.npz", weights=np.zeros(3))
+    with pytest.raises(flower.FlowerError, match=r"has \['weights'\]; expected images and labels"):
+        own_examples(Node(client="alice", examples=str(tmp_path / "a.npz")))
+
+
+# ---- real processes ----------------------------------------------------------------------------------------------------
+
+
+def environment(home: Path) -> dict:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **flower.QUIET, "FLWR_HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+def started_by(mark: str) -> list:
+    """The processes in whose environment `mark` is: what a command of ours started and left behind."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and mark in process.environ().values():
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            pass
+    return found
+
+
+def deploy(*arguments: str, timeout: float = 300):
+    mark = uuid.uuid4().hex
+    command = [sys.executable, str(PROJECT / "deploy.py"), *arguments]
+    environ = {**os.environ, "FEDLAB_TEST": mark, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environ)
+    left = started_by(mark)
+    for process in left:
+        process.kill()
+    assert not left, f"left running: {left}"
+    return done
+
+
+def accuracies(results: Path) -> list[float]:
+    """The column of that name of history.csv."""
+    with open(results / "history.csv", newline="") as file:
+        return [float(row["accuracy"]) for row in csv.DictReader(file)]
+
+
+BOTH = """
+import json, warnings
+import numpy as np
+import fedlab
+from flwr.serverapp.strategy import FedAvg
+from test_flower import capturing
+
+def deal():
+    train = fedlab.load_mnist().train
+    return {"a": train.subset(np.arange(300)), "b": train.subset(np.arange(300, 400)), "c": train.subset(np.arange(400, 1000))}
+
+theirs = []
+class Flowers(FedAvg):
+    def aggregate_train(self, server_round, replies):
+        arrays, metrics = super().aggregate_train(server_round, replies)
+        theirs.append(arrays.to_numpy_ndarrays())
+        return arrays, metrics
+
+test = fedlab.load_mnist().test.subset(np.arange(1000))
+settings = {"rounds": 2, "epochs": 1, "batch_size": 10, "learning_rate": 0.1, "seed": 3}
+here, there = [], []
+history = fedlab.simulate(deal(), test=test, strategy=capturing(here), progress=False, **settings)
+one = fedlab.to_flower(deal, test=test, strategy=capturing(there), **settings).run(workers=2, progress=False)
+two = fedlab.to_flower(deal, test=test, strategy=Flowers(fraction_evaluate=0.0), **settings).run(workers=2, progress=False)
+gap = lambda x, y: max(float(np.abs(a - b).max()) for v, w in zip(x, y, strict=True) for a, b in zip(v, w, strict=True))
+try:
+    fedlab.to_flower(deal, test=test, **{**settings, "learning_rate": 1e6, "epochs": 9}).run(workers=1, progress=False)
+except fedlab.FlowerError as error:
+    failure = str(error)
+print(json.dumps({"bits": gap(here, there), "float": gap(here, theirs), "failure": failure,
+                  "accuracies": [[r.accuracy for r in h] for h in (history, one, two)]}))
+"""
+
+
+def test_by_flowers_simulation_engine_fedlabs_strategy_gives_the_same_bits_and_flowers_the_same_to_float_tolerance(tmp_path):
+    environ = {**environment(tmp_path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", BOTH], capture_output=True, text=True, env=environ, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["bits"] == 0.0
+    assert result["float"] < 1e-6
+    simulated, one, two = result["accuracies"]
+    assert simulated == one and np.allclose(simulated, two, atol=0.002)
+    assert "sent an update that cannot be, in round 1" in result["failure"]
+
+
+def test_flwr_run_takes_the_project_folder(tmp_path):
+    environ = environment(tmp_path)
+    command = ["flwr", "run", str(PROJECT), "--federation-config", "num-supernodes=3 client-resources-num-cpus=1", "--stream"]
+    try:
+        done = subprocess.run(
+            [*command, "--run-config", f'rounds=1 results="{tmp_path}"'], capture_output=True, text=True, env=environ, timeout=300
+        )
+    finally:  # Flower keeps a SuperLink of its own for later runs
+        for process in started_by(str(tmp_path)):
+            process.kill()
+    assert done.returncode == 0 and "accuracy" in done.stdout, done.stdout[-3000:]
+    (accuracy,) = accuracies(tmp_path)
+    assert 0.93 < accuracy < 0.96
+    assert "uv.lock" not in os.listdir(PROJECT)
+
+
+def test_a_real_deployment_with_tls_and_authenticated_nodes(tmp_path, mnist):
+    done = deploy("--tls", "--auth", "--results", str(tmp_path), "--run-config", "rounds=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("SuperNode ") == 3
+    clients = {name: mnist.shards(first, first + 3) for name, first in (("alice", 1), ("bob", 5), ("carol", 9))}
+    same = fedlab.simulate(clients, test=mnist.test, rounds=2, progress=False)
+    assert accuracies(tmp_path) == pytest.approx([record.accuracy for record in same], abs=1e-4)
+    weights = fedlab.load_checkpoint(tmp_path / "model.safetensors")[0].weights
+    assert math.isclose(fedlab.Classifier().evaluate(weights, mnist.test)[1], same.last.accuracy, abs_tol=1e-4)
+
+
+def test_a_superlink_that_is_not_there():
+    done = deploy("--superlink", "127.0.0.1:9")
+    assert done.returncode == 1
+    assert done.stderr.startswith("deploy: nothing listens at 127.0.0.1:9; expected a SuperLink there")
+
+
+def test_a_deployment_without_a_nodes_file(tmp_path):
+    done = deploy("--examples", str(tmp_path))
+    assert done.returncode == 1
+    assert "alice.npz, are not there; expected an .npz with images and labels" in done.stderr
+
+
+def test_fewer_nodes_than_the_run_expects():
+    done = deploy("--nodes", "1", "--expect", "2", "--patience", "3")
+    assert done.returncode == 1
+    assert "1 SuperNodes are connected after 3 s; expected 2" in done.stderr, done.stderr
