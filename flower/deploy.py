@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -95,12 +96,12 @@ def deploy(options, stack: ExitStack) -> None:
         f'[superlink]\ndefault = "deployment"\n\n[superlink.deployment]\naddress = "{address}"\n{root}\n'
     )
 
-    nodes = []
+    nodes = {}
     for client, file in examples.items():
         key = register(client, folder, environment) if options.auth else []
         config = f'client="{client}" examples="{file}"'
         common = ["--superlink", address, "--host", "127.0.0.1", "--port", free_port(), "--max-wait-time", 60, *key]
-        nodes.append(start(client, "flower-supernode", *trusting, *common, "--node-config", config))
+        nodes[client] = start(client, "flower-supernode", *trusting, *common, "--node-config", config)
         print(f"SuperNode {client}: {file}", flush=True)
     expected = options.expect or len(examples)
     settings = f'nodes={expected} patience={options.patience} results="{results}" {options.run_config}'.strip()
@@ -172,9 +173,10 @@ def follow(run, nodes, folder: Path, results: Path) -> None:
         shown = len(rounds)
         if ended:
             break
-        for node in nodes:
+        for client, node in nodes.items():
             if node.poll() is not None:
-                raise FlowerError(f"a SuperNode ended with exit code {node.returncode}: {end_of(folder / 'superlink.log')}")
+                said = error_in(folder / "superlink.log") or error_in(folder / f"{client}.log") or end_of(folder / f"{client}.log")
+                raise FlowerError(f"the SuperNode of {client} ended with exit code {node.returncode}; expected it to stay: {said}")
         time.sleep(0.2)
     if not (results / "history.csv").exists():
         raise FlowerError(f"the run failed: {reason(folder)}")
@@ -187,9 +189,16 @@ def reason(folder: Path) -> str:
     return said[-1] if said else end_of(folder / "run.log")
 
 
+def error_in(log: Path) -> str:
+    """The last error that a log tells of."""
+    errors = [line for line in end_of(log, 1_000).splitlines() if "ERROR" in line]
+    return errors[-1][:300] if errors else ""
+
+
 def end_of(log: Path, lines: int = 12) -> str:
     """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").strip().splitlines()[-lines:]) if log.exists() else "(it said nothing)"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace")) if log.exists() else ""  # without the colours
+    return "\n".join(text.strip().splitlines()[-lines:]) or "(it said nothing)"
 
 
 def wait_until(true, processes, seconds: float, trouble: str, folder: Path) -> None:

@@ -158,7 +158,9 @@ def check_infinity(steps_10: int, steps_infinity: int, history: fedlab.History) 
     accuracy = history.last.accuracy
     _expect(accuracy < 0.94, f"after round 30 it has {accuracy:.1%}: as much as with B = 10. Is B=None in this run?")
     _expect(accuracy > 0.65, f"after round 30 it has {accuracy:.1%}; expected about 78 %. Did another setting change as well?")
-    return f"one step a round in place of 60: {accuracy:.1%} after 30 rounds, in place of almost 97 %. A round is worth as much as its steps."
+    return (
+        f"one step a round in place of 60: {accuracy:.1%} after 30 rounds, in place of almost 97 %. A round is worth as much as its steps."
+    )
 
 
 @_checker
@@ -191,3 +193,33 @@ def check_epochs(histories: dict[int, fedlab.History], hurts_from: int) -> str:
     counted = ", ".join(f"{history.rounds_to(0.8) or math.inf:.1f} (E = {epochs})" for epochs, history in sorted(histories.items()))
     _expect(hurts_from == 5, f"the rounds to 80 % are {counted}. Compare E = 5 with E = 1.")
     return "already E = 5: five times the computing saves hardly a round, because each client goes further into its own two digits."
+
+
+# ---- lesson 9 ----------------------------------------------------------------------------------------------------------
+
+
+@_checker
+def check_break_even(seconds) -> str:
+    """Exercise 1: 10 * s / 2 = s + 12."""
+    seconds = float(seconds)
+    _expect(seconds > 0, "training takes time: a number of seconds above 0.")
+    _expect(not math.isclose(seconds, 12 / 9), "that is for a machine with one core. Two clients at a time train on two cores.")
+    _expect(not math.isclose(seconds, 12), "with s = 12 the one machine takes 60 seconds and the ten take 24: they are faster long before.")
+    _expect(
+        math.isclose(seconds, 3, rel_tol=0.02),
+        f"one machine: 10 × s / 2 = {5 * seconds:g} s; ten machines: s + 12 = {seconds + 12:g} s. They should be equal.",
+    )
+    return "from 3 seconds on. Below that, one machine is faster, whatever the network costs to buy."
+
+
+@_checker
+def check_flowers_fedavg(simulated, flowers) -> str:
+    """Exercise 2: the same federation, averaged by fedlab and by Flower."""
+    _expect(len(simulated) == len(flowers) == 3, f"the runs have {len(simulated)} and {len(flowers)} rounds; make both with rounds=3.")
+    gaps = [abs(a.loss - b.loss) for a, b in zip(simulated, flowers, strict=True)]
+    _expect(math.isfinite(gaps[0]), "there are no losses: give both runs test=mnist.test.")
+    _expect(
+        gaps[0] < 1e-4, f"the first losses differ by {gaps[0]:.3f}: not the same settings, seed or clients? In both, all clients take part."
+    )
+    _expect(max(gaps) > 0, "the losses are equal to the last bit: did Flower's own strategy average?")
+    return f"after one round the losses differ by {gaps[0]:.0e}: rounding. Flower adds in another order, and in 32-bit numbers."
