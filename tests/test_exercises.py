@@ -1,6 +1,7 @@
 """The exercises' checkers: they accept the solution, and answer the blank and the usual mistakes with a hint."""
 
 import importlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,11 @@ def solution(updates):
     return [sum(update.num_examples / total * update.weights[i] for update in updates) for i in range(len(updates[0].weights))]
 
 
+def losses(*values):
+    """A history with these losses."""
+    return fedlab.History([RoundRecord(number, loss=value) for number, value in enumerate(values, 1)])
+
+
 RIGHT = [
     ("check_twelve", (TWELVE, history(TWELVE))),
     ("check_twelve", ({f"p{number}": [13 - number, 13 - number] for number in range(1, 13)}, history([f"p{n}" for n in range(1, 13)]))),
@@ -85,6 +91,9 @@ RIGHT = [
     ("check_infinity", (np.int64(60), 1.0, ALL_IMAGES)),
     ("check_momentum", (PLAIN, HEAVY)),
     ("check_epochs", (EPOCHS, 5)),
+    ("check_break_even", (3,)),
+    ("check_break_even", (np.float64(3.0),)),
+    ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), losses(0.5 + 1e-8, 0.4 + 1e-6, 0.3 + 1e-3))),
 ]
 WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_twelve", (..., ...), "three dots"),
@@ -143,6 +152,16 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_momentum", (PLAIN, EPOCHS[1]), "20 rounds"),
     ("check_momentum", (PLAIN, fedlab.fed_avg_momentum(0.5)), "Strategy"),
     ("check_momentum", (rising(0.3, 0.5, rounds=60), HEAVY), "without momentum does not reach"),
+    ("check_break_even", (...,), "three dots"),
+    ("check_break_even", (12 / 9,), "one core"),
+    ("check_break_even", (12,), "long before"),
+    ("check_break_even", (0,), "above 0"),
+    ("check_break_even", (5,), "should be equal"),
+    ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), ...), "three dots"),
+    ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), losses(0.5, 0.4, 0.3)), "own strategy"),
+    ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), losses(0.6, 0.4, 0.3)), "not the same settings"),
+    ("check_flowers_fedavg", (losses(0.5, 0.4), losses(0.5, 0.4)), "rounds=3"),
+    ("check_flowers_fedavg", (losses(math.nan, 1, 1), losses(math.nan, 1, 1)), "test=mnist.test"),
     ("check_epochs", (..., ...), "three dots"),
     ("check_epochs", (EPOCHS, ...), "three dots"),
     ("check_epochs", (EPOCHS, 1), "compared with"),

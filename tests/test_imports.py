@@ -22,7 +22,14 @@ ROOMS = [  # a room may import from the rooms above its own line, and from none 
     ["__main__"],
 ]
 ONLY = {"tensorflow": {"model"}, "keras": {"model", "data"}, "flask": {"app"}, "waitress": {"server"}, "ipywidgets": {"dashboard"}}
-ONLY |= {"requests": {"client"}, "safetensors": {"wire"}, "tqdm": {"progress"}, "matplotlib": {"plots"}, "flwr": {"flower"}, "ray": {"flower"}}
+ONLY |= {
+    "requests": {"client"},
+    "safetensors": {"wire"},
+    "tqdm": {"progress"},
+    "matplotlib": {"plots"},
+    "flwr": {"flower"},
+    "ray": {"flower"},
+}
 
 
 def room(file: Path) -> str:

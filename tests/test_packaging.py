@@ -40,10 +40,10 @@ def ranges(lines: list[str]) -> dict[str, SpecifierSet]:
     return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
 
 
-def pins() -> dict[str, list[Requirement]]:
+def pins(file: str = "requirements.txt") -> dict[str, list[Requirement]]:
     """The pin file as name → requirements (more than one where the version depends on the platform)."""
     found = {}
-    for line in (ROOT / "requirements.txt").read_text("utf-8").splitlines():
+    for line in (ROOT / file).read_text("utf-8").splitlines():
         if line := line.partition("#")[0].strip():
             requirement = Requirement(line)
             found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
@@ -96,6 +96,13 @@ def test_pins_are_exact_and_within_the_ranges():
         for pin in pinned[name]:
             (version,) = pin.specifier
             assert version.version in allowed, f"requirements.txt has {pin}, pyproject.toml asks for {name}{allowed}"
+
+
+def test_flower_adds_pins_and_changes_none():
+    pinned, more = pins(), pins("requirements-flower.txt")
+    assert {name: list(map(str, several)) for name, several in pinned.items()} == {name: list(map(str, more[name])) for name in pinned}
+    for name, allowed in ranges(PROJECT["optional-dependencies"]["flower"]).items():
+        assert all(str(pin.specifier).removeprefix("==") in allowed for pin in more[name])
 
 
 def test_pins_are_complete():
