@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 import uuid
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from fedlab.data import Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Conflict, Refused, Task, Training, Update, Weights, local_seed
+from fedlab.messages import BadUpdate, Conflict, Refused, Task, Training, UnknownClient, Update, Weights, local_seed
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
@@ -44,8 +45,11 @@ QUIET = {
 }
 """Environment of everything of Flower that fedlab starts."""
 
-POLL = 0.02
-"""Seconds between two looks for replies."""
+POLL = (0.02, 0.5)
+"""Seconds between two looks for replies: the first, when something has just come, and the longest: on real machines a look is a request."""
+
+INTRODUCTION = 300.0
+"""Seconds that nodes have to say who they are: on a real node, a process loads TensorFlow for it."""
 
 
 class FlowerError(RuntimeError):
@@ -53,7 +57,7 @@ class FlowerError(RuntimeError):
 
 
 def check_flower() -> None:
-    """Raises FlowerError unless a supported Flower is installed."""
+    """Raises FlowerError unless a supported Flower is installed. Switches off what it would report and look up, before it is first imported."""
     expected = f"expected flwr {SUPPORTED[0][0]}.{SUPPORTED[0][1]} or a later {SUPPORTED[0][0]}.x"
     how = "python -m pip install -r requirements-flower.txt in fedlab's folder (or: make flower) installs it"
     try:
@@ -63,6 +67,9 @@ def check_flower() -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
         raise FlowerError(f"the Flower that is installed is flwr {version}; {expected}: {how}")
+    os.environ.update(QUIET)
+    if telemetry := sys.modules.get("flwr.supercore.telemetry"):  # imported before, by somebody else: it has read its variable already
+        telemetry.FLWR_TELEMETRY_ENABLED = QUIET["FLWR_TELEMETRY_ENABLED"]
 
 
 # ---- the client's side -------------------------------------------------------------------------------------------------
@@ -155,6 +162,7 @@ def serve(
     patience: float = 60.0,
     on_round: Callable[[RoundRecord], None] | None = None,
     checkpoint: str | None = None,
+    ended: threading.Event | None = None,
     **settings,
 ) -> History:
     """Run the federation over Flower's nodes: what the main function of a Flower ServerApp does.
@@ -162,35 +170,55 @@ def serve(
     nodes:    how many nodes to wait for, at most `patience` seconds.
     strategy: a fedlab Strategy with rounds (FedAvg if None): then a fedlab `Federation` runs the rounds, chooses the participants, tests
               and aggregates, and the weights are those of `simulate`, bit for bit on machines of one kind. Or a strategy of Flower's own
-              (`flwr.serverapp.strategy`): then Flower does, and sums in another order and precision: equal to some 1e-6.
+              (`flwr.serverapp.strategy`): then Flower does, sums in another order and precision (after one round equal to some 1e-7),
+              goes on without nodes that fail, and the history has no bytes.
+    ended:    set by whoever runs the engine when it has ended: nothing will answer any more.
     settings: epochs, batch_size, learning_rate, optimizer, and for fedlab's strategies fraction, deadline, target, ... as in `Plan.of`.
+              With a deadline a round goes on without nodes that fail or are late; without one, the run ends with what they said.
     seconds and bytes in the history are those of the rounds; bytes are of the weights alone.
 
-    Raises FlowerError when too few nodes come, two have one id, or a node fails; Refused for settings that cannot be.
+    Raises FlowerError when too few nodes come, two have one id, a node fails, or its training diverges; Refused for settings that cannot be;
+    what `Federation.run` raises.
     """
-    plan = Plan.of(rounds, **settings)
-    if isinstance(strategy, Strategy) and strategy.asynchronous:
-        raise Refused(f"the strategy is {strategy.name}; expected one with rounds: Flower's runs have rounds")
+    plan = _plan(strategy, rounds, settings)
+    if isinstance(nodes, bool) or not isinstance(nodes, int) or not max(1, plan.min_clients) <= nodes:
+        raise Refused(f"nodes is {nodes!r}; expected a whole number from {max(1, plan.min_clients)}")
     classifier = Classifier(model() if model else None, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
     if strategy is not None and not isinstance(strategy, Strategy):
+        if strategy.min_available_nodes > nodes or strategy.min_train_nodes > nodes:
+            raise Refused(
+                f"{type(strategy).__name__} wants at least {strategy.min_available_nodes} nodes (min_available_nodes), and there are {nodes}"
+            )
         _wait_for(grid, nodes, patience)
         return _run_flowers(grid, strategy, plan, classifier.weights, seed, evaluate, on_round)
 
-    known = _introduced(grid, _wait_for(grid, nodes, patience), patience)
+    known = _introduced(grid, _wait_for(grid, nodes, patience))
     federation = Federation(classifier.weights, strategy or fed_avg(), evaluate=evaluate, seed=seed, checkpoint=checkpoint)
     for client, (_, num_examples) in known.items():
         federation.join(client, num_examples)
     over = threading.Event()
-    carrier = threading.Thread(
-        target=_carry, args=(grid, federation, {client: node for client, (node, _) in known.items()}, over), name="fedlab-flower"
-    )
+    carrier = threading.Thread(target=_carry, args=(grid, federation, known, plan, over, ended), name="fedlab-flower", daemon=True)
+    federation.start(plan)  # first: the carrier may have something to complain of at once
     carrier.start()
     try:
-        return federation.run(plan, on_round)
+        return federation.wait(on_round)
     finally:
         over.set()
+        federation.stop()
         carrier.join()
+
+
+def _plan(strategy, rounds: int, settings: Mapping) -> Plan:
+    """What a run does. Raises Refused for what the strategy cannot."""
+    if isinstance(strategy, Strategy) and strategy.asynchronous:
+        raise Refused(f"the strategy is {strategy.name}; expected one with rounds: Flower's runs have rounds")
+    more = sorted(set(settings) - {"epochs", "batch_size", "learning_rate", "optimizer"})
+    if more and not (strategy is None or isinstance(strategy, Strategy)):
+        raise Refused(
+            f"got {', '.join(more)}; expected none of them with a strategy of Flower's own, which decides that: see its own options"
+        )
+    return Plan.of(rounds, **settings)
 
 
 def _wait_for(grid: Grid, nodes: int, patience: float) -> list[int]:
@@ -204,20 +232,20 @@ def _wait_for(grid: Grid, nodes: int, patience: float) -> list[int]:
     return found
 
 
-def _introduced(grid: Grid, nodes: Iterable[int], patience: float) -> dict[str, tuple[int, int]]:
+def _introduced(grid: Grid, nodes: Iterable[int]) -> dict[str, tuple[int, int]]:
     """Client id -> (node id, number of examples): Flower's nodes have random numbers, and ours have names."""
     from flwr.app import Message, MessageType, RecordDict
 
     questions = [Message(content=RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
     known: dict[str, tuple[int, int]] = {}
-    for reply in grid.send_and_receive(questions, timeout=patience):
-        about = _content(reply, "a node", "about")
+    for reply in grid.send_and_receive(questions, timeout=INTRODUCTION):
+        about = _content(reply, f"node {reply.metadata.src_node_id}", "about")
         client = str(about["client"])
         if client in known:
             raise FlowerError(f"two nodes say that they are {client!r}; expected each node to have an id of its own")
         known[client] = (reply.metadata.src_node_id, int(about["num-examples"]))
     if len(known) < len(questions):
-        raise FlowerError(f"{len(known)} of {len(questions)} nodes said who they are within {patience:g} s; expected all of them")
+        raise FlowerError(f"{len(known)} of {len(questions)} nodes said who they are within {INTRODUCTION:g} s; expected all of them")
     return known
 
 
@@ -229,33 +257,48 @@ def _content(reply: Message, who: str, record: str):
     return reply.content[record]
 
 
-def _carry(grid: Grid, federation: Federation, nodes: Mapping[str, int], over: threading.Event) -> None:
+def _carry(
+    grid: Grid,
+    federation: Federation,
+    known: Mapping[str, tuple[int, int]],
+    plan: Plan,
+    over: threading.Event,
+    ended: threading.Event | None,
+) -> None:
     """Between the federation and Flower, until the run is over: tasks out as messages, replies in as updates."""
     from flwr.app import Message, MessageType
 
     waiting: dict[str, tuple[str, int]] = {}  # message id -> client, round
+    pause = POLL[0]
     try:
         while not over.is_set():
+            if ended is not None and ended.is_set():
+                raise FlowerError("Flower's engine ended before the run did; expected it to go on: was it interrupted?")
             out = []
             while (taken := federation.take()) is not None:
                 out.append(taken)
             messages = [
-                Message(content=_outgoing(task), dst_node_id=nodes[client], message_type=MessageType.TRAIN, group_id=str(task.round))
+                Message(content=_outgoing(task), dst_node_id=known[client][0], message_type=MessageType.TRAIN, group_id=str(task.round))
                 for client, task in out
             ]
-            for (client, task), sent in zip(out, grid.push_messages(messages) if messages else (), strict=True):
-                if not sent:
-                    raise FlowerError(f"the message to {client} could not be sent; expected its node to be connected")
-                waiting[sent] = (client, task.round)
-            for reply in grid.pull_messages(list(waiting)) if waiting else ():
+            sent = list(grid.push_messages(messages)) if messages else []
+            if len(sent) < len(out) or not all(sent):
+                raise FlowerError(f"{sum(map(bool, sent))} of {len(out)} messages could be sent; expected all: are the nodes connected?")
+            waiting |= {number: (client, task.round) for number, (client, task) in zip(sent, out, strict=True)}
+            replies = list(grid.pull_messages(list(waiting))) if waiting else []
+            for reply in replies:
                 client, round = waiting.pop(reply.metadata.reply_to_message_id)
-                _report(federation, reply, client, round)
-            over.wait(POLL)
-    except Exception as error:  # raised again by `run`, in the server's main thread
+                if not (reply.has_error() and plan.deadline):  # with a deadline, the round goes on without it
+                    _report(federation, reply, client, round, known[client][1])
+            pause = POLL[0] if replies or out else min(1.5 * pause, POLL[1])
+            over.wait(pause)
+    except (
+        BaseException
+    ) as error:  # also Flower's "the run was stopped", which is no Exception; raised again by `run`, in the server's main thread
         federation.fail(error)
 
 
-def _report(federation: Federation, reply: Message, client: str, round: int) -> None:
+def _report(federation: Federation, reply: Message, client: str, round: int, num_examples: int) -> None:
     metrics, weights = _content(reply, client, "metrics"), _content(reply, client, "arrays").to_numpy_ndarrays()
     size = sum(w.nbytes for w in weights)
     federation.count_bytes(size, size)
@@ -263,6 +306,8 @@ def _report(federation: Federation, reply: Message, client: str, round: int) -> 
         federation.report(Update(client, round, int(metrics["num-examples"]), weights))
     except Conflict:
         pass  # it came after its round's deadline
+    except UnknownClient:
+        federation.join(client, num_examples)  # it was silent for so long that no round waited for it any more: it is there again
     except BadUpdate as error:
         raise FlowerError(f"{client} sent an update that cannot be, in round {round}: {error}") from None
 
@@ -312,19 +357,20 @@ def to_flower(
     strategy=None,
     transforms: Sequence[Transform] = (),
     seed: int = 0,
+    rounds: int = 10,
     **settings,
 ) -> FlowerApp:
     """The federation that `simulate(partition(), ...)` runs, as a Flower app.
 
     partition: a function that deals the examples: a data set for each client, as `simulate` takes them. A function, because it is called
                in Flower's worker processes, once in each, instead of sending them the images.
-    model, strategy, transforms, seed, settings: as in `client_app` and `serve`.
-    Raises FlowerError without a supported Flower, DataError or Refused for what `simulate` refuses.
+    model, strategy, transforms, seed, rounds, settings: as in `client_app` and `serve`.
+    Raises FlowerError without a supported Flower, DataError or Refused for what cannot be, before anything is started.
     """
     check_flower()
     from flwr.serverapp import ServerApp
 
-    Plan.of(**{"rounds": 10, **settings})  # refuses what cannot be, at once
+    _plan(strategy, rounds, settings)  # refuses what cannot be, at once
     clients = len(named_clients(partition()))
     server, key, outcome = ServerApp(), uuid.uuid4().hex, _Outcome()
 
@@ -335,12 +381,11 @@ def to_flower(
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            more = {**settings, "on_round": outcome.on_round}
-            outcome.history = serve(grid, nodes=clients, test=test, strategy=strategy, model=model, seed=seed, **more)
+            of_this_run = {"rounds": rounds, "on_round": outcome.on_round, "ended": outcome.ended}
+            outcome.history = serve(grid, nodes=clients, test=test, strategy=strategy, model=model, seed=seed, **of_this_run, **settings)
         except Exception as error:  # Flower would log it, and go on: `run` raises it
             outcome.error = error
 
-    rounds = settings.get("rounds", 10)
     return FlowerApp(server, client_app(own, model=model, transforms=transforms), clients, rounds, outcome)
 
 
@@ -350,6 +395,7 @@ class _Outcome:
     history: History | None = None
     error: Exception | None = None
     on_round: Callable[[RoundRecord], None] | None = None
+    ended: threading.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -369,8 +415,12 @@ class FlowerApp:
     def run(self, workers: int | None = None, progress: bool = True) -> History:
         """Run it by Flower's simulation engine (Ray): every client in one of `workers` processes (default: one a core).
 
-        Starting takes some ten seconds: each worker loads TensorFlow. Raises FlowerError when Ray is not installed, or what the run raised.
+        Starting takes some twenty seconds: each worker loads TensorFlow. Raises FlowerError when Ray is not installed, Refused for a number of
+        workers that cannot be, or what the run raised.
         """
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise Refused(f"workers is {workers!r}; expected a whole number from 1, or None for the number of cores")
+        check_flower()
         try:
             import ray
         except ImportError:
@@ -378,11 +428,10 @@ class FlowerApp:
         import logging
         import warnings
 
-        os.environ.update(QUIET)
         from flwr.simulation import run_simulation
 
         workers = min(workers or os.cpu_count() or 1, self.clients)
-        self._outcome.history, self._outcome.error = None, None
+        self._outcome.history, self._outcome.error, self._outcome.ended = None, None, threading.Event()
         logging.getLogger("flwr").setLevel(logging.ERROR)
         with rounds_bar(self.rounds, shown=progress) as show, warnings.catch_warnings():
             self._outcome.on_round = show
@@ -392,6 +441,7 @@ class FlowerApp:
                 one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
                 run_simulation(self.server, self.client, num_supernodes=self.clients, backend_config=one_core)
             finally:
+                self._outcome.ended.set()  # after an interrupt the server's thread would wait for answers for ever
                 ray.shutdown()
         if self._outcome.error is not None:
             raise self._outcome.error

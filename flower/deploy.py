@@ -5,7 +5,8 @@
     python deploy.py --run-config "rounds=5 epochs=2"
 
 It writes the files, starts the processes, submits the run, shows its accuracy, and stops everything again, whatever happens. On several
-machines the same commands are typed on each of them: docs/deployment.md. Exit code 0 when the run ended well, 1 when not, 130 after Ctrl-C.
+machines the same commands are typed on each of them: docs/deployment.md. Exit code 0 when the run ended well, 1 when not, 2 for options that
+cannot be, 130 after Ctrl-C. With --superlink a run that is interrupted here goes on there: flwr stop.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,7 +42,17 @@ def main() -> int:
     parser.add_argument("--auth", action="store_true", help="take only nodes whose keys are registered (needs --tls)")
     options = parser.parse_args()
     if options.auth and not options.tls:
-        parser.error("--auth needs --tls: without encryption anybody could read the keys' messages")
+        parser.error("--auth needs --tls: without encryption a node could not know whom it talks to")
+    if options.superlink and options.tls:
+        parser.error("--superlink with --tls: a certificate made now cannot be that SuperLink's; docs/deployment.md has the commands")
+    if options.expect is not None and options.expect < 1 or not 0 < options.patience <= 1e6:
+        parser.error(f"--expect {options.expect}, --patience {options.patience:g}: expected numbers above 0")
+    try:
+        settings = run_config(options)
+    except ValueError as error:
+        parser.error(str(error))
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # without this, Python ends and leaves everything running
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         from fedlab.flower import FlowerError, check_flower
     except ImportError as error:
@@ -47,8 +61,8 @@ def main() -> int:
     try:
         check_flower()
         with ExitStack() as stack:
-            deploy(options, stack)
-    except FlowerError as error:
+            deploy(options, settings, stack)
+    except (FlowerError, ValueError, OSError) as error:
         print(f"deploy: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -57,14 +71,28 @@ def main() -> int:
     return 0
 
 
-def deploy(options, stack: ExitStack) -> None:
+def run_config(options) -> str:
+    """--run-config, and what deploy.py itself adds. Raises ValueError: Flower would pass over what it does not understand."""
+    expected = "expected 'rounds=5 learning-rate=0.1 ...'"
+    given = {}
+    for part in shlex.split(options.run_config, posix=False):
+        name, equals, value = part.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--run-config has {part!r}; {expected}, with no spaces around the =")
+        given[name] = value
+    if own := sorted({"nodes", "patience", "results"} & set(given)):
+        raise ValueError(f"--run-config has {', '.join(own)}; expected --expect, --patience, --results for these")
+    more = f"nodes={options.expect or options.nodes} patience={float(options.patience)}"
+    return " ".join([more, *(f"{name}={value}" for name, value in given.items())])
+
+
+def deploy(options, settings: str, stack: ExitStack) -> None:
     """All of it; `stack` stops what was started."""
     from fedlab.flower import QUIET, FlowerError
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlab-flower-")))
     results = (options.results or folder / "results").resolve()
     results.mkdir(parents=True, exist_ok=True)
-    (results / "history.csv").unlink(missing_ok=True)
     environment = {
         **os.environ,
         **QUIET,
@@ -78,8 +106,11 @@ def deploy(options, stack: ExitStack) -> None:
     if options.tls:
         certificate = make_certificate(folder)
         safe = ["--ssl-ca-certfile", certificate["ca"], "--ssl-certfile", certificate["server"], "--ssl-keyfile", certificate["key"]]
-        trusting, root = ["--root-certificates", certificate["ca"]], f'root-certificates = "{certificate["ca"]}"'
-    start = lambda name, *command: stack.enter_context(process(name, [str(part) for part in command], folder, environment))  # noqa: E731
+        trusting, root = ["--root-certificates", certificate["ca"]], f'root-certificates = "{certificate["ca"].as_posix()}"'
+
+    def start(name: str, *command):
+        return stack.enter_context(process(name, [str(part) for part in command], folder, environment))
+
     if options.superlink:
         address = options.superlink
         if not listens(address):
@@ -99,14 +130,12 @@ def deploy(options, stack: ExitStack) -> None:
     nodes = {}
     for client, file in examples.items():
         key = register(client, folder, environment) if options.auth else []
-        config = f'client="{client}" examples="{file}"'
+        config = f'client="{client}" examples="{file.as_posix()}"'
         common = ["--superlink", address, "--host", "127.0.0.1", "--port", free_port(), "--max-wait-time", 60, *key]
         nodes[client] = start(client, "flower-supernode", *trusting, *common, "--node-config", config)
         print(f"SuperNode {client}: {file}", flush=True)
-    expected = options.expect or len(examples)
-    settings = f'nodes={expected} patience={options.patience} results="{results}" {options.run_config}'.strip()
-    run = start("run", "flwr", "run", APP, "deployment", "--stream", "--run-config", settings)
-    follow(run, nodes, folder, results)
+    run = start("run", "flwr", "run", APP, "deployment", "--stream", "--run-config", f'{settings} results="{results.as_posix()}"')
+    follow(run, nodes, folder, address)
 
 
 def written(options, folder: Path) -> dict[str, Path]:
@@ -140,7 +169,10 @@ def process(name: str, command: list[str], folder: Path, environment: dict):
     import psutil
 
     with open(folder / f"{name}.log", "w") as log:
-        child = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder)
+        # Found along our own PATH, which Windows would not look at. In a session of its own: Ctrl-C comes to us alone, and we stop it.
+        command[0] = shutil.which(command[0], path=environment["PATH"]) or command[0]
+        own = {"start_new_session": True, "env": environment, "cwd": folder}
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **own)
     family = psutil.Process(child.pid)
     try:
         yield child
@@ -154,11 +186,12 @@ def process(name: str, command: list[str], folder: Path, environment: dict):
                 member.terminate()
         _, alive = psutil.wait_procs(members, timeout=10)
         for member in alive:
-            member.kill()
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
         child.wait()
 
 
-def follow(run, nodes, folder: Path, results: Path) -> None:
+def follow(run, nodes, folder: Path, address: str) -> None:
     """Show the rounds as they come, until the run has ended. Raises FlowerError when it did not end well."""
     from fedlab.flower import FlowerError
 
@@ -178,14 +211,19 @@ def follow(run, nodes, folder: Path, results: Path) -> None:
                 said = error_in(folder / "superlink.log") or error_in(folder / f"{client}.log") or end_of(folder / f"{client}.log")
                 raise FlowerError(f"the SuperNode of {client} ended with exit code {node.returncode}; expected it to stay: {said}")
         time.sleep(0.2)
-    if not (results / "history.csv").exists():
+    said = log.read_text(errors="replace")
+    if "Successfully started run" not in said:
+        raise FlowerError(
+            f"{address} did not take the run; expected a SuperLink, {'with' if 'https' in said else 'and without'} TLS: {end_of(log, 3)}"
+        )
+    if "the federation is finished" not in said:
         raise FlowerError(f"the run failed: {reason(folder)}")
 
 
 def reason(folder: Path) -> str:
     """The sentence for which a run ended, from the logs."""
     text = "\n".join((folder / name).read_text(errors="replace") for name in ("run.log", "superlink.log") if (folder / name).exists())
-    said = [line.split("Error: ", 1)[1].strip() for line in text.splitlines() if "expected" in line and "Error: " in line]
+    said = re.findall(r"^[\w.]*(?:Error|Refused|Diverged|ClientFailed): (.*expected.*)$", text, re.MULTILINE)
     return said[-1] if said else end_of(folder / "run.log")
 
 

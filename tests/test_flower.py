@@ -7,8 +7,11 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 import uuid
 from importlib import metadata
@@ -62,6 +65,15 @@ def test_the_supported_range_is_the_extras():
     assert [requirement.split("]")[-1] for requirement in extra if requirement.startswith("flwr")] == [
         "~={}.{}".format(*flower.SUPPORTED[0])
     ]
+
+
+def test_nothing_is_reported_by_default():
+    code = "import flwr.serverapp, fedlab; from fedlab import flower; flower.check_flower(); from flwr.supercore import telemetry; print(telemetry.FLWR_TELEMETRY_ENABLED)"
+    environ = {name: value for name, value in os.environ.items() if name not in flower.QUIET}
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environ
+    ).stdout
+    assert said.strip() == "0"
 
 
 # ---- the two parts, with Flower's own messages but no processes between them --------------------------------------------
@@ -188,6 +200,34 @@ def test_a_node_that_fails_ends_the_run_with_its_reason(clients):
         flower.serve(nodes, nodes=3, rounds=1)
 
 
+def test_with_a_deadline_a_round_goes_on_without_a_node_that_fails(clients):
+    nodes = Nodes(app_for(clients), [{"client": name} for name in clients], broken=[101])
+    history = flower.serve(nodes, nodes=3, rounds=1, deadline=6)
+    assert [sorted(record.clients) for record in history] == [["alice", "carol"]]
+
+
+def test_an_engine_that_ends_too_early_ends_the_run(clients):
+    nodes, ended = Nodes(app_for(clients), [{"client": name} for name in clients]), threading.Event()
+    ended.set()
+    with pytest.raises(flower.FlowerError, match="engine ended before the run did"):
+        flower.serve(nodes, nodes=3, rounds=1, ended=ended)
+
+
+@pytest.mark.parametrize("settings", [{"nodes": 0}, {"nodes": -1}, {"nodes": 2.5}, {"nodes": 2, "min_clients": 3}])
+def test_numbers_of_nodes_that_cannot_be(settings):
+    with pytest.raises(fedlab.Refused, match=f"nodes is {settings['nodes']}; expected a whole number from"):
+        flower.serve(Nodes(None, []), **settings)
+
+
+def test_what_a_strategy_of_flowers_own_decides_cannot_be_set(small):
+    from flwr.serverapp.strategy import FedAvg
+
+    with pytest.raises(fedlab.Refused, match="got fraction, target; expected none of them with a strategy of Flower's own"):
+        flower.to_flower(lambda: [small], strategy=FedAvg(fraction_evaluate=0.0), fraction=0.5, target=0.9)
+    with pytest.raises(fedlab.Refused, match="FedAvg wants at least 2 nodes .min_available_nodes., and there are 1"):
+        flower.serve(Nodes(None, [{}]), nodes=1, strategy=FedAvg(fraction_evaluate=0.0))
+
+
 def test_training_that_diverges_ends_the_run_with_a_sentence(clients):
     nodes = Nodes(app_for(clients), [{"client": name} for name in clients])
     with pytest.raises(flower.FlowerError, match="alice sent an update that cannot be, in round 1: .*NaN or infinity"):
@@ -213,6 +253,14 @@ def test_strategies_without_rounds_are_refused(clients):
     with pytest.raises(fedlab.Refused, match="expected one with rounds"):
         flower.serve(nodes, nodes=1, strategy=fedlab.async_average())
     assert not nodes.asked
+    with pytest.raises(fedlab.Refused, match="expected one with rounds"):
+        flower.to_flower(lambda: list(clients.values()), strategy=fedlab.async_average())
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_numbers_of_workers_that_cannot_be(workers, small):
+    with pytest.raises(fedlab.Refused, match=f"workers is {workers}; expected a whole number from 1"):
+        flower.to_flower(lambda: [small]).run(workers=workers)
 
 
 def test_no_clients_are_refused():
@@ -373,6 +421,52 @@ def test_a_superlink_that_is_not_there():
     done = deploy("--superlink", "127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith("deploy: nothing listens at 127.0.0.1:9; expected a SuperLink there")
+
+
+def test_a_superlink_that_is_something_else():
+    command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as other:
+        port = other.stdout.readline().split("port ")[1].split()[0]
+        done = deploy("--superlink", f"127.0.0.1:{port}")
+        other.kill()
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} did not take the run; expected a SuperLink" in done.stderr
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_nothing_is_left_running(number, code):
+    mark = uuid.uuid4().hex
+    command = [sys.executable, str(PROJECT / "deploy.py"), "--nodes", "1"]
+    environ = {**os.environ, "FEDLAB_TEST": mark, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        while "SuperNode" not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()
+        time.sleep(3)  # now there are a SuperLink, a SuperNode and a run, with processes of their own
+        assert len(started_by(mark)) >= 4
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    left = started_by(mark)
+    for member in left:
+        member.kill()
+    assert not left
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--run-config", "rounds = 5"], "--run-config has 'rounds'; expected 'rounds=5 learning-rate=0.1 ...'"),
+        (["--run-config", "nodes=5"], "--run-config has nodes; expected --expect"),
+        (["--expect", "-1"], "expected numbers above 0"),
+        (["--auth"], "--auth needs --tls"),
+        (["--superlink", "127.0.0.1:9", "--tls"], "--superlink with --tls"),
+    ],
+)
+def test_options_that_cannot_be(arguments, sentence):
+    done = deploy(*arguments)
+    assert done.returncode == 2 and sentence in " ".join(done.stderr.split())
 
 
 def test_a_deployment_without_a_nodes_file(tmp_path):
