@@ -51,6 +51,7 @@ def main() -> int:
         settings = run_config(options)
     except ValueError as error:
         parser.error(str(error))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
     for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # without this, Python ends and leaves everything running
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
