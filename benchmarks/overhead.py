@@ -53,7 +53,7 @@ def simulated(clients: list, rounds: int) -> float:
     """Seconds a round of `simulate`; the first does not count."""
     import fedlab
 
-    return per_round(fedlab.simulate(clients, rounds=rounds + 1, batch_size=10, learning_rate=0.1, workers=CORES, progress=False))
+    return per_round(fedlab.simulate(clients, rounds=rounds + 1, batch_size=10, learning_rate=0.1, progress=False))
 
 
 def over_http(clients: list, rounds: int) -> float:

@@ -217,7 +217,7 @@ def _simulate(commands) -> None:
     add("--evaluate-every", type=_whole, default=1, metavar="N", help="test the global model every N rounds (default: %(default)s)")
     with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]
     add("--strategy", choices=with_rounds, default="fed_avg", help="how updates are aggregated (default: %(default)s)")
-    add("--workers", type=_positive, metavar="N", help="threads that train (default: the number of cores)")
+    add("--workers", type=_positive, metavar="N", help="threads that train (default: one more than there are cores)")
     _add_training(page, SIMULATED_TRAINING)
     _add_common(page, history=True, seed="partition, first weights, choice of clients and batches")
 

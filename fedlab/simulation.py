@@ -47,7 +47,7 @@ def simulate(
     rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target, evaluate_every: as in `Plan` and `Training`.
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
     evaluate_clients: test each client's own model on `test` too (as clients over HTTP do): slow with many clients.
-    workers:  threads that train; the number of cores if None. The result is the same, bit for bit, for any number.
+    workers:  threads that train; one more than there are cores if None. The result is the same, bit for bit, for any number.
 
     Returns the history; a kernel interrupt or Ctrl-C ends the run at once and returns the history so far.
     Raises Refused or DataError for settings that cannot be, Diverged (with the history so far) when training leaves the finite numbers.
@@ -57,7 +57,7 @@ def simulate(
     if strategy.asynchronous:
         raise Refused(f"the strategy is {strategy.name}; expected one with rounds: who comes first is not simulated")
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise Refused(f"workers is {workers!r}; expected a whole number from 1, or None for the number of cores")
+        raise Refused(f"workers is {workers!r}; expected a whole number from 1, or None for one more than there are cores")
     training = Training(epochs, batch_size, learning_rate, optimizer)
     plan = Plan(rounds, training, fraction, evaluate_every=evaluate_every, target=target)
     classifier = Classifier(model, seed)
@@ -102,10 +102,9 @@ def simulate(
             except Exception as error:  # raised again by `run`, in the caller's thread
                 federation.fail(error)
 
-    threads = [
-        threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True)
-        for i in range(min(workers or os.cpu_count() or 1, len(named)))
-    ]
+    # One more than cores: while one of them packs or reports, and at the end of a round, another has a core to train on.
+    number = min(workers or (os.cpu_count() or 1) + 1, len(named))
+    threads = [threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(number)]
     try:
         for thread in threads:
             thread.start()
