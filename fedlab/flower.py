@@ -37,13 +37,13 @@ SUPPORTED = ((1, 41), (2, 0))
 """From this version of Flower on, and before that one."""
 
 QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",  # nothing is reported to anybody
-    "RAY_USAGE_STATS_ENABLED": "0",
+    "FLWR_TELEMETRY_ENABLED": "0",  # nothing is reported to Flower's makers,
+    "RAY_USAGE_STATS_ENABLED": "0",  # nor to Ray's
     "FLWR_DISABLE_UPDATE_CHECK": "1",  # works without internet
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray warns of a coming change in how it hides GPUs
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # the workers use this environment, also where uv started us
 }
-"""Environment of everything of Flower that fedlab starts."""
+"""Environment of everything of Flower that fedlab starts; who has set one of these has decided."""
 
 POLL = (0.02, 0.5)
 """Seconds between two looks for replies: the first, when something has just come, and the longest: on real machines a look is a request."""
@@ -67,9 +67,10 @@ def check_flower() -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
         raise FlowerError(f"the Flower that is installed is flwr {version}; {expected}: {how}")
-    os.environ.update(QUIET)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if telemetry := sys.modules.get("flwr.supercore.telemetry"):  # imported before, by somebody else: it has read its variable already
-        telemetry.FLWR_TELEMETRY_ENABLED = QUIET["FLWR_TELEMETRY_ENABLED"]
+        telemetry.FLWR_TELEMETRY_ENABLED = os.environ["FLWR_TELEMETRY_ENABLED"]
 
 
 # ---- the client's side -------------------------------------------------------------------------------------------------
@@ -292,9 +293,7 @@ def _carry(
                     _report(federation, reply, client, round, known[client][1])
             pause = POLL[0] if replies or out else min(1.5 * pause, POLL[1])
             over.wait(pause)
-    except (
-        BaseException
-    ) as error:  # also Flower's "the run was stopped", which is no Exception; raised again by `run`, in the server's main thread
+    except BaseException as error:  # Flower's "the run was stopped" is no Exception. `serve` raises it again, in the main thread
         federation.fail(error)
 
 
@@ -404,6 +403,7 @@ class FlowerApp:
 
     server, client: the two parts, as Flower starts them.
     clients:        how many there are.
+    rounds:         how many a run has.
     """
 
     server: ServerApp
@@ -436,7 +436,7 @@ class FlowerApp:
         with rounds_bar(self.rounds, shown=progress) as show, warnings.catch_warnings():
             self._outcome.on_round = show
             warnings.simplefilter("ignore")  # Ray's and Flower's own; what concerns the run is raised
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env={"env_vars": QUIET})
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
             try:
                 one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
                 run_simulation(self.server, self.client, num_supernodes=self.clients, backend_config=one_core)

@@ -25,6 +25,15 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+try:
+    import numpy as np
+    import psutil
+    from digits.client_app import CLIENTS, dealt
+
+    from fedlab.flower import QUIET, FlowerError, check_flower
+except ImportError as error:
+    sys.exit(f"deploy: {error}; expected fedlab's environment, in its folder: make flower")
+
 APP = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 
@@ -55,11 +64,6 @@ def main() -> int:
     for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # without this, Python ends and leaves everything running
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        from fedlab.flower import FlowerError, check_flower
-    except ImportError as error:
-        print(f"deploy: fedlab is not installed ({error}); expected the environment of `make flower`", file=sys.stderr)
-        return 1
-    try:
         check_flower()
         with ExitStack() as stack:
             deploy(options, settings, stack)
@@ -89,14 +93,12 @@ def run_config(options) -> str:
 
 def deploy(options, settings: str, stack: ExitStack) -> None:
     """All of it; `stack` stops what was started."""
-    from fedlab.flower import QUIET, FlowerError
-
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedlab-flower-")))
     results = (options.results or folder / "results").resolve()
     results.mkdir(parents=True, exist_ok=True)
     environment = {
-        **os.environ,
         **QUIET,
+        **os.environ,
         "FLWR_HOME": str(folder / "flwr"),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -141,12 +143,6 @@ def deploy(options, settings: str, stack: ExitStack) -> None:
 
 def written(options, folder: Path) -> dict[str, Path]:
     """Client -> its file of examples: those of --examples, or MNIST's shards, dealt in equal parts."""
-    from fedlab.flower import FlowerError
-
-    sys.path.insert(0, str(APP))
-    import numpy as np
-    from digits.client_app import CLIENTS
-
     clients = CLIENTS[: options.nodes]
     where = (options.examples or folder).resolve()
     files = {client: where / f"{client}.npz" for client in clients}
@@ -155,11 +151,8 @@ def written(options, folder: Path) -> dict[str, Path]:
             if not file.is_file():
                 raise FlowerError(f"{client}'s examples, {file}, are not there; expected an .npz with images and labels")
         return files
-    from fedlab import load_mnist
-
-    mnist = load_mnist()
     for number, file in enumerate(files.values()):
-        own = mnist.shards(number * 12 // len(files) + 1, (number + 1) * 12 // len(files))
+        own = dealt(number, len(files))
         np.savez(file, images=own.x, labels=own.y)
     return files
 
@@ -167,8 +160,6 @@ def written(options, folder: Path) -> dict[str, Path]:
 @contextmanager
 def process(name: str, command: list[str], folder: Path, environment: dict):
     """A child process, its output in a file; at the end it and what it started are stopped."""
-    import psutil
-
     with open(folder / f"{name}.log", "w") as log:
         # Found along our own PATH, which Windows would not look at. In a session of its own: Ctrl-C comes to us alone, and we stop it.
         command[0] = shutil.which(command[0], path=environment["PATH"]) or command[0]
@@ -194,8 +185,6 @@ def process(name: str, command: list[str], folder: Path, environment: dict):
 
 def follow(run, nodes, folder: Path, address: str) -> None:
     """Show the rounds as they come, until the run has ended. Raises FlowerError when it did not end well."""
-    from fedlab.flower import FlowerError
-
     log, shown = folder / "run.log", 0
     while True:
         ended = run.poll() is not None
@@ -241,8 +230,6 @@ def end_of(log: Path, lines: int = 12) -> str:
 
 
 def wait_until(true, processes, seconds: float, trouble: str, folder: Path) -> None:
-    from fedlab.flower import FlowerError
-
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end or any(child.poll() is not None for child in processes):
@@ -289,8 +276,6 @@ def register(client: str, folder: Path, environment: dict) -> list:
     """Make a key pair for a node and tell the SuperLink its public half; the options with which the node shows that it has the other."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-
-    from fedlab.flower import FlowerError
 
     key, private, public = ec.generate_private_key(ec.SECP384R1()), folder / f"{client}.key", folder / f"{client}.pub"
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
