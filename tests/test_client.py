@@ -216,6 +216,22 @@ def test_three_unequal_clients_asynchronously_go_through_their_shards_once(make,
     assert counted == {"alice": [60] * 5, "bob": [60, 40], "carol": [60, 60, 60, 20]}
 
 
+def test_a_client_without_a_test_set_tests_on_what_it_has_just_trained_on(make, model, classifier, small):
+    with Server(model=model, seed=7, strategy=async_average()) as server:
+        client = make(server.url, data=small)
+        client._shards = small.split(400)  # 400 and 200 images, as 5,000 of 60,000
+        client.start()
+        history = server.run(rounds=1, epochs=2, progress=False)
+    weights, training = classifier.weights, Training(2, 32, 0.1)
+    for round, shard in enumerate(client._shards, 1):
+        trained, _ = classifier.train(weights, shard, training, local_seed(7, round, "alice"))
+        loss, accuracy = classifier.evaluate(trained, shard)
+        mine = history[round - 1].clients["alice"]
+        assert (mine.num_examples, mine.accuracy, mine.loss) == (len(shard), accuracy, loss)
+        assert loss != classifier.evaluate(trained, small)[0]
+        weights = trained  # the first update replaces the untrained model, and so is what the second begins with
+
+
 def test_a_client_in_the_calling_thread(make, classifier):
     with Scripted(GET_task=[task(classifier), OVER], POST_updates=[TAKEN]) as server:
         client = make(server.url)
