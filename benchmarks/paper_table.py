@@ -161,9 +161,13 @@ class Table:
                 cells.append(f"{here:.0f}{speed} [{rate:g}; {seeds}]" if here else ("not reached" if tried else "not run"))
                 cells.append(str(PAPER[column][fraction] or "—"))
             lines.append(f"| {fraction} | " + " | ".join(cells) + " |")
-        hours = sum(run["seconds"] for run in self.runs.values()) / 3600
         grid = ", ".join(f"{rate:g}" for rate in GRID)
-        return "\n".join([*lines, "", f"Learning-rate grid: {grid}. {len(self.runs)} runs, {hours * 60:.0f} minutes in all."])
+        lines += ["", f"Learning-rate grid: {grid}. {len(self.runs)} runs."]
+        for seed in SEEDS:
+            mine = [run["seconds"] for run in self.runs.values() if run["seed"] == seed]
+            what = "tuning the rates" if seed == SEEDS[0] else "at the rates that were found"
+            lines.append(f"Seed {seed}, {what}: {len(mine)} runs, {sum(mine) / 60:.0f} minutes.")
+        return "\n".join(lines)
 
     def plot(self, path: str) -> None:
         """The best run of every cell: accuracy against rounds, one panel a column."""

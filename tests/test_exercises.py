@@ -54,6 +54,11 @@ def divided_by_clients(updates):
     return [array / len(updates) for array in only_multiplied(updates)]
 
 
+def in_64_bits(updates):
+    counts = [update.num_examples for update in updates]
+    return [np.average([update.weights[i] for update in updates], axis=0, weights=counts) for i in range(2)]
+
+
 def in_place(updates):
     total = sum(update.num_examples for update in updates)
     result = updates[0].weights
@@ -125,6 +130,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_average", (plain_mean,), "plain mean"),
     ("check_average", (only_multiplied,), "now divide"),
     ("check_average", (divided_by_clients,), "number of clients"),
+    ("check_average", (in_64_bits,), "float64"),
     ("check_average", (in_place,), "changes the arrays"),
     ("check_average", (first_array_only,), "shapes"),
     ("check_average", (lambda updates: updates[0].weights,), "1/10"),
@@ -154,6 +160,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_momentum", (rising(0.3, 0.5, rounds=60), HEAVY), "without momentum does not reach"),
     ("check_break_even", (...,), "three dots"),
     ("check_break_even", (12 / 9,), "one core"),
+    ("check_break_even", (1.33,), "one core"),
     ("check_break_even", (12,), "long before"),
     ("check_break_even", (0,), "above 0"),
     ("check_break_even", (5,), "should be equal"),

@@ -162,8 +162,8 @@ def join(address: str, url: str | None) -> str:
         else "<p>This server answers only this machine. For a class: <code>fedlab.Dashboard(mnist, host='0.0.0.0')</code>.</p>"
     )
     return (
-        f"<p>From a terminal: <code>fedlab client '{escape(shown)}' --id dave --shards 1 4</code></p>"
-        f"<p>From another notebook: <code>fedlab.Client('{escape(shown)}', 'dave', mnist.shards(1, 4)).start()</code></p>"
+        f'<p>From a terminal: <code>fedlab client "{escape(shown)}" --id dave --shards 1 4</code></p>'
+        f'<p>From another notebook: <code>fedlab.Client("{escape(shown)}", "dave", mnist.shards(1, 4), test=mnist.test).start()</code></p>'
         f"<p>Or look on, in a browser: <code>{escape(shown)}</code></p>{lan}"
         "<p>Whoever has the address with its token may take part. Plain HTTP can be read by anyone on the same network.</p>"
     )

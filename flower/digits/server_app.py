@@ -20,6 +20,8 @@ def main(grid, context) -> None:
     def show(record) -> None:
         print(f"round {record.round}: accuracy {record.accuracy:.2%}, loss {record.loss:.4f}, {record.seconds:.1f} s", flush=True)
 
+    if results:
+        Path(results).mkdir(parents=True, exist_ok=True)
     checkpoint = str(Path(results) / "model.safetensors") if results else None
     history = serve(grid, test=load_mnist().test, checkpoint=checkpoint, on_round=show, **settings)
     if results:

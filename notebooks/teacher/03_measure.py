@@ -1,4 +1,4 @@
-"""The figures of lesson 3: lowest, mean and highest of five seeds. About eight minutes on two processor cores.
+"""The figures of lesson 3: lowest, mean and highest of five seeds. Eight to ten minutes on two processor cores.
 
 The seed decides the first weights, how images are dealt, who is drawn, and the batches. A name picks cases: 03_measure.py momentum, or 03_measure.py 'non-iid E ='
 """
