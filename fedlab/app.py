@@ -46,7 +46,7 @@ def create_app(
 ) -> Flask:
     """The Flask application over a federation: every route, and what all of them check.
 
-    hosts: the Host names that are answered (without port); a web page that rebinds its own name to this address is refused (DNS rebinding).
+    hosts: the Host names that are answered (without port, in lower case); a web page that rebinds its own name to this address is refused (DNS rebinding).
     """
     app = Flask("fedlab", root_path=str(Path(__file__).parent), static_folder=None)
     limit = wire.size_limit(federation.weights)
@@ -58,7 +58,7 @@ def create_app(
     @app.before_request
     def check_request():
         g.client = ""
-        host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        host = (request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]).lower()
         if host not in hosts:
             return failure(
                 403,

@@ -15,7 +15,7 @@ import requests
 
 from fedlab import wire
 from fedlab.data import Dataset
-from fedlab.messages import Refused, RunOver, Task, Update, check_client_id, local_seed
+from fedlab.messages import Refused, RunOver, Task, Update, check_client_id, check_token, local_seed
 from fedlab.model import Classifier, TrainingStopped
 
 POLL_SECONDS = 10.0
@@ -108,7 +108,7 @@ class Client:
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Leave the federation: at once when waiting, between two compiled calls (at most 5,120 images) when training."""
+        """Leave the federation: at once when waiting, between two compiled calls (5,120 images, or one batch that is larger) when training."""
         self._stop.set()
         self._leave()  # which also ends our long poll
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -319,9 +319,10 @@ def split_url(url: str) -> tuple[str, str]:
         parts = urlsplit(str(url).strip())
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # asking for the port may raise, too
             raise ValueError
+        parts.hostname.encode("idna")  # two dots in a row, a label too long: raises a ValueError as well
     except ValueError:
         shown = str(url).split("?")[0][:60]  # without the token
         expected = "what the server printed, such as http://127.0.0.1:8642/?token=..."
         raise Refused(f"the server's URL is {shown!r}; expected {expected}") from None
-    token = parse_qs(parts.query).get("token", [""])[0]
+    token = check_token(parse_qs(parts.query).get("token", [""])[0])
     return f"{parts.scheme}://{parts.netloc}/", token

@@ -176,11 +176,11 @@ class Federation:
                     self._forget(client)
                     raise RunOver("the run is over")
                 task = self._asynchronous_task(client, member) if self._strategy.asynchronous else self._round_task(client)
+                if member.training != (task is not None):  # who asks and gets none was too late for its round
+                    member.training = task is not None
+                    self._notify()
                 if task is not None:
                     member.stale = False
-                    if not member.training:
-                        member.training = True
-                        self._notify()
                     return task
                 left = end - time.monotonic()
                 if left <= 0:
@@ -513,7 +513,11 @@ class Federation:
                 # When the run is stopped or the target reached, no more updates are taken; those that were merged are still written down.
                 if not self._merged:
                     if not reached:
-                        self._until(lambda: self._merged or self._everyone_is_done(plan), None)
+                        try:
+                            self._until(lambda: self._merged or self._everyone_is_done(plan), None)
+                        except _Stopped:
+                            if not self._merged:
+                                raise
                     if not self._merged:
                         return
                 update, state = self._merged.popleft()

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from fedlab.data import Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Conflict, Refused, Task, Training, UnknownClient, Update, Weights, local_seed
+from fedlab.messages import BadUpdate, Conflict, Refused, RunOver, Task, Training, UnknownClient, Update, Weights, local_seed
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
@@ -270,11 +271,14 @@ def _carry(
     from flwr.app import Message, MessageType
 
     waiting: dict[str, tuple[str, int]] = {}  # message id -> client, round
+    failed: set[str] = set()  # answered with an error when last asked
     pause = POLL[0]
     try:
         while not over.is_set():
             if ended is not None and ended.is_set():
                 raise FlowerError("Flower's engine ended before the run did; expected it to go on: was it interrupted?")
+            for client in failed - {member.client for member in federation.status().members}:
+                federation.join(client, known[client][1])
             out = []
             while (taken := federation.take()) is not None:
                 out.append(taken)
@@ -289,7 +293,12 @@ def _carry(
             replies = list(grid.pull_messages(list(waiting))) if waiting else []
             for reply in replies:
                 client, round = waiting.pop(reply.metadata.reply_to_message_id)
-                if not (reply.has_error() and plan.deadline):  # with a deadline, the round goes on without it
+                if reply.has_error() and plan.deadline:
+                    failed.add(client)
+                    with suppress(UnknownClient, RunOver):
+                        federation.leave(client)  # the round goes on without it, and later ones ask it again
+                else:
+                    failed.discard(client)
                     _report(federation, reply, client, round, known[client][1])
             pause = POLL[0] if replies or out else min(1.5 * pause, POLL[1])
             over.wait(pause)

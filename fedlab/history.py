@@ -25,7 +25,7 @@ class RoundRecord:
     """One round of the global model; in the asynchronous way, one merged update.
 
     accuracy, loss: of the global model on the test set (fraction correct; cross-entropy in nats); NaN when not evaluated.
-    seconds:        since the run began.
+    seconds:        of all runs of this history until then, without the time between them.
     bytes_down, bytes_up: message bodies from and to the server in this round.
     clients:        who contributed, by client id.
     note:           what was out of the ordinary, in words.

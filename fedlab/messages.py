@@ -133,6 +133,15 @@ def check_update(update: Update, weights: Sequence[np.ndarray], most_examples: i
     check_weights(update.weights, weights)
 
 
+def check_token(token: str) -> str:
+    """`token`, if it can travel in an HTTP header. Raises Refused, without saying what it is."""
+    if not (token.isascii() and token.isprintable()):
+        raise Refused(
+            "the token has characters that no HTTP header carries; expected the one that the server printed (in a panel: Show the address with its token)"
+        )
+    return token
+
+
 def check_weights(received: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
     """Raise BadUpdate unless `received` has the arrays of `expected`: number, shapes, dtypes, and only finite values."""
     if len(received) != len(expected):

@@ -49,7 +49,8 @@ ADAM = (0.9, 0.999, 1e-7)
 
 CHUNKS = (64, 160)
 CHUNK_IMAGES = 5_120
-"""A compiled call takes up to so many batches (the smaller number where that is enough) and images: one epoch of a shard of 5,000 is one call.
+"""A compiled call takes up to so many batches (the smaller number where that is enough) and images, and one batch at least: one epoch of a shard
+of 5,000 is one call.
 Training can be stopped between two calls, and two shapes serve any number of examples."""
 
 MOST_ARCHITECTURES = 16
@@ -109,7 +110,7 @@ class Classifier:
 
         seed:     decides the order of the examples; each epoch shuffles anew, the last batch of an epoch may be smaller.
         on_epoch: called with 1, 2, ... before each epoch.
-        stop:     asked between compiled calls (at most 5,120 images); True ends training with TrainingStopped.
+        stop:     asked between compiled calls (5,120 images, or one batch that is larger); True ends training with TrainingStopped.
         Returns the new weights and the mean loss of the last epoch (nats). Raises BadUpdate for weights of another model,
         ValueError for a data set with no examples.
         """

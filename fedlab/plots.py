@@ -90,9 +90,10 @@ def plot_history(
 
 
 def _points(history: History, against: str = "round") -> tuple[list[float], list[float]]:
-    costs = [record.bytes / 1e6 if against == "bytes" else getattr(record, against) for record in history]
+    records = list(history)  # once: a run that goes on appends meanwhile
+    costs = [record.bytes / 1e6 if against == "bytes" else getattr(record, against) for record in records]
     spent = np.cumsum(costs) if against == "bytes" else costs
-    tested = [(x, 100 * record.accuracy) for x, record in zip(spent, history, strict=True) if not math.isnan(record.accuracy)]
+    tested = [(x, 100 * record.accuracy) for x, record in zip(spent, records, strict=True) if not math.isnan(record.accuracy)]
     return [x for x, _ in tested], [y for _, y in tested]
 
 

@@ -23,7 +23,7 @@ from fedlab.checkpoint import load_checkpoint
 from fedlab.data import Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import Refused, Weights
+from fedlab.messages import Refused, Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
@@ -86,9 +86,9 @@ class Server:
             )
         self.federation = federation
         self.wire: deque[Exchange] = deque(maxlen=200)
-        self._token, self._linger = token or secrets.token_urlsafe(24), linger
+        self._token, self._linger = check_token(token or secrets.token_urlsafe(24)), linger
         self._public_host = lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        hosts = {*LOOPBACK, self._public_host, *allowed_hosts}
+        hosts = {name.lower() for name in (*LOOPBACK, self._public_host, *allowed_hosts)}  # browsers send it so
         self.app = create_app(federation, self._token, hosts, original_protocol, self.wire.append)
         listening = listen(host, port)
         self._http = waitress.server.create_server(
@@ -195,7 +195,10 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65_535:
         raise OSError(f"cannot listen on {host}:{port}; expected a port from 1 to 65535, or 0 to have one chosen")
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1_024)
+        # "::" is every network, IPv4 too: what is printed for it is an IPv4 address.
+        both = host == "::" and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1_024, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror or error).split(" (while")[0]
         raise OSError(

@@ -45,6 +45,8 @@ class Settings:
         for name, (first, last) in self.shards.items():
             check_client_id(name)
             shard_range(first, last)
+        if self.strategy not in STRATEGIES:
+            raise Refused(f"strategy is {self.strategy!r}; expected one of {', '.join(STRATEGIES)}")
         self.plan()
 
     def training(self) -> Training:

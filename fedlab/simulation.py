@@ -40,6 +40,7 @@ def simulate(
     workers: int | None = None,
     progress: bool = True,
     on_round: Callable[[RoundRecord], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> History:
     """Run FedAvg (or another synchronous strategy) over hundreds or thousands of clients in worker threads.
 
@@ -48,6 +49,8 @@ def simulate(
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
     evaluate_clients: test each client's own model on `test` too (as clients over HTTP do): slow with many clients.
     workers:  threads that train; one more than there are cores if None. The result is the same, bit for bit, for any number.
+    on_round: called with each new record, in the calling thread.
+    stop:     asked by the workers, between compiled calls; True ends the run at once, as an interrupt does.
 
     Returns the history; a kernel interrupt or Ctrl-C ends the run at once and returns the history so far.
     Raises Refused or DataError for settings that cannot be, Diverged (with the history so far) when training leaves the finite numbers.
@@ -72,17 +75,20 @@ def simulate(
         classifier.prepare_evaluation(test)
     stopped = threading.Event()
 
+    def enough() -> bool:
+        return stopped.is_set() or (stop is not None and stop())
+
     def work() -> None:
         """One worker: the next participant's task, train, report; again."""
         down = up = 0
-        while not stopped.is_set():
+        while not enough():
             taken = federation.take(wait=0.02)  # short: the end of a run is not announced to those who wait here
             if taken is None:
                 continue
             client, task = taken
             try:
                 weights, _ = classifier.train(
-                    task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=stopped.is_set
+                    task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=enough
                 )
                 loss, accuracy = (
                     classifier.evaluate(weights, test) if evaluate_clients and test is not None else (float("nan"), float("nan"))
@@ -95,27 +101,31 @@ def simulate(
                 federation.count_bytes(down, up)
                 federation.report(update)
             except TrainingStopped:
-                return
+                break
             except BadUpdate as error:
                 message = f"training diverged in round {task.round}, at {client} with learning_rate {task.training.learning_rate}: {error}"
                 federation.fail(Diverged(message))
             except Exception as error:  # raised again by `run`, in the caller's thread
                 federation.fail(error)
+        federation.stop(timeout=0)  # nobody trains any more
 
     # One more than cores: while one of them packs or reports, and at the end of a round, another has a core to train on.
     number = min(workers or (os.cpu_count() or 1) + 1, len(named))
     threads = [threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(number)]
     try:
-        for thread in threads:
-            thread.start()
         with rounds_bar(rounds, on_round, shown=progress) as show:
-            return federation.run(plan, show)
+            federation.start(plan)  # before the workers: the first of them may find that it is to stop
+            for thread in threads:
+                thread.start()
+            return federation.wait(show)
     except KeyboardInterrupt:
         return federation.history
     finally:
         stopped.set()
+        federation.stop()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # an interrupt may come before all of them have been started
+                thread.join()
 
 
 def named_clients(clients: Mapping[str, Dataset] | Sequence[Dataset]) -> dict[str, Dataset]:

@@ -1,5 +1,6 @@
 """The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py looks at it in JupyterLab."""
 
+import socket
 import threading
 import time
 
@@ -10,8 +11,10 @@ import pytest
 from traitlets import TraitError
 
 import fedlab
+from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.session import ALONE, POOLED
-from fedlab.messages import Refused
+from fedlab.messages import Conflict, Refused
+from fedlab.settings import Settings
 
 ONE_EACH = {"alice": (1, 1), "bob": (2, 2), "carol": (3, 3)}
 
@@ -111,6 +114,45 @@ def test_stop_ends_the_run_and_the_panel_can_start_again(panel):
     assert len(panel.wait()) == 1
 
 
+def test_a_stop_that_comes_while_a_run_is_being_started_is_not_lost(panel, monkeypatch):
+    panel.wait()
+    begin, begun = panel._session.begin, threading.Event()
+
+    def slow(settings):
+        begun.set()
+        time.sleep(0.3)
+        begin(settings)
+
+    monkeypatch.setattr(panel._session, "begin", slow)
+    panel._controls.rounds.value = 50
+    panel.start()
+    assert begun.wait(5)
+    panel.stop()
+    assert len(panel.wait(20)) < 50 and not panel._session.running
+
+
+def test_a_run_may_begin_the_moment_another_has_ended(panel):
+    """By itself, before the panel has looked: the clients of the last run still have their names."""
+    panel.wait()
+    panel._controls.rounds.value = 1
+    for _ in range(4):
+        panel.start()
+        until(lambda: panel._session.running)
+        until(lambda: not panel._session.running)
+    assert len(panel.wait()) == 1 and len(panel._session.earlier) == 3
+    assert fedlab_threads() == ["fedlab-panel", "fedlab-server"]
+
+
+def test_a_picture_that_cannot_be_drawn_is_said_and_the_panel_goes_on(panel, monkeypatch):
+    panel.wait()
+    draw = panel._draw_plot
+    monkeypatch.setattr(panel, "_draw_plot", lambda history: (_ for _ in ()).throw(ValueError("no ink")))
+    until(lambda: "no ink" in words(panel))
+    monkeypatch.setattr(panel, "_draw_plot", draw)
+    panel.start()
+    assert len(panel.wait()) == 3
+
+
 def test_mistakes_are_sentences_in_the_panel(panel):
     panel._cards[1].name.value = "alice"
     button(panel, "Start training").click()
@@ -170,6 +212,30 @@ def test_baselines(panel, mnist):
         panel.compare("best")
 
 
+def test_stopping_a_comparison_is_prompt(panel):
+    panel.wait()
+    panel._controls.epochs.value, panel._controls.batch_size.value = 20, 8  # one round of it takes many seconds
+    panel.compare(POOLED)
+    until(lambda: panel._session.comparing)
+    time.sleep(0.5)
+    began = time.monotonic()
+    panel.stop()
+    panel.wait(20)
+    assert time.monotonic() - began < 3 and not panel._session.comparing and "fedlab-baseline" not in fedlab_threads()
+
+
+def test_a_comparison_that_fails_is_raised_where_one_waits(panel, monkeypatch):
+    def diverge(*_, **__):
+        raise fedlab.Diverged("training diverged in round 1")
+
+    monkeypatch.setattr("fedlab.simulation.simulate", diverge)
+    for _ in range(3):
+        panel.compare(POOLED)
+        with pytest.raises(fedlab.Diverged, match="in round 1"):
+            panel.wait()
+    assert "training diverged in round 1" in words(panel)
+
+
 def test_asynchronous_runs_too(panel):
     panel._controls.strategy.value = "async_average"
     until(lambda: panel._controls.fraction.disabled)
@@ -208,6 +274,47 @@ def test_a_second_panel_closes_the_first(panel, mnist):
         second._thread.join(20)
 
 
+def test_the_same_cell_again_with_a_port_of_its_own(mnist):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    first = fedlab.Dashboard(mnist, ONE_EACH, rounds=50, port=port)
+    first.start()
+    until(lambda: len(first.history) >= 1)
+    second = fedlab.Dashboard(mnist, ONE_EACH, rounds=1, port=port)
+    try:
+        second.start()
+        assert len(second.wait()) == 1 and second.server.port == port and not first._thread.is_alive()
+    finally:
+        second.shutdown()
+        second._thread.join(20)
+
+
+def test_a_panel_that_cannot_listen_says_so_where_one_waits(mnist):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        panel = fedlab.Dashboard(mnist, ONE_EACH, port=taken.getsockname()[1])
+        try:
+            with pytest.raises(OSError, match="cannot listen on"):
+                panel.wait(30)
+            assert "cannot listen on" in words(panel) and button(panel, "Start training").disabled
+        finally:
+            panel.shutdown()
+            panel._thread.join(20)
+
+
+def test_a_name_that_somebody_elsewhere_has_is_refused_before_anything_is_lost(panel, mnist):
+    panel.start()
+    panel.wait()
+    guest = fedlab.Client(panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))).start()
+    try:
+        button(panel, "Add client").click()
+        panel.start()
+        with pytest.raises(Conflict, match="'dave' has joined from elsewhere; expected another name on its card"):
+            panel.wait()
+        assert len(panel.history) == 3 and not panel._session.earlier, "the trained model is still there"
+    finally:
+        guest.stop()
+
+
 def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
     panel.wait()
     guest = fedlab.Client(panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))).start()
@@ -235,3 +342,10 @@ def test_settings_that_cannot_be_are_refused_at_once(mnist):
         fedlab.Dashboard(mnist, ONE_EACH, learning_rate=-1)
     with pytest.raises(ValueError, match="the dataset range is 0 3"):
         fedlab.Dashboard(mnist, {"alice": (0, 3)})
+    with pytest.raises(Refused, match="strategy is 'fedavg'; expected one of fed_avg"):
+        fedlab.Dashboard(mnist, ONE_EACH, strategy="fedavg")
+
+
+def test_the_sliders_reach_as_far_as_the_settings_that_a_panel_is_made_with():
+    settings = Settings(ONE_EACH, rounds=100, epochs=30, seed=20_241_124, batch_size=50, learning_rate=0.02)
+    assert Controls(settings, lambda: None).settings(ONE_EACH) == settings

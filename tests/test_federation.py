@@ -271,6 +271,20 @@ def test_a_straggler_is_left_behind_at_the_deadline(make):
     assert federation.wait().last.num_examples == 1000
 
 
+def test_who_was_too_late_and_is_not_drawn_again_is_waiting(make):
+    def drawn(seed: int, round: int) -> int:
+        return np.random.default_rng([seed, round]).choice(2, 1, replace=False)[0]
+
+    seed = next(seed for seed in range(100) if (drawn(seed, 1), drawn(seed, 2)) == (0, 1))  # alice, then bob
+    federation = make(clients=["alice", "bob"], seed=seed)
+    federation.start(Plan(2, fraction=0.0, deadline=1))
+    assert federation.task("alice", 5).round == 1
+    until(lambda: federation.status().waiting_for == ["bob"])
+    assert {member.client: member.state for member in federation.status().members} == {"alice": "training", "bob": "waiting"}
+    assert federation.task("alice") is None  # it has come back, too late
+    assert {member.client: member.state for member in federation.status().members} == {"alice": "waiting", "bob": "waiting"}
+
+
 def test_an_update_that_comes_while_the_others_are_averaged_is_too_late_and_is_told_so(make):
     """Alice is first in order: the average has gone past her when she reports, though the round is still open."""
     past_alice, reported = threading.Event(), threading.Event()

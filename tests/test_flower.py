@@ -206,6 +206,23 @@ def test_with_a_deadline_a_round_goes_on_without_a_node_that_fails(clients):
     assert [sorted(record.clients) for record in history] == [["alice", "carol"]]
 
 
+def test_with_a_deadline_nodes_that_all_fail_once_are_asked_again(clients):
+    """And nobody waits for the deadline: a node that says that it failed is not waited for."""
+    nodes = Nodes(app_for(clients), [{"client": name} for name in clients], broken=[100, 101, 102])
+    push = nodes.push_messages
+
+    def fail_once(messages):
+        numbers = push(messages)
+        if any(message.metadata.message_type == "train" for message in messages):
+            nodes.broken = ()
+        return numbers
+
+    nodes.push_messages = fail_once
+    history = flower.serve(nodes, nodes=3, rounds=4, deadline=60)
+    assert history[0].note.startswith("abandoned") and not history[0].clients
+    assert sorted(history.last.clients) == ["alice", "bob", "carol"]
+
+
 def test_an_engine_that_ends_too_early_ends_the_run(clients):
     nodes, ended = Nodes(app_for(clients), [{"client": name} for name in clients]), threading.Event()
     ended.set()

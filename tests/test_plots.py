@@ -91,3 +91,14 @@ def test_without_axes_a_figure_is_made():
     ax = fedlab.plot_history(history([0.5]))
     assert len(plt.get_fignums()) == 1
     plt.close(ax.figure)
+
+
+def test_a_history_that_grows_while_it_is_drawn():
+    class Growing(History):
+        def __iter__(self):
+            records = self._records[:]
+            self.append(RoundRecord(len(self) + 1, 0.9, 0.1, 1.0))
+            return iter(records)
+
+    for against in ("round", "bytes", "seconds"):
+        plot_history(Growing([RoundRecord(1, 0.8, 0.2, 0.5)]), Figure().subplots(), against=against)

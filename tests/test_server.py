@@ -636,6 +636,27 @@ def test_a_host_can_be_allowed():
             assert requests.get(f"{server.address}status", headers=headers | {"Host": host}, timeout=5).status_code == status
 
 
+def test_a_name_with_capital_letters_is_the_same_name():
+    """Windows and macOS show a computer's name with them; browsers send it without."""
+    with Server(federation=Federation(toy(), fed_avg()), allowed_hosts=["Teacher-PC.local"]) as server:
+        headers = {"Authorization": f"Bearer {server.url.partition('=')[2]}"}
+        for host in ("teacher-pc.local", "Teacher-PC.local", f"TEACHER-PC.LOCAL:{server.port}"):
+            assert requests.get(f"{server.address}status", headers=headers | {"Host": host}, timeout=5).status_code == 200, host
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_every_network_is_ipv4_too():
+    with Server(federation=Federation(toy(), fed_avg()), host="::") as server:
+        for address in ("127.0.0.1", "[::1]"):
+            url = f"http://{address}:{server.port}/status"
+            assert requests.get(url, headers={"Authorization": f"Bearer {server.url.partition('=')[2]}"}, timeout=5).status_code == 200
+
+
+def test_a_token_that_no_header_carries_is_refused():
+    with pytest.raises(Refused, match="the token has characters that no HTTP header carries"):
+        Server(federation=Federation(toy(), fed_avg()), token="geheim…")
+
+
 # ---- the original's routes ---------------------------------------------------------------------------------------------
 
 

@@ -86,6 +86,16 @@ def test_an_interrupt_keeps_the_history_so_far(unequal, test_images):
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fedlab")]
 
 
+def test_asked_to_stop_it_ends_at_once_and_keeps_the_history(unequal, test_images):
+    asked = threading.Event()
+    history = run(
+        unequal, test=test_images, rounds=10_000, on_round=lambda record: asked.set() if record.round == 3 else None, stop=asked.is_set
+    )
+    assert 3 <= len(history) < 1_000
+    assert len(run(unequal, rounds=10_000, stop=lambda: True)) == 0
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fedlab")]
+
+
 def test_divergence_names_the_round_and_keeps_the_history(mnist):
     clients = fedlab.partition_iid(mnist.train.subset(np.arange(2_000)), 4)
     with pytest.raises(Diverged, match=r"diverged in round \d+.*100") as caught:

@@ -18,9 +18,10 @@ class Controls(widgets.VBox):
 
     def __init__(self, settings: Settings, on_change: Callable[[], None]):
         wide = widgets.Layout(width="305px")
+        # A dashboard may be made with any settings that can run: ranges reach as far as they do.
         look = {"style": {"description_width": "104px"}, "layout": wide}
-        self.rounds = widgets.IntSlider(settings.rounds, 1, 50, description="Rounds", **look)
-        self.epochs = widgets.IntSlider(settings.epochs, 1, 20, description="E epochs", **look)
+        self.rounds = widgets.IntSlider(settings.rounds, 1, max(50, settings.rounds), description="Rounds", **look)
+        self.epochs = widgets.IntSlider(settings.epochs, 1, max(20, settings.epochs), description="E epochs", **look)
         self.fraction = widgets.FloatSlider(
             settings.fraction, min=0, max=1, step=0.1, description="C fraction", readout_format=".1f", **look
         )
@@ -34,7 +35,7 @@ class Controls(widgets.VBox):
         self.optimizer = widgets.Dropdown(
             options=[("SGD", "sgd"), ("Adam", "adam")], value=settings.optimizer, description="Optimizer", **look
         )
-        self.seed = widgets.BoundedIntText(settings.seed, 0, 10**6, description="Seed", **look)
+        self.seed = widgets.BoundedIntText(settings.seed, min(0, settings.seed), max(10**6, settings.seed), description="Seed", **look)
         names = [(make().name, name) for name, make in STRATEGIES.items()]
         self.strategy = widgets.Dropdown(options=names, value=settings.strategy, description="Strategy", **look)
         self.meaning = widgets.HTML(layout=wide)
@@ -75,7 +76,7 @@ class Controls(widgets.VBox):
 
 
 def _with(options: list[tuple[str, float]], value) -> list[tuple[str, float]]:
-    """The options, and `value` where it is not one of them (a dashboard may be made with any)."""
+    """The options, and `value` where it is not one of them."""
     if value in [option for _, option in options]:
         return options
     return sorted([*options, (f"{value:g}", value)], key=lambda option: float("inf") if option[1] is None else option[1])

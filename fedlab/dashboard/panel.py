@@ -11,6 +11,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import ipywidgets as widgets
 
@@ -18,7 +19,7 @@ from fedlab.dashboard import views
 from fedlab.dashboard.card import NAMES, ClientCard
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.session import ALONE, POOLED, Session
-from fedlab.data import NUM_SHARDS, Mnist, load_mnist
+from fedlab.data import NUM_SHARDS, DataError, Mnist, load_mnist
 from fedlab.history import History
 from fedlab.messages import Refused
 from fedlab.plots import picture, plot_history, plot_partition
@@ -57,14 +58,14 @@ class Dashboard(widgets.VBox):
         shards = dict(THREE if clients is None else clients)
         first = Settings(shards, **settings)
         first.check()
+        self._mnist = mnist if mnist is not None else load_mnist()
         if (before := _current()) is not None:
             before.shutdown()
-        _current = weakref.ref(self)
-        self._mnist = mnist if mnist is not None else load_mnist()
         self._session = Session(self._mnist, host, port)
         self._todo: deque[tuple[str, Callable[[], None]]] = deque()
         self._wake = threading.Event()
-        self._closing = self._ready = False
+        self._before = before._thread if before is not None else None
+        self._closing = self._ready = self._failed = False
         self._was_running = False
         self._error: Exception | None = None
         self._drawn: dict[str, object] = {}
@@ -74,6 +75,7 @@ class Dashboard(widgets.VBox):
         self.add_class("fedlab-panel")
         self._thread = threading.Thread(target=self._keep_up, name="fedlab-panel", daemon=True)
         self._thread.start()
+        _current = weakref.ref(self)
 
     # ---- plain calls, the same as the buttons ------------------------------------------------------------------------
 
@@ -87,11 +89,11 @@ class Dashboard(widgets.VBox):
 
     def stop(self) -> None:
         """As Stop: end the run, or the comparison, now."""
-        self._do("stop", self._session.stop)
+        self._do("stop", lambda: self._session.stop())
 
     def reset(self) -> None:
         """As Reset: forget the model and all runs; the sliders stay."""
-        self._do("reset", self._session.reset)
+        self._do("reset", lambda: self._session.reset())
 
     def compare(self, kind: str) -> None:
         """As the two Compare buttons: kind is "each client alone" or "all data in one place". Raises Refused for another."""
@@ -102,9 +104,7 @@ class Dashboard(widgets.VBox):
     def wait(self, timeout: float = 600.0) -> History:
         """Wait until nothing runs any more, and return the history. Raises what went wrong, or TimeoutError after `timeout` seconds."""
         end = time.monotonic() + timeout
-        while self._thread.is_alive() and (
-            not self._ready or self._todo or self._was_running or self._session.running or self._session.comparing
-        ):
+        while self._thread.is_alive() and not self._failed and (not self._ready or self._todo or self._was_running or self._session.busy):
             if time.monotonic() > end:
                 raise TimeoutError(f"the run did not end within {timeout:.0f} s")
             time.sleep(0.05)
@@ -246,13 +246,16 @@ class Dashboard(widgets.VBox):
     def _keep_up(self) -> None:
         try:
             self._refresh()  # first of all: loading TensorFlow takes some seconds
+            if self._before is not None:
+                self._before.join(30)  # it may still hold the port that this panel is to have
             self._session.open(self._controls.settings({}))
             self._ready = True
         except Exception as error:  # shown in the panel, and raised by `wait`
             self._show_error(error)
+            self._failed = True
         try:
             while not self._closing:
-                self._refresh()
+                self._refresh_or_say()
                 self._wake.wait(0.2)
                 self._wake.clear()
                 self._work_off()
@@ -263,8 +266,12 @@ class Dashboard(widgets.VBox):
                 button.disabled = True
 
     def _work_off(self) -> None:
-        while self._todo and self._ready and not self._closing:
-            _, action = self._todo[0]
+        while self._ready and not self._closing:
+            try:
+                asked = self._todo[0]  # it stays there until it is done: `wait` looks
+            except IndexError:
+                return
+            _, action = asked
             try:
                 self._error, self._message.value = None, ""
                 action()
@@ -272,12 +279,19 @@ class Dashboard(widgets.VBox):
             except Exception as error:  # a mistake in the settings, or a server that could not: a sentence, and the panel goes on
                 self._show_error(error)
             finally:
-                if self._todo:  # `stop` may have cleared it
-                    self._todo.popleft()
+                with suppress(ValueError):  # a `stop` has cleared it away meanwhile, and stands there itself
+                    self._todo.remove(asked)
 
     def _show_error(self, error: Exception) -> None:
         self._error = error
         self._message.value = views.message(str(error) or type(error).__name__, error=True)
+
+    def _refresh_or_say(self) -> None:
+        """A picture that cannot be drawn, whatever the reason, must not end a run: the panel says so and goes on."""
+        try:
+            self._refresh()
+        except Exception as error:
+            self._show_error(error)
 
     def _refresh(self) -> None:
         """Set every widget to what is so now. Setting a trait to its own value sends nothing."""
@@ -307,8 +321,9 @@ class Dashboard(widgets.VBox):
                 self._drawn["join"] = True
                 self._join.value = views.join(session.server.address, None)
         if settings is not None and not any(card.mistake for card in self._cards):
-            self._code.value = views.code(settings.as_calls())
-            self._draw_digits(settings)
+            with suppress(DataError):  # a range that was mended in this very moment; the next pass draws it
+                self._code.value = views.code(settings.as_calls())
+                self._draw_digits(settings)
         self._draw_plot(history)
 
     def _run_ended(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from fedlab.data import Mnist
 from fedlab.federation import Federation
-from fedlab.history import History, RoundRecord
+from fedlab.history import History
 from fedlab.messages import Conflict
 from fedlab.plan import Member
 from fedlab.settings import Settings
@@ -19,10 +19,6 @@ ALONE = "each client alone"
 POOLED = "all data in one place"
 MOST_EARLIER = 6  # earlier runs that stay in the picture
 GUEST_DEADLINE = 120.0  # seconds that a round waits for clients from elsewhere: a laptop that was closed must not halt the class
-
-
-class _Enough(Exception):
-    """A baseline was asked to stop."""
 
 
 class Session:
@@ -86,8 +82,7 @@ class Session:
 
     def begin(self, settings: Settings) -> None:
         """A new run from an untrained model; the one before becomes an earlier run. Raises Refused for settings that cannot run."""
-        settings.check()
-        self._must_be_idle()
+        self._prepare(settings)
         from fedlab.model import Classifier
 
         self._archive()
@@ -96,11 +91,21 @@ class Session:
 
     def one_round(self, settings: Settings) -> None:
         """One round more of the current run; of a new one if the settings (but for the number of rounds) are not its own."""
-        settings.check()
-        self._must_be_idle()
+        self._prepare(settings)
         if self.settings is None or replace(self.settings, rounds=settings.rounds) != settings:
             return self.begin(replace(settings, rounds=1))
         self._run(settings, replace(settings.plan(), rounds=1))
+
+    def _prepare(self, settings: Settings) -> None:
+        """Raise, before anything is changed, when these settings cannot run."""
+        settings.check()
+        self._must_be_idle()
+        self.settle()  # of a run that has just ended by itself: its clients still have their names
+        taken = sorted({member.client for member in self.federation.status().members} & settings.shards.keys())
+        if taken:
+            raise Conflict(
+                f"a client called {taken[0]!r} has joined from elsewhere; expected another name on its card, or that one to leave first"
+            )
 
     def _run(self, settings: Settings, plan) -> None:
         from fedlab.client import Client
@@ -148,6 +153,11 @@ class Session:
         if self.comparing:
             raise Conflict("a comparison is being computed; expected to wait for it, or to stop it, first")
 
+    @property
+    def busy(self) -> bool:
+        """Whether something runs, or has failed and not yet been said."""
+        return self.running or self.comparing or self.baseline_error is not None
+
     # ---- baselines ---------------------------------------------------------------------------------------------------
 
     @property
@@ -177,17 +187,22 @@ class Session:
         training = settings.training()
         try:
             for (name, data), history in zip(parts.items(), histories, strict=True):
-
-                def grow(record: RoundRecord, history: History = history) -> None:
-                    if self._enough.is_set():
-                        raise _Enough
-                    history.append(record)
-
+                if self._enough.is_set():
+                    return
                 # A federation of one client averages one update: that is plain training, E epochs between two tests.
-                simulate({name: data}, test=self.mnist.test, rounds=settings.rounds, epochs=training.epochs, batch_size=training.batch_size,
-                         learning_rate=training.learning_rate, optimizer=training.optimizer, seed=settings.seed, progress=False, on_round=grow)  # fmt: skip
-        except _Enough:
-            pass
+                simulate(
+                    {name: data},
+                    test=self.mnist.test,
+                    rounds=settings.rounds,
+                    epochs=training.epochs,
+                    batch_size=training.batch_size,
+                    learning_rate=training.learning_rate,
+                    optimizer=training.optimizer,
+                    seed=settings.seed,
+                    progress=False,
+                    on_round=history.append,
+                    stop=self._enough.is_set,
+                )
         except Exception as error:  # shown in the panel, by the thread that keeps it up to date
             self.baseline_error = error
 
