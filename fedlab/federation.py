@@ -131,15 +131,19 @@ class Federation:
             if self._closed:
                 raise RunOver("the server is closing")
             member = self._members.get(client)
-            if member and member.session != session:
-                silent = time.monotonic() - member.seen
-                if member.training or silent < SILENT_AFTER:
-                    raise Conflict(f"a client called {client!r} has already joined; expected an id of your own, or remove that one first")
+            if member and member.session != session and self.taken(client):
+                raise Conflict(f"a client called {client!r} has already joined; expected an id of your own, or remove that one first")
             again = member is not None and member.session == session
             done, stale = (member.done, member.stale) if again else (0, False)
             self._members[client] = _Joined(num_examples, shards, session, time.monotonic(), done, guest=guest, stale=stale)
             self._left.discard(client)
             self._notify()
+
+    def taken(self, client: str) -> bool:
+        """Whether a newcomer of this name is refused: somebody has it, and trains or was heard of within `SILENT_AFTER` seconds."""
+        with self._changed:
+            member = self._members.get(client)
+            return member is not None and (member.training or time.monotonic() - member.seen < SILENT_AFTER)
 
     def leave(self, client: str, reason: str = "") -> None:
         """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did. Raises UnknownClient."""
@@ -433,12 +437,14 @@ class Federation:
 
         In that order, whatever the order of arrival: floating-point sums depend on it, and a run must repeat bit for bit.
         """
-        end = None if plan.deadline is None else time.monotonic() + plan.deadline
+        end, late = None if plan.deadline is None else time.monotonic() + plan.deadline, []
         for client in participants:
             with self._changed:
                 self._until(lambda: client not in self._awaited, None, end)
                 update = self._updates.get(client)
-                self._awaited.discard(client)  # from here on it is too late
+                if client in self._awaited:
+                    late.append(client)
+                    self._awaited.discard(client)  # from here on it is too late
                 if update is not None:
                     self._updates[client] = _RECEIVED  # the aggregate has it: keep that it came, not its weights
             if update is not None:
@@ -447,7 +453,7 @@ class Federation:
         with self._changed:
             self._awaited.clear()  # the round is closed: later updates are stale
             self._untaken.clear()
-            for client in set(participants) - set(clients):
+            for client in late:
                 if client in self._members and time.monotonic() - self._members[client].seen > SILENT_AFTER:
                     del self._members[client]  # no further round waits for it; a client that lives joins again with its next word
             self._notify()

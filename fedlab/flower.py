@@ -14,7 +14,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -271,14 +270,11 @@ def _carry(
     from flwr.app import Message, MessageType
 
     waiting: dict[str, tuple[str, int]] = {}  # message id -> client, round
-    failed: set[str] = set()  # answered with an error when last asked
     pause = POLL[0]
     try:
         while not over.is_set():
             if ended is not None and ended.is_set():
                 raise FlowerError("Flower's engine ended before the run did; expected it to go on: was it interrupted?")
-            for client in failed - {member.client for member in federation.status().members}:
-                federation.join(client, known[client][1])
             out = []
             while (taken := federation.take()) is not None:
                 out.append(taken)
@@ -294,16 +290,23 @@ def _carry(
             for reply in replies:
                 client, round = waiting.pop(reply.metadata.reply_to_message_id)
                 if reply.has_error() and plan.deadline:
-                    failed.add(client)
-                    with suppress(UnknownClient, RunOver):
-                        federation.leave(client)  # the round goes on without it, and later ones ask it again
+                    _excuse(federation, client, round, known[client][1])
                 else:
-                    failed.discard(client)
                     _report(federation, reply, client, round, known[client][1])
             pause = POLL[0] if replies or out else min(1.5 * pause, POLL[1])
             over.wait(pause)
     except BaseException as error:  # Flower's "the run was stopped" is no Exception. `serve` raises it again, in the main thread
         federation.fail(error)
+
+
+def _excuse(federation: Federation, client: str, round: int, num_examples: int) -> None:
+    """A node says that it failed: the round does not wait for it, and later ones ask it again."""
+    status = federation.status()
+    joined = client in {member.client for member in status.members}
+    if joined and round == status.round:
+        federation.leave(client)
+    if not joined or round == status.round:  # what it failed in may be an earlier round: that changes nothing in this one
+        federation.join(client, num_examples)
 
 
 def _report(federation: Federation, reply: Message, client: str, round: int, num_examples: int) -> None:
@@ -312,8 +315,8 @@ def _report(federation: Federation, reply: Message, client: str, round: int, num
     federation.count_bytes(size, size)
     try:
         federation.report(Update(client, round, int(metrics["num-examples"]), weights))
-    except Conflict:
-        pass  # it came after its round's deadline
+    except (Conflict, RunOver):
+        pass  # it came after its round's deadline, or after an error of its own
     except UnknownClient:
         federation.join(client, num_examples)  # it was silent for so long that no round waited for it any more: it is there again
     except BadUpdate as error:

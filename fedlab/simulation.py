@@ -81,12 +81,12 @@ def simulate(
     def work() -> None:
         """One worker: the next participant's task, train, report; again."""
         down = up = 0
-        while not enough():
-            taken = federation.take(wait=0.02)  # short: the end of a run is not announced to those who wait here
-            if taken is None:
-                continue
-            client, task = taken
-            try:
+        try:
+            while not enough():
+                taken = federation.take(wait=0.02)  # short: the end of a run is not announced to those who wait here
+                if taken is None:
+                    continue
+                client, task = taken
                 weights, _ = classifier.train(
                     task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=enough
                 )
@@ -100,14 +100,16 @@ def simulate(
                     down, up = len(encode_task(task)), len(encode_update(update))
                 federation.count_bytes(down, up)
                 federation.report(update)
-            except TrainingStopped:
-                break
-            except BadUpdate as error:
-                message = f"training diverged in round {task.round}, at {client} with learning_rate {task.training.learning_rate}: {error}"
-                federation.fail(Diverged(message))
-            except Exception as error:  # raised again by `run`, in the caller's thread
+        except TrainingStopped:
+            pass
+        except Exception as error:  # raised again by `wait`, in the caller's thread
+            if not stopped.is_set():  # else the run was ended while this client trained: its update is not wanted, and no mistake
+                if isinstance(error, BadUpdate):
+                    rate = task.training.learning_rate
+                    error = Diverged(f"training diverged in round {task.round}, at {client} with learning_rate {rate}: {error}")
                 federation.fail(error)
-        federation.stop(timeout=0)  # nobody trains any more
+        stopped.set()  # first, for the others
+        federation.stop(timeout=0)
 
     # One more than cores: while one of them packs or reports, and at the end of a round, another has a core to train on.
     number = min(workers or (os.cpu_count() or 1) + 1, len(named))

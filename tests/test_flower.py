@@ -223,6 +223,23 @@ def test_with_a_deadline_nodes_that_all_fail_once_are_asked_again(clients):
     assert sorted(history.last.clients) == ["alice", "bob", "carol"]
 
 
+def test_an_error_of_an_earlier_round_changes_nothing_in_this_one():
+    federation = fedlab.Federation([np.zeros(3, np.float32)], fedlab.fed_avg())
+    for client in ("alice", "bob"):
+        federation.join(client, 10)
+    federation.start(fedlab.Plan(3, deadline=60))
+    try:
+        federation.task("alice", 5)
+        flower._excuse(federation, "bob", 0, 10)
+        assert federation.status().waiting_for == ["alice", "bob"]
+        flower._excuse(federation, "bob", 1, 10)
+        assert federation.status().waiting_for == ["alice"] and [m.client for m in federation.status().members] == ["alice", "bob"]
+        federation.report(fedlab.Update("alice", 1, 10, [np.ones(3, np.float32)]))
+        assert federation.task("bob", 5).round == 2
+    finally:
+        federation.close(0)
+
+
 def test_an_engine_that_ends_too_early_ends_the_run(clients):
     nodes, ended = Nodes(app_for(clients), [{"client": name} for name in clients]), threading.Event()
     ended.set()

@@ -647,9 +647,8 @@ def test_a_name_with_capital_letters_is_the_same_name():
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 def test_every_network_is_ipv4_too():
     with Server(federation=Federation(toy(), fed_avg()), host="::") as server:
-        for address in ("127.0.0.1", "[::1]"):
-            url = f"http://{address}:{server.port}/status"
-            assert requests.get(url, headers={"Authorization": f"Bearer {server.url.partition('=')[2]}"}, timeout=5).status_code == 200
+        url, headers = f"http://127.0.0.1:{server.port}/status", {"Authorization": f"Bearer {server.url.partition('=')[2]}"}
+        assert requests.get(url, headers=headers, timeout=5).status_code == 200
 
 
 def test_a_token_that_no_header_carries_is_refused():

@@ -2,6 +2,7 @@
 
 import _thread
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -88,12 +89,23 @@ def test_an_interrupt_keeps_the_history_so_far(unequal, test_images):
 
 def test_asked_to_stop_it_ends_at_once_and_keeps_the_history(unequal, test_images):
     asked = threading.Event()
-    history = run(
-        unequal, test=test_images, rounds=10_000, on_round=lambda record: asked.set() if record.round == 3 else None, stop=asked.is_set
-    )
-    assert 3 <= len(history) < 1_000
+
+    def show(record):  # as long as somebody draws: meanwhile other workers finish what nobody wants any more
+        if record.round == 3:
+            asked.set()
+            time.sleep(0.1)
+
+    for _ in range(5):
+        asked.clear()
+        history = run(unequal, test=test_images, rounds=10_000, on_round=show, stop=asked.is_set)
+        assert 3 <= len(history) < 1_000
     assert len(run(unequal, rounds=10_000, stop=lambda: True)) == 0
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("fedlab")]
+
+
+def test_a_question_whether_to_stop_that_fails_is_raised(unequal):
+    with pytest.raises(ZeroDivisionError):
+        run(unequal, rounds=10_000, stop=lambda: 1 / 0)
 
 
 def test_divergence_names_the_round_and_keeps_the_history(mnist):

@@ -101,10 +101,9 @@ class Session:
         settings.check()
         self._must_be_idle()
         self.settle()  # of a run that has just ended by itself: its clients still have their names
-        taken = sorted({member.client for member in self.federation.status().members} & settings.shards.keys())
-        if taken:
+        for name in filter(self.federation.taken, settings.shards):
             raise Conflict(
-                f"a client called {taken[0]!r} has joined from elsewhere; expected another name on its card, or that one to leave first"
+                f"a client called {name!r} has joined from elsewhere; expected another name on its card, or that one to leave first"
             )
 
     def _run(self, settings: Settings, plan) -> None:
