@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -147,16 +148,25 @@ class Classifier:
         """Class probabilities, (n, classes) float32."""
         return np.concatenate([scores for _, scores, _ in self._scored(weights, data)])
 
-    def _scored(self, weights: Weights, data: Dataset):
+    def _scored(self, weights: Weights, data: Dataset) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(labels, class probabilities, cross-entropies) of `data`, chunk by chunk."""
         check_weights(weights, self.weights)
         if not len(data):
             raise ValueError("there are no examples to test on; expected at least one")
         tensors = [tf.constant(w) for w in weights]
         rows = evaluation_rows(len(data))
-        for start in range(0, len(data), rows):
+        starts = range(0, len(data), rows)
+
+        def score(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             x, y = data.take(np.arange(start, min(start + rows, len(data))))
             scores, losses = self._programs.score(tensors, _filled(x, rows), _filled(y.astype(np.int32), rows))
-            yield y, scores.numpy()[: len(y)], losses.numpy()[: len(y)]
+            return y, scores.numpy()[: len(y)], losses.numpy()[: len(y)]
+
+        if len(starts) == 1:
+            return [score(0)]
+        # A chunk a core: one call shares out its matrix products among the cores, but nothing else.
+        with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1), thread_name_prefix="fedlab-test") as pool:
+            return list(pool.map(score, starts))
 
     def prepare(self, data: Dataset, training: Training) -> None:
         """Compile what `train` on data like this needs, now rather than in the first round: half a second, once."""
