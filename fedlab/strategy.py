@@ -50,8 +50,7 @@ def weighted_mean(updates: Iterable[Update]) -> tuple[Weights, int]:
             sums = [np.zeros(w.shape, np.float64) for w in update.weights]
             terms = [np.empty(w.shape, np.float64) for w in update.weights]
         for term, running, w in zip(terms, sums, update.weights, strict=True):
-            term[...] = w  # float64 before it is multiplied
-            term *= update.num_examples
+            np.multiply(w, update.num_examples, out=term, dtype=np.float64)  # without dtype it would multiply in float32 first
             running += term
         total += update.num_examples
     if sums is None or total <= 0:
