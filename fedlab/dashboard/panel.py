@@ -89,11 +89,11 @@ class Dashboard(widgets.VBox):
 
     def stop(self) -> None:
         """As Stop: end the run, or the comparison, now."""
-        self._do("stop", lambda: self._session.stop())
+        self._do("stop", self._session.stop)
 
     def reset(self) -> None:
         """As Reset: forget the model and all runs; the sliders stay."""
-        self._do("reset", lambda: self._session.reset())
+        self._do("reset", self._session.reset)
 
     def compare(self, kind: str) -> None:
         """As the two Compare buttons: kind is "each client alone" or "all data in one place". Raises Refused for another."""

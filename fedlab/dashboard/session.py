@@ -6,7 +6,7 @@ A Session belongs to one thread, which calls `begin`, `stop` and the rest; only 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from fedlab.data import Mnist
 from fedlab.federation import Federation
@@ -183,7 +183,6 @@ class Session:
     def _compute(self, parts: dict, histories: list[History], settings: Settings) -> None:
         from fedlab.simulation import simulate
 
-        training = settings.training()
         try:
             for (name, data), history in zip(parts.items(), histories, strict=True):
                 if self._enough.is_set():
@@ -193,11 +192,8 @@ class Session:
                     {name: data},
                     test=self.mnist.test,
                     rounds=settings.rounds,
-                    epochs=training.epochs,
-                    batch_size=training.batch_size,
-                    learning_rate=training.learning_rate,
-                    optimizer=training.optimizer,
                     seed=settings.seed,
+                    **asdict(settings.training()),
                     progress=False,
                     on_round=history.append,
                     stop=self._enough.is_set,
