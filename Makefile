@@ -1,4 +1,5 @@
-# The commands of this project. Set-up is done once and again only when the pins or pyproject.toml change.
+# The commands of this project. Set-up is done once and again only when the pins or pyproject.toml
+# change.
 #   make lab                     set up, then open JupyterLab on the first lesson
 #   make lab ARGS=--no-browser   the same on a machine without a screen
 #   make test ARGS="-k wire"     some tests only
@@ -9,30 +10,37 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 FLOWER := $(VENV)/installed-flower
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup flower lab test benchmarks lint strip pins clean
+.PHONY: help setup flower lab test quick benchmarks lint format strip pins clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) \
+	| awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) ## make .venv and install everything into it, tested versions only
 
-# The upper bound is TensorFlow's: it has no wheels for a newer Python yet, and pip's own message does not say so.
-# --clear, so that a set-up broken off half-way or another Python's leftovers cannot spoil this one. No build isolation:
+# The upper bound is TensorFlow's: it has no wheels for a newer Python yet, and pip's own message
+# does not say so.
+# --clear, so that a set-up broken off half-way or another Python's leftovers cannot spoil this one.
+# No build isolation:
 # setuptools is among the pins, and an isolated build would fetch an untested one.
 $(STAMP): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("fedlab needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
+	"fedlab needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d. Name another one: " \
+	"make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@
 
-# The same versions, and what Flower needs beside them: lesson 09, the folder flower/, and the tests.
+# The same versions, and what Flower needs beside them: lesson 09, the folder flower/, and the
+# tests.
 flower: $(FLOWER) ## set up, and install Flower too, the engine of lesson 09
 $(FLOWER): $(STAMP) requirements-flower.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r requirements-flower.txt
+	$(INSTALL) -r requirements-flower.txt
 	@touch $@
 
 lab: $(STAMP) ## set up, then open JupyterLab on the first lesson
@@ -44,23 +52,37 @@ test: $(FLOWER) ## set up, with Flower, then run every test
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
-lint: $(STAMP) ## look for mistakes with ruff
+# What needs minutes: the lessons, a browser, Flower. Daily work goes without.
+SLOW = notebooks browser flower
+quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
+	$(BIN)/python -m pytest $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
+
+lint: $(STAMP) ## look for mistakes and for lines laid out otherwise, with ruff
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+format: $(STAMP) ## lay out the code, with ruff
+	$(BIN)/python -m ruff check --fix --select I .
+	$(BIN)/python -m ruff format .
 
 # Cell ids stay, so that a changed cell is the only change that git shows.
 strip: $(STAMP) ## take outputs and widget state out of the notebooks, before a commit
-	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version $(NOTEBOOKS),@echo "no notebooks")
+	$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version $(NOTEBOOKS)
 
-# Run after a change of the ranges in pyproject.toml, then run the tests. Universal: one file for Linux, macOS and Windows,
-# with a marker where a package is for one of them only. The first call resolves with Flower as well and the second may not
-# leave what it found, so that `pip install -c requirements.txt -e '.[flower]'` changes none of the pinned versions.
+# Run after a change of the ranges in pyproject.toml, then run the tests. Universal: one file for
+# Linux, macOS and Windows,
+# with a marker where a package is for one of them only. The first call resolves with Flower as well
+# and the second may not
+# leave what it found, so that `pip install -c requirements.txt -e '.[flower]'` changes none of the
+# pinned versions.
 # soupsieve is held back because its newer releases need different versions for different Pythons.
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --fork-strategy fewest --python-version 3.11 --annotation-style line
-pins: $(STAMP) ## choose the newest versions that fit together anew, for requirements.txt and requirements-flower.txt
+COMPILE = UV_CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/uv pip compile pyproject.toml --quiet \
+	--universal --fork-strategy fewest --python-version 3.11 --annotation-style line --upgrade
+pins: $(STAMP) ## choose the newest versions that fit together anew, for both requirements files
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	echo 'soupsieve<3' > $(VENV)/held-back.txt
-	UV_CUSTOM_COMPILE_COMMAND='make pins' $(COMPILE) --upgrade --extra test --extra flower -c $(VENV)/held-back.txt -o $(VENV)/with-flower.txt
-	UV_CUSTOM_COMPILE_COMMAND='make pins' $(COMPILE) --upgrade --extra test -c $(VENV)/with-flower.txt -o $(VENV)/pins.txt
+	$(COMPILE) --extra test --extra flower -c $(VENV)/held-back.txt -o $(VENV)/with-flower.txt
+	$(COMPILE) --extra test -c $(VENV)/with-flower.txt -o $(VENV)/pins.txt
 	sed 's| *, -c [^ ,]*||; s|via -c [^ ,]*, |via |' $(VENV)/with-flower.txt > requirements-flower.txt
 	sed 's| *, -c [^ ,]*||; s|via -c [^ ,]*, |via |' $(VENV)/pins.txt > requirements.txt
 

@@ -1,6 +1,8 @@
-"""Flower's simulation of a Keras client, for `benchmarks.round`: the same clients, model and work, with Flower's own message API.
+"""Flower's simulation of a Keras client, for `benchmarks.round`: the same clients, model and work,
+with Flower's own message API.
 
-Not a command of its own: Ray, Flower's engine for simulations, needs a process that is made ready for it (`QUIETLY`).
+Not a command of its own: Ray, Flower's engine for simulations, needs a process that is made ready
+for it (`QUIETLY`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 from benchmarks import original
 from benchmarks.measure import CORES
 
-QUIETLY = {  # nothing is reported to anybody, and nothing is printed between the lines of the benchmark
+# nothing is reported to anybody, and nothing is printed between the lines of the benchmark
+QUIETLY = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -42,17 +45,25 @@ def train(message, context, clients: int, batch: int, keep: bool):
     if keep:
         model = kept_model()
     else:
-        keras.backend.clear_session()  # as Flower's tutorial does: without it, a worker's memory grows with every model
+        # as Flower's tutorial does: without it, a worker's memory grows with every model
+        keras.backend.clear_session()
         model = build_model()
     model.set_weights(message.content["arrays"].to_numpy_ndarrays())
     x, y = partition(clients)[context.node_config["partition-id"]]
     model.fit(x, y, epochs=1, batch_size=batch, verbose=0)
-    content = RecordDict({"arrays": ArrayRecord(model.get_weights()), "metrics": MetricRecord({"num-examples": len(y)})})
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord(model.get_weights()),
+            "metrics": MetricRecord({"num-examples": len(y)}),
+        }
+    )
     return Message(content=content, reply_to=message)
 
 
 def simulate(clients: int, fraction: float, batch: int, rounds: int, keep: bool) -> dict:
-    """Seconds of each of Flower's rounds, test included, but for the first (in which the workers load TensorFlow)."""
+    """Seconds of each of Flower's rounds, test included, but for the first (in which the workers
+    load TensorFlow).
+    """
     import logging
 
     import ray
@@ -81,11 +92,27 @@ def simulate(clients: int, fraction: float, batch: int, rounds: int, keep: bool)
 
     @server_app.main()
     def server(grid, context):
-        strategy = FedAvg(fraction_train=fraction, fraction_evaluate=0.0, min_train_nodes=1, min_available_nodes=clients)
-        strategy.start(grid=grid, initial_arrays=ArrayRecord(model.get_weights()), num_rounds=rounds + 1, evaluate_fn=evaluate)
+        strategy = FedAvg(
+            fraction_train=fraction,
+            fraction_evaluate=0.0,
+            min_train_nodes=1,
+            min_available_nodes=clients,
+        )
+        strategy.start(
+            grid=grid,
+            initial_arrays=ArrayRecord(model.get_weights()),
+            num_rounds=rounds + 1,
+            evaluate_fn=evaluate,
+        )
 
     workers = {"env_vars": {"PYTHONPATH": os.getcwd()}}  # they import this file
-    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env=workers)
+    ray.init(
+        num_cpus=CORES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        runtime_env=workers,
+    )
     try:
         one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
         run_simulation(server_app, client_app, num_supernodes=clients, backend_config=one_core)

@@ -2,12 +2,17 @@
 
     python -m benchmarks.overhead
 
-10 clients, all in every round, 600 images each, B = 10, SGD: by `simulate`, over HTTP on loopback with a server and 10 clients in one process,
-and with no federation at all: `Classifier.train` in a loop, nothing sent, nothing averaged, nobody waits for anybody. The loop runs
-- plainly, one client's data after another, as one writes it (TensorFlow shares out each matrix product among the cores by itself), and
-- in as many threads as the federation beside it has, which is harder to match: several small trainings at once fill the cores better.
+10 clients, all in every round, 600 images each, B = 10, SGD: by `simulate`, over HTTP on loopback
+with a server and 10 clients in one process,
+and with no federation at all: `Classifier.train` in a loop, nothing sent, nothing averaged, nobody
+waits for anybody. The loop runs
+- plainly, one client's data after another, as one writes it (TensorFlow shares out each matrix
+  product among the cores by itself), and
+- in as many threads as the federation beside it has, which is harder to match: several small
+  trainings at once fill the cores better.
 Clients over HTTP also test their own model before they send it: there, the loops do that too.
-How to read it: the ratios are to these two loops; 1.07 x means that the federation adds 7 %, 0.6 x that it takes 40 % less time. No side
+How to read it: the ratios are to these two loops; 1.07 x means that the federation adds 7 %, 0.6 x
+                that it takes 40 % less time. No side
 tests the global model. All sides run in one process, in turn, with the same compiled functions.
 """
 
@@ -25,10 +30,15 @@ SIMULATE, HTTP = 1.10, 1.30  # targets
 
 
 def bare(clients: list, rounds: int, threads: int, tested: bool) -> float:
-    """Seconds a round of local training (and, if `tested`, of each client's test) in a loop in so many threads."""
+    """Seconds a round of local training (and, if `tested`, of each client's test) in a loop in so
+    many threads.
+    """
     import fedlab
 
-    classifier, training = fedlab.Classifier(), fedlab.Training(epochs=1, batch_size=10, learning_rate=0.1)
+    classifier, training = (
+        fedlab.Classifier(),
+        fedlab.Training(epochs=1, batch_size=10, learning_rate=0.1),
+    )
     work = [(round, number) for round in range(rounds) for number in range(len(clients))]
 
     def loop() -> None:
@@ -37,7 +47,12 @@ def bare(clients: list, rounds: int, threads: int, tested: bool) -> float:
                 round, number = work.pop()
             except IndexError:
                 return
-            weights, _ = classifier.train(classifier.weights, clients[number], training, fedlab.local_seed(0, round, str(number)))
+            weights, _ = classifier.train(
+                classifier.weights,
+                clients[number],
+                training,
+                fedlab.local_seed(0, round, str(number)),
+            )
             if tested:
                 classifier.evaluate(weights, clients[number])
 
@@ -54,7 +69,11 @@ def simulated(clients: list, rounds: int) -> float:
     """Seconds a round of `simulate`; the first does not count."""
     import fedlab
 
-    return per_round(fedlab.simulate(clients, rounds=rounds + 1, batch_size=10, learning_rate=0.1, progress=False))
+    return per_round(
+        fedlab.simulate(
+            clients, rounds=rounds + 1, batch_size=10, learning_rate=0.1, progress=False
+        )
+    )
 
 
 def over_http(clients: list, rounds: int) -> float:
@@ -64,7 +83,15 @@ def over_http(clients: list, rounds: int) -> float:
     with fedlab.Server() as server:
         for number, data in enumerate(clients):
             fedlab.Client(server.url, f"client-{number}", data).start()
-        return per_round(server.run(rounds=rounds + 1, min_clients=len(clients), batch_size=10, learning_rate=0.1, progress=False))
+        return per_round(
+            server.run(
+                rounds=rounds + 1,
+                min_clients=len(clients),
+                batch_size=10,
+                learning_rate=0.1,
+                progress=False,
+            )
+        )
 
 
 def per_round(history) -> float:
@@ -78,7 +105,9 @@ def sides(clients: int, images: int, rounds: int, repeats: int) -> dict[str, lis
     import fedlab
 
     train = fedlab.load_mnist().train
-    data = [train.subset(np.arange(number * images, (number + 1) * images)) for number in range(clients)]
+    data = [
+        train.subset(np.arange(number * images, (number + 1) * images)) for number in range(clients)
+    ]
     calls: dict[str, Callable[[], float]] = {
         "plain loop": lambda: bare(data, rounds, 1, tested=False),
         f"loop in {CORES + 1} threads": lambda: bare(data, rounds, CORES + 1, tested=False),
@@ -93,7 +122,9 @@ def sides(clients: int, images: int, rounds: int, repeats: int) -> dict[str, lis
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--images", type=int, default=600, help="images of each client")
     parser.add_argument("--rounds", type=int, default=20, help="rounds in each measurement")
@@ -107,13 +138,19 @@ def main(arguments: list[str] | None = None) -> None:
         "simulate": ("plain loop", f"loop in {CORES + 1} threads"),
         "HTTP": ("plain loop, testing", f"loop in {given.clients} threads, testing"),
     }
-    ratios = {name: [medians[name] / medians[loop] for loop in pair] for name, pair in loops.items()}
+    ratios = {
+        name: [medians[name] / medians[loop] for loop in pair] for name, pair in loops.items()
+    }
     rows = []
     for name, values in seconds.items():
         shown = [f"{ratio:.2f} x" for ratio in ratios[name]] if name in ratios else ["", ""]
         rows.append([name, spread(values), *shown])
     title = f"a round of {given.clients} clients with {given.images} images, E = 1, B = 10, SGD"
-    table(title, ["side", "seconds a round: median", "to the plain loop", "to the loop in threads"], rows)
+    table(
+        title,
+        ["side", "seconds a round: median", "to the plain loop", "to the loop in threads"],
+        rows,
+    )
     print(f"\nsimulate  {judged(ratios['simulate'][0], most=SIMULATE)}")
     print(f"HTTP      {judged(ratios['HTTP'][0], most=HTTP)}")
 

@@ -2,12 +2,16 @@
 
     python -m benchmarks.server
 
-20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made update of the 2NN (797 kB each way),
-again and again, 2,000 updates in all: against a synchronous federation (20 updates a round, averaged in client-id order), an asynchronous
-one (every update merged as it comes) and, for comparison, the bare road: Flask and waitress with fedlab's settings, and routes that answer
+20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made
+update of the 2NN (797 kB each way),
+again and again, 2,000 updates in all: against a synchronous federation (20 updates a round,
+averaged in client-id order), an asynchronous one (every update merged as it comes) and, for
+comparison, the bare road: Flask and waitress with fedlab's settings, and routes that answer
 ready-made bytes and read the body, and do nothing with either.
-How to read it: "CPU" is what an update costs the server process, however much of the cores the clients take; the ratio is to the bare
-road, so it says what parsing, checking, averaging and encoding add to plain HTTP. Memory is the server process's resident memory after
+How to read it: "CPU" is what an update costs the server process, however much of the cores the
+                clients take; the ratio is to the bare
+road, so it says what parsing, checking, averaging and encoding add to plain HTTP. Memory is the
+server process's resident memory after
 the first 100 updates, after 500 and at the end: it should be flat.
 """
 
@@ -27,11 +31,13 @@ from benchmarks.measure import in_process, in_turn, machine, table
 SAMPLED = (100, 500)  # updates after which memory is looked at, and once more at the end
 
 
-# ---- the load ----------------------------------------------------------------------------------------------------------
+# ---- the load ------------------------------------------------------------------------------------
 
 
 def load(url: str, client: str, updates: int, ready) -> None:
-    """A client process: join, then fetch and send `updates` times. It spends as little of the machine as it can."""
+    """A client process: join, then fetch and send `updates` times. It spends as little of the
+    machine as it can.
+    """
     parts = urlsplit(url)
     headers = {"Authorization": f"Bearer {parse_qs(parts.query)['token'][0]}"}
     binary = {**headers, "Content-Type": "application/vnd.safetensors"}
@@ -43,7 +49,9 @@ def load(url: str, client: str, updates: int, ready) -> None:
         return answer.status, answer.read()
 
     fields = json.dumps({"client": client, "num_examples": 600, "shards": updates})
-    status, answer = exchange("POST", "/clients", {**headers, "Content-Type": "application/json"}, fields)
+    status, answer = exchange(
+        "POST", "/clients", {**headers, "Content-Type": "application/json"}, fields
+    )
     assert status == 201, answer
     before, after = ready_made(client)
     ready.wait()
@@ -67,7 +75,15 @@ def ready_made(client: str) -> tuple[bytes, bytes]:
     rng = np.random.default_rng(0)
     shapes = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
     weights = [rng.standard_normal(shape, dtype=np.float32) / 100 for shape in shapes]
-    body = pack(weights, kind="update", client=client, round="ROUND!", num_examples=600, accuracy="nan", loss="nan")
+    body = pack(
+        weights,
+        kind="update",
+        client=client,
+        round="ROUND!",
+        num_examples=600,
+        accuracy="nan",
+        loss="nan",
+    )
     before, after = body.split(b"ROUND!", 1)
     return before, after
 
@@ -103,10 +119,14 @@ class Load:
             if process.exitcode:
                 raise RuntimeError(f"a client process ended with exit code {process.exitcode}")
         memory[self.total] = own.memory_info().rss
-        return {"rate": self.total / seconds, "cpu": cpu / self.total, "memory": list(memory.items())}
+        return {
+            "rate": self.total / seconds,
+            "cpu": cpu / self.total,
+            "memory": list(memory.items()),
+        }
 
 
-# ---- the servers -------------------------------------------------------------------------------------------------------
+# ---- the servers ---------------------------------------------------------------------------------
 
 
 def federation(clients: int, updates: int, asynchronous: bool) -> dict:
@@ -148,13 +168,25 @@ def bare(clients: int, updates: int) -> dict:
             taken[0] += 1
         return {}, 202
 
-    http = waitress.server.create_server(app, port=0, threads=64, recv_bytes=2**18, inbuf_overflow=2**26, outbuf_overflow=2**26, map={})
+    http = waitress.server.create_server(
+        app,
+        port=0,
+        threads=64,
+        recv_bytes=2**18,
+        inbuf_overflow=2**26,
+        outbuf_overflow=2**26,
+        map={},
+    )
     threading.Thread(target=http.run, daemon=True).start()
-    return Load(f"http://127.0.0.1:{http.effective_port}/?token=none", clients, updates).measure(lambda: taken[0])
+    return Load(f"http://127.0.0.1:{http.effective_port}/?token=none", clients, updates).measure(
+        lambda: taken[0]
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--updates", type=int, default=2_000, help="in all")
     parser.add_argument("--repeats", type=int, default=1, help="how often each server runs")
@@ -174,10 +206,22 @@ def main(arguments: list[str] | None = None) -> None:
         cpu = statistics.median(run["cpu"] for run in runs)
         memory = [f"{size / 1e6:.0f}" for _, size in runs[-1]["memory"]]
         rate = statistics.median(run["rate"] for run in runs)
-        rows.append([name, f"{rate:.0f}", f"{cpu * 1e3:.2f} ms", f"{cpu / road:.2f} x", " → ".join(memory)])
+        rows.append(
+            [name, f"{rate:.0f}", f"{cpu * 1e3:.2f} ms", f"{cpu / road:.2f} x", " → ".join(memory)]
+        )
     marks = ", ".join(str(count) for count, _ in results["rounds"][-1]["memory"])
     title = f"{given.clients} clients that only fetch and send, {given.updates:,} updates of 797 kB"
-    table(title, ["server", "updates a second", "its CPU an update", "to the bare road", f"memory (MB) after {marks}"], rows)
+    table(
+        title,
+        [
+            "server",
+            "updates a second",
+            "its CPU an update",
+            "to the bare road",
+            f"memory (MB) after {marks}",
+        ],
+        rows,
+    )
 
 
 if __name__ == "__main__":

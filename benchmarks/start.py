@@ -1,10 +1,12 @@
-"""How long one waits: for `import fedlab`, for the panel, for its server, and for the first point of the curve.
+"""How long one waits: for `import fedlab`, for the panel, for its server, and for the first point
+of the curve.
 
     python -m benchmarks.start
 
-Each time from the first import of a fresh Python process, but for the last line, which is from pressing Start to the first accuracy (all
-three clients have then trained a round), with the server ready. `import tensorflow`, which most of the wait for the server is, stands
-beside them. How to read it: medians of fresh processes, and how often `import tensorflow` would fit into each.
+Each time from the first import of a fresh Python process, but for the last line, which is from
+pressing Start to the first accuracy (all three clients have then trained a round), with the server
+ready. `import tensorflow`, which most of the wait for the server is, stands beside them. How to
+read it: medians of fresh processes, and how often `import tensorflow` would fit into each.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ def panel() -> dict[str, float]:
     panel.stop()
     panel.wait()
     panel.shutdown()
-    for thread in threading.enumerate():  # a process that ends while they still draw or train does not end well
+    # A process that ends while they still draw or train does not end well
+    for thread in threading.enumerate():
         if thread.name.startswith("fedlab"):
             thread.join(30)
     return waits
@@ -59,18 +62,32 @@ def tensorflow() -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5, help="fresh processes of each kind")
     given = parser.parse_args(arguments)
 
     machine("ipywidgets", "matplotlib")
-    sides = {"tensorflow": lambda: in_process("start:tensorflow"), "panel": lambda: in_process("start:panel")}
+    sides = {
+        "tensorflow": lambda: in_process("start:tensorflow"),
+        "panel": lambda: in_process("start:panel"),
+    }
     results = in_turn(sides, given.repeats)
     reference = statistics.median(results["tensorflow"])
-    waits = {"import tensorflow": results["tensorflow"], **{name: [run[name] for run in results["panel"]] for name in results["panel"][0]}}
-    rows = [[name, spread(values), f"{statistics.median(values) / reference:.3g} x"] for name, values in waits.items()]
+    waits = {
+        "import tensorflow": results["tensorflow"],
+        **{name: [run[name] for run in results["panel"]] for name in results["panel"][0]},
+    }
+    rows = [
+        [name, spread(values), f"{statistics.median(values) / reference:.3g} x"]
+        for name, values in waits.items()
+    ]
     table("waiting", ["for", "seconds: median", "to import tensorflow"], rows)
-    print(f"\nimport fedlab  {judged(statistics.median(waits['import fedlab']), most=IMPORT, unit=' s')}")
+    print(
+        "\nimport fedlab "
+        f" {judged(statistics.median(waits['import fedlab']), most=IMPORT, unit=' s')}"
+    )
 
 
 if __name__ == "__main__":

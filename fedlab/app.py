@@ -1,4 +1,5 @@
-"""The HTTP of a federation: every route, and what all of them check. The only file that imports Flask."""
+"""The HTTP of a federation: every route, and what all of them check. The only file that imports
+Flask."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LONGEST_WAIT = 30.0  # seconds of one long poll
 STATUS = {BadUpdate: 400, Conflict: 409, UnknownClient: 404, RunOver: 410, Refused: 400}
 ORIGINAL = "original"  # the endpoint that needs no token
-READ_ONLY = ("page", "status", "history", "model")  # the endpoints that change nothing: there a browser's cookie will do
+# The endpoints that change nothing: there a browser's cookie will do
+READ_ONLY = ("page", "status", "history", "model")
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One HTTP request and its answer, for whoever wants to look at the wire. bytes are those of the bodies; no token is in it."""
+    """One HTTP request and its answer, for whoever wants to look at the wire. bytes are those of
+    the bodies; no token is in it.
+    """
 
     time: float
     client: str
@@ -46,7 +50,8 @@ def create_app(
 ) -> Flask:
     """The Flask application over a federation: every route, and what all of them check.
 
-    hosts: the Host names that are answered (without port, in lower case); a web page that rebinds its own name to this address is refused (DNS rebinding).
+    hosts: the Host names that are answered (without port, in lower case); a web page that rebinds
+           its own name to this address is refused (DNS rebinding).
     """
     app = Flask("fedlab", root_path=str(Path(__file__).parent), static_folder=None)
     limit = wire.size_limit(federation.weights)
@@ -58,22 +63,38 @@ def create_app(
     @app.before_request
     def check_request():
         g.client = ""
-        host = (request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]).lower()
+        host = (
+            request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]
+        ).lower()
         if host not in hosts:
             return failure(
                 403,
-                f"the Host header is {request.host[:100]!r}; expected one of {', '.join(sorted(hosts))} (Server's allowed_hosts, --allow-host)",
+                f"the Host header is {request.host[:100]!r}; expected one of"
+                f" {', '.join(sorted(hosts))} (Server's allowed_hosts, --allow-host)",
             )
-        tokenless = request.endpoint == ORIGINAL or (request.endpoint == "page" and "send" in request.args)
-        # No token guards the original's wire, so any web page in this machine's browser could send to it; browsers say when one does.
-        if tokenless and ("Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none"):
-            return failure(403, "the request comes from a web page; expected one of the original demonstration's clients")
+        tokenless = request.endpoint == ORIGINAL or (
+            request.endpoint == "page" and "send" in request.args
+        )
+        # No token guards the original's wire, so any web page in this machine's browser could send
+        # to it; browsers say when one does.
+        if tokenless and (
+            "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none"
+        ):
+            return failure(
+                403,
+                "the request comes from a web page; expected one of the original demonstration's"
+                " clients",
+            )
         if request.endpoint in ("page", ORIGINAL) or request.endpoint is None:
-            return None  # the page checks for itself, because browsers bring the token in the URL or a cookie
-        if not authorized(reading=request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")):
+            # the page checks for itself, because browsers bring the token in the URL or a cookie
+            return None
+        if not authorized(
+            reading=request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")
+        ):
             return failure(
                 401,
-                "the token is missing or wrong; expected the header 'Authorization: Bearer <token>', from the URL that the server printed",
+                "the token is missing or wrong; expected the header 'Authorization: Bearer"
+                " <token>', from the URL that the server printed",
             )
         if "Transfer-Encoding" in request.headers and request.content_length is None:
             return failure(411, "the body has no Content-Length; expected one")
@@ -83,14 +104,18 @@ def create_app(
         return hmac.compare_digest(received.encode("utf-8", "replace"), token.encode())
 
     def authorized(reading: bool) -> bool:
-        """The header, always; a cookie only to read with, so that no other page can make its browser change anything."""
+        """The header, always; a cookie only to read with, so that no other page can make its
+        browser change anything.
+        """
         header = request.headers.get("Authorization", "")
         if header:
             return header.startswith("Bearer ") and same(header.removeprefix("Bearer "))
         return reading and same(request.cookies.get(cookie_name(), ""))
 
     def cookie_name() -> str:
-        return f"fedlab-{request.host.rsplit(':', 1)[-1]}"  # cookies ignore the port: two servers must not share one
+        return (  # cookies ignore the port: two servers must not share one
+            f"fedlab-{request.host.rsplit(':', 1)[-1]}"
+        )
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -98,7 +123,12 @@ def create_app(
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
-        if response.status_code != 204 and request.endpoint not in ("page", "status", "history", None):
+        if response.status_code != 204 and request.endpoint not in (
+            "page",
+            "status",
+            "history",
+            None,
+        ):
             on_exchange(
                 Exchange(
                     time.time(),
@@ -114,23 +144,41 @@ def create_app(
 
     @app.errorhandler(Refused)
     def refused(error: Refused):
-        return failure(next(code for kind, code in STATUS.items() if isinstance(error, kind)), str(error))
+        return failure(
+            next(code for kind, code in STATUS.items() if isinstance(error, kind)), str(error)
+        )
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException):
         sentences = {
-            404: f"there is no {request.path[:100]}; expected /, /clients, /task, /updates, /model, /status or /history",
-            405: f"{request.path[:100]} does not take {request.method}; expected {', '.join(sorted(error.valid_methods or []))}"
-            if error.code == 405
-            else "",
-            413: f"the body is {request.content_length or 0:,} bytes; expected at most {request.max_content_length:,} here",
+            404: (
+                f"there is no {request.path[:100]}; expected /, /clients, /task, /updates, /model,"
+                " /status or /history"
+            ),
+            405: (
+                f"{request.path[:100]} does not take {request.method}; expected"
+                f" {', '.join(sorted(error.valid_methods or []))}"
+                if error.code == 405
+                else ""
+            ),
+            413: (
+                f"the body is {request.content_length or 0:,} bytes; expected at most"
+                f" {request.max_content_length:,} here"
+            ),
         }
-        return failure(error.code or 500, sentences.get(error.code) or error.description or error.name)
+        return failure(
+            error.code or 500, sentences.get(error.code) or error.description or error.name
+        )
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception):
-        app.logger.exception("an unexpected error")  # for whoever runs the server; the other side gets no details
-        return failure(500, f"the server failed ({type(error).__name__}); expected nothing of the kind, please report it")
+        # For whoever runs the server; the other side gets no details
+        app.logger.exception("an unexpected error")
+        return failure(
+            500,
+            f"the server failed ({type(error).__name__}); expected nothing of the kind, please"
+            " report it",
+        )
 
     # -- routes for clients
 
@@ -140,7 +188,10 @@ def create_app(
         g.client = str(fields.get("client", ""))[:40]
         session = fields.get("session", "")
         federation.join(
-            fields.get("client"), fields.get("num_examples"), fields.get("shards", 1), session if isinstance(session, str) else ""
+            fields.get("client"),
+            fields.get("num_examples"),
+            fields.get("shards", 1),
+            session if isinstance(session, str) else "",
         )
         return jsonify(client=fields["client"]), 201
 
@@ -158,7 +209,10 @@ def create_app(
         except ValueError:
             wait = math.nan
         if math.isnan(wait):
-            raise Refused(f"wait is {request.args['wait'][:40]!r}; expected seconds, at most {LONGEST_WAIT:.0f}")
+            raise Refused(
+                f"wait is {request.args['wait'][:40]!r}; expected seconds, at most"
+                f" {LONGEST_WAIT:.0f}"
+            )
         found = federation.task(g.client, wait)
         if found is None:
             return "", 204
@@ -169,12 +223,17 @@ def create_app(
     @app.post("/updates")
     def updates():
         if request.mimetype != wire.CONTENT_TYPE:
-            return failure(415, f"the Content-Type is {request.mimetype[:100]!r}; expected {wire.CONTENT_TYPE!r}")
-        # In one piece: waitress has the whole body, and `get_data` would put it together from pieces of 64 kB.
+            return failure(
+                415,
+                f"the Content-Type is {request.mimetype[:100]!r}; expected {wire.CONTENT_TYPE!r}",
+            )
+        # In one piece: waitress has the whole body, and `get_data` would put it together from
+        # pieces of 64 kB.
         body = request.stream.read(request.content_length or 0)
         update = wire.decode_update(body)
         g.client = update.client[:40]
-        federation.count_bytes(up=len(body))  # before it may close a round: what it costs belongs to that one
+        # Before it may close a round: what it costs belongs to that one
+        federation.count_bytes(up=len(body))
         federation.report(update)
         return jsonify(round=update.round), 202
 
@@ -182,14 +241,22 @@ def create_app(
 
     def original_answer(fields):
         g.client = original.client_id(fields.get("id"))
-        answer = jsonify(original.exchange(federation, fields, request.content_length or len(request.query_string)))
+        answer = jsonify(
+            original.exchange(
+                federation, fields, request.content_length or len(request.query_string)
+            )
+        )
         federation.count_bytes(down=answer.content_length)
         return answer
 
     @app.get("/model")
     def model():
         body = wire.pack(federation.weights, kind="model")
-        return Response(body, content_type=wire.CONTENT_TYPE, headers={"Content-Disposition": "attachment; filename=model.safetensors"})
+        return Response(
+            body,
+            content_type=wire.CONTENT_TYPE,
+            headers={"Content-Disposition": "attachment; filename=model.safetensors"},
+        )
 
     @app.get("/status")
     def status():
@@ -205,16 +272,28 @@ def create_app(
             return original_answer(request.args)
         if "token" in request.args:
             if not same(request.args["token"]):
-                return failure(401, "the token in this address is wrong; expected the address that the server printed")
-            # The clean address at once: a token in the address bar ends up in histories, screenshots and Referer headers.
+                return failure(
+                    401,
+                    "the token in this address is wrong; expected the address that the server"
+                    " printed",
+                )
+            # The clean address at once: a token in the address bar ends up in histories,
+            # screenshots and Referer headers.
             answer = redirect("/", 303)
             answer.set_cookie(cookie_name(), token, httponly=True, samesite="Strict")
             return answer
         if not authorized(reading=True):
-            return failure(401, "the token is missing; expected the whole address that the server printed, with ?token= at its end")
+            return failure(
+                401,
+                "the token is missing; expected the whole address that the server printed, with"
+                " ?token= at its end",
+            )
         page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
         headers = {
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+            "Content-Security-Policy": (
+                "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
+                " connect-src 'self'"
+            )
         }
         return Response(page, content_type="text/html; charset=utf-8", headers=headers)
 
@@ -236,13 +315,18 @@ def json_body() -> dict:
     """The request's JSON object. Raises BadUpdate (400), or an HTTP 415 or 413."""
     request.max_content_length = 10_000
     if not request.is_json:
-        raise UnsupportedMediaType(f"the Content-Type is {request.mimetype[:100]!r}; expected 'application/json'")
+        raise UnsupportedMediaType(
+            f"the Content-Type is {request.mimetype[:100]!r}; expected 'application/json'"
+        )
     try:
         fields = json.loads(request.get_data())
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise BadUpdate('the body is not a JSON object; expected {"client": "alice", "num_examples": 5000} as application/json')
+        raise BadUpdate(
+            'the body is not a JSON object; expected {"client": "alice", "num_examples": 5000} as'
+            " application/json"
+        )
     return fields
 
 

@@ -10,7 +10,8 @@ from fedlab.messages import BadUpdate, Refused, Weights, check_weights
 from fedlab.strategy import State
 from fedlab.wire import pack, unpack
 
-MAX_HEADER = 100_000_000  # bytes; the history is in the header, and this file is our own: thousands of rounds fit
+# bytes; the history is in the header, and this file is our own: thousands of rounds fit
+MAX_HEADER = 100_000_000
 
 
 class BadCheckpoint(Refused):
@@ -20,8 +21,9 @@ class BadCheckpoint(Refused):
 def save_checkpoint(path: str | Path, state: State, history: History, strategy: str = "") -> None:
     """Write the state after the last round of `history`.
 
-    The file is written beside its place, flushed to the disk and renamed: whoever reads `path`, at any moment and after any crash, finds
-    the old file or the new one, never half of one. Raises OSError (disk full, no permission), and then `path` is what it was.
+    The file is written beside its place, flushed to the disk and renamed: whoever reads `path`, at
+    any moment and after any crash, finds the old file or the new one, never half of one. Raises
+    OSError (disk full, no permission), and then `path` is what it was.
     """
     path = Path(path)
     body = pack(
@@ -43,18 +45,23 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
         beside.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path, like: Weights | None = None, strategy: str | None = None) -> tuple[State, History]:
+def load_checkpoint(
+    path: str | Path, like: Weights | None = None, strategy: str | None = None
+) -> tuple[State, History]:
     """The state and history that `save_checkpoint` wrote.
 
     like:     a model's weights; a checkpoint of another model is refused.
-    strategy: the name of the strategy that goes on from it, refused if another one wrote it (what it keeps in `memory` would mislead).
+    strategy: the name of the strategy that goes on from it, refused if another one wrote it (what
+              it keeps in `memory` would mislead).
     Raises BadCheckpoint with a sentence; nothing is written.
     """
     path = Path(path)
     try:
         weights, texts = unpack(path.read_bytes(), MAX_HEADER)
         if texts.get("kind") != "checkpoint":
-            raise BadUpdate(f"it says it is {texts.get('kind', 'of no kind')!r}; expected 'checkpoint'")
+            raise BadUpdate(
+                f"it says it is {texts.get('kind', 'of no kind')!r}; expected 'checkpoint'"
+            )
         count = int(texts["arrays"])
         state = State(weights[:count], int(texts["num_examples"]), weights[count:])
         history = History.from_json(texts["history"])
@@ -63,5 +70,7 @@ def load_checkpoint(path: str | Path, like: Weights | None = None, strategy: str
     except (OSError, KeyError, ValueError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of this model: {error}") from None
     if strategy is not None and texts.get("strategy", strategy) != strategy:
-        raise BadCheckpoint(f"{path} was written by the strategy {texts['strategy']}; expected {strategy}")
+        raise BadCheckpoint(
+            f"{path} was written by the strategy {texts['strategy']}; expected {strategy}"
+        )
     return state, history

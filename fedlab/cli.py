@@ -1,4 +1,5 @@
-"""The command `fedlab`: five commands, and how they end. What they start lives in the other modules, their options in options.py."""
+"""The command `fedlab`: five commands, and how they end. What they start lives in the other
+modules, their options in options.py."""
 
 from __future__ import annotations
 
@@ -15,10 +16,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fedlab.checkpoint import load_checkpoint
-from fedlab.data import DataError, load_mnist, partition_by_label, partition_dirichlet, partition_iid, shard_range
+from fedlab.data import (
+    DataError,
+    load_mnist,
+    partition_by_label,
+    partition_dirichlet,
+    partition_iid,
+    shard_range,
+)
 from fedlab.history import History, RoundRecord
 from fedlab.messages import ClientFailed, Diverged, Refused, check_client_id
-from fedlab.options import GATHERING, ORIGINAL_TRAINING, PROJECT, SIMULATED_TRAINING, TOKEN, TRAINING, parse, parser, training
+from fedlab.options import (
+    GATHERING,
+    ORIGINAL_TRAINING,
+    PROJECT,
+    SIMULATED_TRAINING,
+    TOKEN,
+    TRAINING,
+    parse,
+    parser,
+    training,
+)
 from fedlab.plan import Plan
 from fedlab.strategy import STRATEGIES, Strategy
 from fedlab.terminal import Screen, client_line, note, round_line, summary
@@ -34,9 +52,12 @@ _signals: list[int] = []  # SIGINT and SIGTERM that came since `main` began
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (that of the process if None); the exit code."""
     _signals.clear()
-    atexit.register(gc.freeze)  # or Python looks through all of TensorFlow for garbage before it ends: a second in which Ctrl-C seems stuck
+    # Or Python looks through all of TensorFlow for garbage before it ends: a second in which
+    # Ctrl-C seems stuck.
+    atexit.register(gc.freeze)
     with contextlib.suppress(AttributeError):  # a stdout that was replaced by something simpler
-        sys.stdout.reconfigure(errors="backslashreplace")  # a client id need not fit into a terminal's alphabet
+        # A client id need not fit into a terminal's alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _interruptible():
             code = _run(argv)
@@ -49,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         code = _failed(USAGE, error)
     except (OSError, ImportError, ClientFailed, Diverged) as error:
         code = _failed(FAILED, error)
-    return INTERRUPTED if _signals else code  # also where somebody else's code swallowed the interrupt, or failed because of it
+    # Also where somebody else's code swallowed the interrupt, or failed because of it
+    return INTERRUPTED if _signals else code
 
 
 def _run(argv: list[str] | None) -> int:
@@ -73,7 +95,9 @@ def _failed(code: int, error: Exception) -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started this process in the background, with SIGINT ignored."""
+    """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started this process in the
+    background, with SIGINT ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
@@ -82,7 +106,9 @@ def _interruptible() -> Iterator[None]:
         _signals.append(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -90,7 +116,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-# ---- fedlab lab --------------------------------------------------------------------------------------------------------
+# ---- fedlab lab ----------------------------------------------------------------------------------
 
 
 def lab(args) -> int:
@@ -99,19 +125,25 @@ def lab(args) -> int:
     lesson = next((folder / LESSON for folder in folders if (folder / LESSON).exists()), None)
     if lesson is None:
         places = " or ".join(str(folder) for folder in dict.fromkeys(folders))
-        raise Refused(f"there is no {LESSON} in {places}; expected to be called in a clone of the project, where the lessons are")
+        raise Refused(
+            f"there is no {LESSON} in {places}; expected to be called in a clone of the project,"
+            " where the lessons are"
+        )
     options = ["--no-browser"] if args.no_browser else []
-    process = subprocess.Popen([sys.executable, "-m", "jupyterlab", str(lesson), *options, *args.rest])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", str(lesson), *options, *args.rest]
+    )
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            # In a terminal Ctrl-C reached JupyterLab too, which asks its own question; otherwise it has to be told.
+            # In a terminal Ctrl-C reached JupyterLab too, which asks its own question; otherwise it
+            # has to be told.
             if _signals[-1] == signal.SIGTERM or not sys.stdin.isatty():
                 process.terminate()
 
 
-# ---- fedlab server -----------------------------------------------------------------------------------------------------
+# ---- fedlab server -------------------------------------------------------------------------------
 
 
 def server(args) -> int:
@@ -119,7 +151,10 @@ def server(args) -> int:
     strategy = _strategy(args)
     rounds = args.rounds
     if args.original and rounds is not None:
-        raise Refused(f"--original with --rounds {rounds}: its clients do not say how many they plan; expected no --rounds, Ctrl-C ends it")
+        raise Refused(
+            f"--original with --rounds {rounds}: its clients do not say how many they plan;"
+            " expected no --rounds, Ctrl-C ends it"
+        )
     if rounds is None and not strategy.asynchronous:
         rounds = 10
     plan = Plan(
@@ -163,7 +198,9 @@ def server(args) -> int:
         if args.history:
             _write(serving.history, args.history)
         if len(serving.history):
-            print(summary(serving.history, "update" if strategy.asynchronous else "round"), flush=True)
+            print(
+                summary(serving.history, "update" if strategy.asynchronous else "round"), flush=True
+            )
         if args.checkpoint and Path(args.checkpoint).exists():
             print(f"checkpoint: {args.checkpoint}", flush=True)
     return 0
@@ -179,14 +216,20 @@ def _say_how_to_join(serving, args) -> None:
     if len(serving.history):
         print(f"Goes on from {args.checkpoint}: {summary(serving.history)}.")
     if args.min_clients:
-        print(f"Begins when {args.min_clients} {'client has' if args.min_clients == 1 else 'clients have'} joined.", end=" ")
+        print(
+            f"Begins when {args.min_clients}"
+            f" {'client has' if args.min_clients == 1 else 'clients have'} joined.",
+            end=" ",
+        )
     elif not serving.federation.strategy.asynchronous:
         print(f"Begins when clients have joined, and nobody new for {GATHERING:.0f} s.", end=" ")
     print("Ctrl-C ends it.", flush=True)
 
 
 def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> None:
-    """Start the run when so many clients are there (None: when no more seem to come); print what happens. Raises what went wrong."""
+    """Start the run when so many clients are there (None: when no more seem to come); print what
+    happens. Raises what went wrong.
+    """
     members, printed, started, newcomer = {}, len(federation.history), False, None
     asynchronous = federation.strategy.asynchronous
     while True:
@@ -200,20 +243,30 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
         members = present
         for record in federation.history[printed:]:
             # There are as many updates as the clients who are yet to join make of it: no "of 24".
-            screen.line(round_line(record, 0, "update") if asynchronous else round_line(record, status.rounds))
+            screen.line(
+                round_line(record, 0, "update")
+                if asynchronous
+                else round_line(record, status.rounds)
+            )
             printed += 1
         if started and not status.running:
             break
         if min_clients:
             complete = len(members) >= min_clients
         else:
-            complete = asynchronous or (newcomer is not None and time.monotonic() - newcomer >= GATHERING)
+            complete = asynchronous or (
+                newcomer is not None and time.monotonic() - newcomer >= GATHERING
+            )
         if complete and not started:
             federation.start(plan)
             started = True
             continue
         waiting = f"; waiting for {', '.join(status.waiting_for)}" if status.waiting_for else ""
-        screen.now(f"{status.message}{waiting}" if started else f"{len(members)} clients have joined, waiting for more")
+        screen.now(
+            f"{status.message}{waiting}"
+            if started
+            else f"{len(members)} clients have joined, waiting for more"
+        )
         federation.wait_for_change(status.version, 0.5)
     federation.wait()
 
@@ -227,16 +280,23 @@ def _strategy(args) -> Strategy:
         received = f"--strategy {name}" if args.strategy else "--mode rounds"
         raise Refused(f"--original with {received}; expected --mode async, as the original merges")
     if mode and strategy.asynchronous != (mode == "async"):
-        raise Refused(f"--mode {mode} with --strategy {name}; expected a strategy of that mode, see fedlab server --help")
+        raise Refused(
+            f"--mode {mode} with --strategy {name}; expected a strategy of that mode, see fedlab"
+            " server --help"
+        )
     return strategy
 
 
-# ---- fedlab client -----------------------------------------------------------------------------------------------------
+# ---- fedlab client -------------------------------------------------------------------------------
 
 
 def client(args) -> int:
     """Take part in a federation until it is over."""
-    name = check_client_id(args.id) if args.id is not None else _asked("Client id: ", check_client_id, "--id")
+    name = (
+        check_client_id(args.id)
+        if args.id is not None
+        else _asked("Client id: ", check_client_id, "--id")
+    )
     if args.shards is not None:
         first, last = shard_range(*args.shards)
     else:
@@ -268,13 +328,18 @@ def _range(answer: str) -> tuple[int, int]:
 
 
 def _asked(question: str, understood: Callable[[str], object], option: str):
-    """What `understood` makes of the answer; at a terminal a wrong answer is asked for again, from a pipe it is an error."""
+    """What `understood` makes of the answer; at a terminal a wrong answer is asked for again, from
+    a pipe it is an error.
+    """
     while True:
         try:
             answer = input(question)
         except EOFError:
             print(flush=True)  # the question stands on a line of its own
-            raise Refused(f"got no answer to {question.strip(' :')!r}; expected one on standard input, or {option}") from None
+            raise Refused(
+                f"got no answer to {question.strip(' :')!r}; expected one on standard input, or"
+                f" {option}"
+            ) from None
         try:
             return understood(answer)
         except (Refused, DataError) as error:
@@ -284,7 +349,7 @@ def _asked(question: str, understood: Callable[[str], object], option: str):
             note(f"fedlab: {error}")
 
 
-# ---- fedlab evaluate ---------------------------------------------------------------------------------------------------
+# ---- fedlab evaluate -----------------------------------------------------------------------------
 
 
 def evaluate(args) -> int:
@@ -306,13 +371,14 @@ def evaluate(args) -> int:
     return 0
 
 
-# ---- fedlab simulate ---------------------------------------------------------------------------------------------------
+# ---- fedlab simulate -----------------------------------------------------------------------------
 
 
 def simulate(args) -> int:
     """Many clients in this process."""
     how = training(args, SIMULATED_TRAINING)
-    Plan(args.rounds, how, args.fraction, evaluate_every=args.evaluate_every, target=args.target)  # refuses what cannot be, at once
+    # Refuses what cannot be, at once
+    Plan(args.rounds, how, args.fraction, evaluate_every=args.evaluate_every, target=args.target)
     strategy = STRATEGIES[args.strategy]()
     _check_writable(args.history)
     mnist = load_mnist(args.data)
@@ -360,7 +426,7 @@ def simulate(args) -> int:
     return 0
 
 
-# ---- what the commands share -------------------------------------------------------------------------------------------
+# ---- what the commands share ---------------------------------------------------------------------
 
 
 def _check_writable(path: str | None) -> None:
@@ -373,4 +439,10 @@ def _write(history: History, path: str) -> None:
     (history.to_json if path.endswith(".json") else history.to_csv)(path)
 
 
-COMMANDS = {"lab": lab, "server": server, "client": client, "evaluate": evaluate, "simulate": simulate}
+COMMANDS = {
+    "lab": lab,
+    "server": server,
+    "client": client,
+    "evaluate": evaluate,
+    "simulate": simulate,
+}

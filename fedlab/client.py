@@ -1,4 +1,5 @@
-"""A client: fetch the global weights, train on its own examples, send the update. Over HTTP, in a thread or as a program."""
+"""A client: fetch the global weights, train on its own examples, send the update. Over HTTP, in a
+thread or as a program."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class ServerAway(ConnectionError):
 class ClientStatus:
     """What a client is doing, for people.
 
-    phase: "starting", "waiting", "fetching", "training", "testing", "sending", "retrying", "stopped", "finished" or "failed".
+    phase: "starting", "waiting", "fetching", "training", "testing", "sending", "retrying",
+           "stopped", "finished" or "failed".
     epoch, epochs: of the local training; round, rounds: of this client (rounds 0: no end planned).
     accuracy, loss: of its own model, when last tested. bytes_up, bytes_down: of its last messages.
     message: the same in words.
@@ -57,10 +59,12 @@ class Client:
     client:     its id in the federation.
     data:       its own examples, which never leave it.
     model:      a built Keras classifier of the server's architecture; the 2NN if None.
-    test:       where its own model is tested before each update; the examples that it has just trained on if None.
+    test:       where its own model is tested before each update; the examples that it has just
+                trained on if None.
     transforms: what happens to an update before it leaves, in order: functions Update -> Update.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
-    tries:      how often a request is tried when the server is away, with growing random waits in between (about 8 s in all for 5).
+    tries:      how often a request is tried when the server is away, with growing random waits in
+                between (about 8 s in all for 5).
 
     Raises Refused for a bad id or URL, or a data set without examples.
     """
@@ -88,27 +92,36 @@ class Client:
         self._base, self._token = split_url(url)
         self._on_status, self._tries = on_status, tries
         self._shards = data.split()
-        self._name = secrets.token_hex(8)  # tells a repeated "join" of ours from somebody else's with the same id
+        # Tells a repeated "join" of ours from somebody else's with the same id
+        self._name = secrets.token_hex(8)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._joined = False
         self.status = ClientStatus()
         self.error: Exception | None = None
 
-    # ---- starting and stopping ---------------------------------------------------------------------------------------
+    # ---- starting and stopping -------------------------------------------------------------------
 
     def start(self) -> Client:
-        """Join the federation now, and take part in a background thread. Raises Refused when the server refuses, ServerAway when it is not there."""
+        """Join the federation now, and take part in a background thread. Raises Refused when the
+        server refuses, ServerAway when it is not there.
+        """
         if self._thread is not None:
-            raise RuntimeError(f"client {self.id!r} has been started already; expected a new Client")
+            raise RuntimeError(
+                f"client {self.id!r} has been started already; expected a new Client"
+            )
         with self._session() as session:
             self._join(session)
-        self._thread = threading.Thread(target=self._in_background, name=f"fedlab-client-{self.id}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._in_background, name=f"fedlab-client-{self.id}", daemon=True
+        )
         self._thread.start()
         return self
 
     def stop(self, timeout: float = 5.0) -> None:
-        """Leave the federation: at once when waiting, between two compiled calls (5,120 images, or one batch that is larger) when training."""
+        """Leave the federation: at once when waiting, between two compiled calls (5,120 images, or
+        one batch that is larger) when training.
+        """
         self._stop.set()
         self._leave()  # which also ends our long poll
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -129,11 +142,15 @@ class Client:
     def _in_background(self) -> None:
         try:
             self.run()
-        except Exception as error:  # kept for `join`; the server was told, and its run raises it too
+        except (
+            Exception
+        ) as error:  # kept for `join`; the server was told, and its run raises it too
             self.error = error
 
     def run(self) -> None:
-        """Take part until the run is over or `stop` is called. Raises Refused, ServerAway, or whatever training raised."""
+        """Take part until the run is over or `stop` is called. Raises Refused, ServerAway, or
+        whatever training raised.
+        """
         try:
             with self._session() as session:
                 if not self._joined:
@@ -149,7 +166,7 @@ class Client:
         finally:
             self._leave()
 
-    # ---- the loop ----------------------------------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------
 
     def _loop(self, session: requests.Session) -> None:
         task: Task | None = None
@@ -159,7 +176,8 @@ class Client:
             except RunOver as over:
                 return self._say_over(over)
             except ServerAway:
-                # The original's way: a client that is on its own goes on from its own weights with its next shard. Where there are rounds it
+                # The original's way: a client that is on its own goes on from its own weights with
+                # its next shard. Where there are rounds it
                 # would train what nobody waits for.
                 task = self._next_alone(task)
                 if task is None:
@@ -196,7 +214,12 @@ class Client:
     def _fetch(self, session: requests.Session) -> Task | None:
         if self.status.phase not in ("waiting", "retrying"):
             self._say("waiting", "waiting for a task")
-        status, body = self._request(session, "GET", f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}", patience=POLL_SECONDS + 20)
+        status, body = self._request(
+            session,
+            "GET",
+            f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}",
+            patience=POLL_SECONDS + 20,
+        )
         if status == 204:
             if self.status.phase == "retrying":  # the server is back
                 self._say("waiting", "waiting for a task")
@@ -205,16 +228,27 @@ class Client:
         return wire.decode_task(body)
 
     def _train(self, task: Task) -> Update:
-        data = self._shards[(task.round - 1) % len(self._shards)] if task.shard_by_shard else self.data
+        data = (
+            self._shards[(task.round - 1) % len(self._shards)] if task.shard_by_shard else self.data
+        )
         about = {"round": task.round, "rounds": task.rounds, "epochs": task.training.epochs}
 
         def epoch_begins(epoch: int) -> None:
-            self._say("training", f"round {task.round}: training, epoch {epoch} of {task.training.epochs}", epoch=epoch, **about)
+            self._say(
+                "training",
+                f"round {task.round}: training, epoch {epoch} of {task.training.epochs}",
+                epoch=epoch,
+                **about,
+            )
 
         seed = local_seed(task.seed, task.round, self.id)
-        weights, _ = self._classifier.train(task.weights, data, task.training, seed, epoch_begins, self._stop.is_set)
+        weights, _ = self._classifier.train(
+            task.weights, data, task.training, seed, epoch_begins, self._stop.is_set
+        )
         self._say("testing", "testing its own model", epoch=task.training.epochs, **about)
-        loss, accuracy = self._classifier.evaluate(weights, data if self.test is None else self.test)
+        loss, accuracy = self._classifier.evaluate(
+            weights, data if self.test is None else self.test
+        )
         self.status = replace(self.status, accuracy=accuracy, loss=loss)
         update = Update(self.id, task.round, len(data), weights, accuracy, loss)
         for transform in self.transforms:
@@ -224,21 +258,31 @@ class Client:
     def _send(self, session: requests.Session, update: Update) -> None:
         body = wire.encode_update(update)
         self._say("sending", f"sending {len(body) / 1e3:.0f} kB", bytes_up=len(body))
-        status, answer = self._request(session, "POST", "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE})
-        # 409: the server has it already (an answer of its was lost), or the round closed without us. Either way: on to the next.
+        status, answer = self._request(
+            session, "POST", "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}
+        )
+        # 409: the server has it already (an answer of its was lost), or the round closed without
+        # us. Either way: on to the next.
         outcome = f"sent {len(body) / 1e3:.0f} kB" if status == 202 else _sentence(answer)
         self._say("waiting", outcome)
 
-    # ---- talking to the server ---------------------------------------------------------------------------------------
+    # ---- talking to the server -------------------------------------------------------------------
 
     def _session(self) -> requests.Session:
         session = requests.Session()
-        session.trust_env = False  # no proxy stands between a laptop and its own loopback or its neighbours
+        session.trust_env = (
+            False  # no proxy stands between a laptop and its own loopback or its neighbours
+        )
         session.headers["Authorization"] = f"Bearer {self._token}"
         return session
 
     def _join(self, session: requests.Session) -> None:
-        fields = {"client": self.id, "num_examples": len(self.data), "shards": len(self._shards), "session": self._name}
+        fields = {
+            "client": self.id,
+            "num_examples": len(self.data),
+            "shards": len(self._shards),
+            "session": self._name,
+        }
         self._request(session, "POST", "clients", json=fields)
         self._joined = True
 
@@ -246,20 +290,43 @@ class Client:
         if not self._joined:
             return
         self._joined = False
-        headers = {"X-Reason": "".join(c if " " <= c <= "~" else " " for c in reason)[:300]} if reason else {}
+        headers = (
+            {"X-Reason": "".join(c if " " <= c <= "~" else " " for c in reason)[:300]}
+            if reason
+            else {}
+        )
         try:
             with self._session() as session:
-                session.delete(f"{self._base}clients/{quote(self.id)}", headers=headers, timeout=1.0)
+                session.delete(
+                    f"{self._base}clients/{quote(self.id)}", headers=headers, timeout=1.0
+                )
         except requests.RequestException:
             pass  # a server that is away has forgotten us anyway
 
-    def _request(self, session: requests.Session, method: str, path: str, patience: float = PATIENCE[1], **content) -> tuple[int, bytes]:
-        """(status, body) of one request, tried again while the server is away. Raises Refused (RunOver for 410), ServerAway, TrainingStopped."""
+    def _request(
+        self,
+        session: requests.Session,
+        method: str,
+        path: str,
+        patience: float = PATIENCE[1],
+        **content,
+    ) -> tuple[int, bytes]:
+        """(status, body) of one request, tried again while the server is away. Raises Refused
+        (RunOver for 410), ServerAway, TrainingStopped.
+        """
 
         def exchange() -> tuple[requests.Response, bytes]:
             timeout = (PATIENCE[0], patience)
-            answer = session.request(method, self._base + path, timeout=timeout, allow_redirects=False, stream=True, **content)
-            # In one piece: `answer.content` would put 800 kB together from pieces of 10, and take three times as long.
+            answer = session.request(
+                method,
+                self._base + path,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+                **content,
+            )
+            # In one piece: `answer.content` would put 800 kB together from pieces of 10, and take
+            # three times as long.
             return answer, b"".join(answer.iter_content(None))
 
         for attempt in range(1, self._tries + 1):
@@ -267,7 +334,12 @@ class Client:
                 raise TrainingStopped
             try:
                 answer, body = exchange()
-                if answer.status_code == 404 and path != "clients" and self._joined and b"no client called" in body:
+                if (
+                    answer.status_code == 404
+                    and path != "clients"
+                    and self._joined
+                    and b"no client called" in body
+                ):
                     self._join(session)  # the server was restarted and does not know us
                     answer, body = exchange()
                 if answer.status_code < 500:
@@ -276,26 +348,40 @@ class Client:
             except requests.RequestException as error:
                 trouble = type(error).__name__
             if attempt < self._tries:
-                wait = random.uniform(0.2, 0.5 * 2**attempt)  # growing, and random so that a class does not come back all at once
-                self._say("retrying", f"the server is away ({trouble}): trying again in {wait:.0f} s")
+                # Growing, and random so that a class does not come back all at once
+                wait = random.uniform(0.2, 0.5 * 2**attempt)
+                self._say(
+                    "retrying", f"the server is away ({trouble}): trying again in {wait:.0f} s"
+                )
                 if self._stop.wait(wait):
                     raise TrainingStopped
         raise ServerAway(
-            f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab server there: is it running, and the URL right?"
+            f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab"
+            " server there: is it running, and the URL right?"
         )
 
     def _understood(self, answer: requests.Response, body: bytes) -> tuple[int, bytes]:
         status = answer.status_code
         if status in (200, 201, 202, 204):
             if status == 200 and answer.headers.get("Content-Type") != wire.CONTENT_TYPE:
-                raise ServerAway(f"{self._base} answers, but is not a fedlab server; expected the URL that `fedlab server` printed")
+                raise ServerAway(
+                    f"{self._base} answers, but is not a fedlab server; expected the URL that"
+                    " `fedlab server` printed"
+                )
             return status, body
         sentence = _sentence(body)
         if sentence is None:
-            raise ServerAway(f"{self._base} answers ({status}), but is not a fedlab server; expected the URL that `fedlab server` printed")
+            raise ServerAway(
+                f"{self._base} answers ({status}), but is not a fedlab server; expected the URL"
+                " that `fedlab server` printed"
+            )
         if status == 410:
             raise RunOver(sentence)
-        if status == 409 and answer.request.method == "POST" and answer.request.path_url == "/updates":
+        if (
+            status == 409
+            and answer.request.method == "POST"
+            and answer.request.path_url == "/updates"
+        ):
             return status, body
         raise Refused(sentence)
 
@@ -314,12 +400,16 @@ def _sentence(body: bytes) -> str | None:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """http://host:port/ and the token, from the URL that a server printed. Raises Refused for anything else."""
+    """http://host:port/ and the token, from the URL that a server printed. Raises Refused for
+    anything else.
+    """
     try:
         parts = urlsplit(str(url).strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # asking for the port may raise, too
+        # Asking for the port may raise, too
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError
-        parts.hostname.encode("idna")  # two dots in a row, a label too long: raises a ValueError as well
+        # Two dots in a row, a label too long: raises a ValueError as well
+        parts.hostname.encode("idna")
     except ValueError:
         shown = str(url).split("?")[0][:60]  # without the token
         expected = "what the server printed, such as http://127.0.0.1:8642/?token=..."

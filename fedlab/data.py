@@ -1,6 +1,7 @@
 """MNIST, and how its examples are dealt to clients.
 
-A `Dataset` is a view: one copy of the images stays in memory, and every client holds only the row numbers of its own examples.
+A `Dataset` is a view: one copy of the images stays in memory, and every client holds only the row
+numbers of its own examples.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ NUM_SHARDS = 12
 
 
 class DataError(ValueError):
-    """A data set, a range of shards or a partition that cannot be; the message says what was received and what was expected."""
+    """A data set, a range of shards or a partition that cannot be; the message says what was
+    received and what was expected.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Examples with their labels.
 
-    images: (n, 28, 28) or any (n, ...), uint8 with grey values 0-255 (or float32 already in [0, 1]).
+    images: (n, 28, 28) or any (n, ...), uint8 with grey values 0-255 (or float32 already in [0,
+            1]).
     labels: (n,) integers from 0.
-    rows:   (m,) row numbers into both, or None for all of them. The arrays are shared, never copied, until `x` or `take` is called.
+    rows:   (m,) row numbers into both, or None for all of them. The arrays are shared, never
+            copied, until `x` or `take` is called.
 
     Raises DataError when images and labels differ in number, or a row does not exist.
     """
@@ -40,13 +45,28 @@ class Dataset:
 
     def __post_init__(self):
         if len(self.images) != len(self.labels):
-            raise DataError(f"got {len(self.images):,} images and {len(self.labels):,} labels; expected one label for every image")
+            raise DataError(
+                f"got {len(self.images):,} images and {len(self.labels):,} labels; expected one"
+                " label for every image"
+            )
         if self.images.dtype not in (np.uint8, np.float32):
-            raise DataError(f"images are {self.images.dtype}; expected uint8 (0-255) or float32 (0-1)")
+            raise DataError(
+                f"images are {self.images.dtype}; expected uint8 (0-255) or float32 (0-1)"
+            )
         if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
-            raise DataError(f"labels are {self.labels.dtype} of shape {self.labels.shape}; expected one integer for every image")
-        if self.rows is not None and len(self.rows) and not 0 <= self.rows.min() <= self.rows.max() < len(self.labels):
-            raise DataError(f"rows run from {self.rows.min()} to {self.rows.max()}; expected 0 to {len(self.labels) - 1}")
+            raise DataError(
+                f"labels are {self.labels.dtype} of shape {self.labels.shape}; expected one integer"
+                " for every image"
+            )
+        if (
+            self.rows is not None
+            and len(self.rows)
+            and not 0 <= self.rows.min() <= self.rows.max() < len(self.labels)
+        ):
+            raise DataError(
+                f"rows run from {self.rows.min()} to {self.rows.max()}; expected 0 to"
+                f" {len(self.labels) - 1}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels if self.rows is None else self.rows)
@@ -69,11 +89,18 @@ class Dataset:
     def subset(self, positions: np.ndarray) -> Dataset:
         """The examples at `positions` (integers in 0..len-1), sharing this data set's arrays."""
         positions = np.asarray(positions)
-        return Dataset(self.images, self.labels, positions if self.rows is None else self.rows[positions])
+        return Dataset(
+            self.images, self.labels, positions if self.rows is None else self.rows[positions]
+        )
 
     def split(self, size: int = SHARD_SIZE) -> list[Dataset]:
-        """Consecutive parts of `size` examples; the last may be shorter. The original trains on one shard after the other."""
-        return [self.subset(np.arange(start, min(start + size, len(self)))) for start in range(0, len(self), size)]
+        """Consecutive parts of `size` examples; the last may be shorter. The original trains on one
+        shard after the other.
+        """
+        return [
+            self.subset(np.arange(start, min(start + size, len(self))))
+            for start in range(0, len(self), size)
+        ]
 
     def label_counts(self, classes: int = 10) -> np.ndarray:
         """How many examples there are of each label, (classes,)."""
@@ -82,13 +109,16 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Mnist:
-    """MNIST: `train` (60,000 images) and `test` (10,000), each 28 x 28 uint8 with labels 0-9, in the original order."""
+    """MNIST: `train` (60,000 images) and `test` (10,000), each 28 x 28 uint8 with labels 0-9, in
+    the original order.
+    """
 
     train: Dataset
     test: Dataset
 
     def shards(self, first: int, last: int) -> Dataset:
-        """Training images of shards `first` to `last` (1-12, both included): images (first-1)*5,000 up to last*5,000.
+        """Training images of shards `first` to `last` (1-12, both included): images (first-1)*5,000
+        up to last*5,000.
 
         Raises DataError for anything but whole numbers with 1 <= first <= last <= 12.
         """
@@ -97,7 +127,8 @@ class Mnist:
 
 
 def shard_range(first, last) -> tuple[int, int]:
-    """A dataset range `L R` as two whole numbers with 1 <= L <= R <= 12; text is accepted when it is a whole number.
+    """A dataset range `L R` as two whole numbers with 1 <= L <= R <= 12; text is accepted when it
+    is a whole number.
 
     Raises DataError with a sentence that names both values.
     """
@@ -114,15 +145,17 @@ def shard_range(first, last) -> tuple[int, int]:
     return first, last
 
 
-# ---- reading MNIST ---------------------------------------------------------------------------------------------------
+# ---- reading MNIST -------------------------------------------------------------------------------
 
 
 def load_mnist(path: str | Path | None = None) -> Mnist:
     """Read MNIST without any network.
 
-    path: a `.npz` file in the layout of `keras.datasets.mnist`, or a folder that holds `mnist.npz` or the original demonstration's
-    four `.npy` files (told apart by their shapes, whatever their names). Without a path: `data/` of this project, then `data/` in the
-    current folder, then `keras.datasets`, which downloads the file once.
+    path: a `.npz` file in the layout of `keras.datasets.mnist`, or a folder that holds `mnist.npz`
+          or the original demonstration's
+    four `.npy` files (told apart by their shapes, whatever their names). Without a path: `data/` of
+    this project, then `data/` in the current folder, then `keras.datasets`, which downloads the
+    file once.
 
     Raises DataError when nothing was found, or when what was found is not MNIST.
     """
@@ -139,26 +172,43 @@ def _read(path: Path) -> Mnist:
     if path.is_dir() and (path / "mnist.npz").exists():
         path = path / "mnist.npz"
     if not path.exists():
-        raise DataError(f"there is no {path}; expected mnist.npz, or a folder with mnist.npz or four .npy files in it")
+        raise DataError(
+            f"there is no {path}; expected mnist.npz, or a folder with mnist.npz or four .npy files"
+            " in it"
+        )
     try:
         if path.is_dir():
-            arrays = _sort_by_shape([np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))], path)
+            arrays = _sort_by_shape(
+                [np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))], path
+            )
         else:
             # Opened here: numpy leaves a file open that it opened itself and could not read.
             with open(path, "rb") as binary, np.load(binary, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zipfile.zlib.error,
+    ) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{path} is not MNIST ({type(error).__name__}: {error}); expected the arrays x_train, y_train, x_test and y_test. "
-            "Fetch data/mnist.npz again, for example with: git checkout -- data/mnist.npz"
+            f"{path} is not MNIST ({type(error).__name__}: {error}); expected the arrays x_train,"
+            " y_train, x_test and y_test. Fetch data/mnist.npz again, for example with: git"
+            " checkout -- data/mnist.npz"
         ) from error
     return _mnist(arrays, path)
 
 
 def _sort_by_shape(arrays: list[np.ndarray], folder: Path) -> dict[str, np.ndarray]:
-    """Name four arrays by their shapes: 60,000 or 10,000 rows, images (784 numbers a row) or labels (1, or 10 as one-hot)."""
+    """Name four arrays by their shapes: 60,000 or 10,000 rows, images (784 numbers a row) or labels
+    (1, or 10 as one-hot).
+    """
     named = {}
     for array in arrays:
         if array.ndim and len(array) in (60_000, 10_000):
@@ -166,8 +216,9 @@ def _sort_by_shape(arrays: list[np.ndarray], folder: Path) -> dict[str, np.ndarr
             named[f"{kind}_{'train' if len(array) == 60_000 else 'test'}"] = array
     if len(named) != 4:
         raise DataError(
-            f"{folder} holds {len(arrays)} .npy files, of which {sorted(named) or 'none'} could be told by their shapes; "
-            "expected four: 60,000 and 10,000 images of 28 x 28, and as many labels"
+            f"{folder} holds {len(arrays)} .npy files, of which {sorted(named) or 'none'} could be"
+            " told by their shapes; expected four: 60,000 and 10,000 images of 28 x 28, and as"
+            " many labels"
         )
     return named
 
@@ -176,14 +227,26 @@ def _mnist(arrays: dict[str, np.ndarray], path: Path) -> Mnist:
     images, labels = {}, {}
     for part, count in (("train", 60_000), ("test", 10_000)):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if x.size != count * 784 or len(x) != count or y.size not in (count, 10 * count) or len(y) != count:
-            raise DataError(f"{path} has {part} images {x.shape} and labels {y.shape}; expected ({count}, 28, 28) and ({count},)")
+        if (
+            x.size != count * 784
+            or len(x) != count
+            or y.size not in (count, 10 * count)
+            or len(y) != count
+        ):
+            raise DataError(
+                f"{path} has {part} images {x.shape} and labels {y.shape}; expected ({count}, 28,"
+                f" 28) and ({count},)"
+            )
         if np.issubdtype(x.dtype, np.floating) and x.max() <= 1:  # already scaled to [0, 1]
             x = np.rint(x * 255)
         images[part] = np.ascontiguousarray(x.reshape(count, 28, 28), dtype=np.uint8)
-        labels[part] = (y.reshape(count, 10).argmax(1) if y.size == 10 * count else y.reshape(count)).astype(np.uint8)
+        labels[part] = (
+            y.reshape(count, 10).argmax(1) if y.size == 10 * count else y.reshape(count)
+        ).astype(np.uint8)
         if labels[part].max() > 9:
-            raise DataError(f"{path} has a {part} label {labels[part].max()}; expected digits 0 to 9")
+            raise DataError(
+                f"{path} has a {part} label {labels[part].max()}; expected digits 0 to 9"
+            )
     return Mnist(Dataset(images["train"], labels["train"]), Dataset(images["test"], labels["test"]))
 
 
@@ -195,17 +258,22 @@ def _download(folder: Path) -> Mnist:
         (x_train, y_train), (x_test, y_test) = mnist.load_data()
     except Exception as error:  # Keras raises a bare Exception for any failed download
         raise DataError(
-            f"there is no mnist.npz in {folder}, and Keras could not download it ({error}). Put the file mnist.npz (11 MB, from the "
-            f"data folder of the fedlab project, or Keras' own) at {folder / 'mnist.npz'}, or name its place: load_mnist('/where/mnist.npz')"
+            f"there is no mnist.npz in {folder}, and Keras could not download it ({error}). Put the"
+            " file mnist.npz (11 MB, from the data folder of the fedlab project, or Keras' own) at"
+            f" {folder / 'mnist.npz'}, or name its place: load_mnist('/where/mnist.npz')"
         ) from error
-    return _mnist({"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}, Path("keras.datasets.mnist"))
+    return _mnist(
+        {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test},
+        Path("keras.datasets.mnist"),
+    )
 
 
-# ---- partitions: how examples are dealt to clients -------------------------------------------------------------------
+# ---- partitions: how examples are dealt to clients -----------------------------------------------
 
 
 def partition_iid(data: Dataset, clients: int, seed: int = 0) -> list[Dataset]:
-    """Shuffle, then deal evenly: every client's examples look like everyone's (McMahan et al. 2017, "IID").
+    """Shuffle, then deal evenly: every client's examples look like everyone's (McMahan et al. 2017,
+    "IID").
 
     Sizes differ by at most one. Raises DataError when there are more clients than examples.
     """
@@ -214,8 +282,11 @@ def partition_iid(data: Dataset, clients: int, seed: int = 0) -> list[Dataset]:
     return [data.subset(part) for part in np.array_split(order, clients)]
 
 
-def partition_by_label(data: Dataset, clients: int, shards_per_client: int = 2, seed: int = 0) -> list[Dataset]:
-    """Sort by label, cut into clients * shards_per_client pieces, deal them: most clients see two digits (McMahan et al., "non-IID").
+def partition_by_label(
+    data: Dataset, clients: int, shards_per_client: int = 2, seed: int = 0
+) -> list[Dataset]:
+    """Sort by label, cut into clients * shards_per_client pieces, deal them: most clients see two
+    digits (McMahan et al., "non-IID").
 
     Raises DataError when there are more pieces than examples.
     """
@@ -226,10 +297,14 @@ def partition_by_label(data: Dataset, clients: int, shards_per_client: int = 2, 
     return [data.subset(np.concatenate([pieces[piece] for piece in hand])) for hand in dealt]
 
 
-def partition_dirichlet(data: Dataset, clients: int, alpha: float = 0.5, seed: int = 0, minimum: int = 1) -> list[Dataset]:
-    """Deal each label in proportions drawn from a Dirichlet distribution (Hsu, Qi & Brown 2019, arXiv:1909.06335).
+def partition_dirichlet(
+    data: Dataset, clients: int, alpha: float = 0.5, seed: int = 0, minimum: int = 1
+) -> list[Dataset]:
+    """Deal each label in proportions drawn from a Dirichlet distribution (Hsu, Qi & Brown 2019,
+    arXiv:1909.06335).
 
-    alpha: skew; 0.1 gives clients a few labels each, 100 is nearly IID. Clients that end with fewer than `minimum` examples are given
+    alpha: skew; 0.1 gives clients a few labels each, 100 is nearly IID. Clients that end with fewer
+           than `minimum` examples are given
     some of the largest client's, so that nobody is empty.
     Raises DataError for alpha <= 0, or for more clients than examples.
     """
@@ -241,7 +316,9 @@ def partition_dirichlet(data: Dataset, clients: int, alpha: float = 0.5, seed: i
     hands: list[list[np.ndarray]] = [[] for _ in range(clients)]
     for label in np.unique(y):
         rows = rng.permutation(np.flatnonzero(y == label))
-        cuts = (np.cumsum(rng.dirichlet(np.full(clients, float(alpha))))[:-1] * len(rows)).astype(int)
+        cuts = (np.cumsum(rng.dirichlet(np.full(clients, float(alpha))))[:-1] * len(rows)).astype(
+            int
+        )
         for hand, piece in zip(hands, np.split(rows, cuts), strict=True):
             hand.append(piece)
     dealt = [np.concatenate(hand) for hand in hands]
@@ -249,10 +326,20 @@ def partition_dirichlet(data: Dataset, clients: int, alpha: float = 0.5, seed: i
         while (lacking := minimum - len(dealt[poor])) > 0:
             rich = max(range(clients), key=lambda client: len(dealt[client]))
             gift = min(lacking, len(dealt[rich]) - minimum)
-            dealt[poor], dealt[rich] = np.append(dealt[poor], dealt[rich][:gift]), dealt[rich][gift:]
+            dealt[poor], dealt[rich] = (
+                np.append(dealt[poor], dealt[rich][:gift]),
+                dealt[rich][gift:],
+            )
     return [data.subset(rng.permutation(rows)) for rows in dealt]
 
 
 def _check_clients(data: Sequence, clients: int, what: str = "clients") -> None:
-    if isinstance(clients, bool) or not isinstance(clients, (int, np.integer)) or not 1 <= clients <= len(data):
-        raise DataError(f"{what} is {clients!r}; expected a whole number from 1 to {len(data):,}, the number of examples")
+    if (
+        isinstance(clients, bool)
+        or not isinstance(clients, (int, np.integer))
+        or not 1 <= clients <= len(data)
+    ):
+        raise DataError(
+            f"{what} is {clients!r}; expected a whole number from 1 to {len(data):,}, the number of"
+            " examples"
+        )

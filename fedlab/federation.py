@@ -1,7 +1,8 @@
 """Who takes part, which round it is, what has been reported, and when a round closes.
 
-A Federation knows no HTTP, no TensorFlow and no widgets. Everything that happens in fedlab, over HTTP or in one process, goes through
-`task` and `report`. All of its methods may be called from any thread.
+A Federation knows no HTTP, no TensorFlow and no widgets. Everything that happens in fedlab, over
+HTTP or in one process, goes through `task` and `report`. All of its methods may be called from any
+thread.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from fedlab.plan import Member, Plan, Status
 from fedlab.strategy import State, Strategy
 
 SILENT_AFTER = 60.0
-"""Seconds without a word after which a client's id may be taken by a newcomer, and after which a client that missed a round's deadline is
+"""Seconds without a word after which a client's id may be taken by a newcomer, and after which a
+client that missed a round's deadline is
 not expected in the next: its program has probably died."""
 
 Evaluate = Callable[[Weights], tuple[float, float]]
@@ -51,7 +53,8 @@ class _Joined:
     done: int = 0  # asynchronous: rounds of its own that this client has reported
     training: bool = False
     guest: bool = False
-    stale: bool = False  # has fetched no task since the run began: what it may still send belongs to an earlier one
+    # has fetched no task since the run began: what it may still send belongs to an earlier one
+    stale: bool = False
 
 
 class _Stopped(Exception):
@@ -85,7 +88,10 @@ class Federation:
         history: History | None = None,
     ):
         if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
-            raise Refused(f"there is no folder for the checkpoint {checkpoint}; expected a path in a folder that exists")
+            raise Refused(
+                f"there is no folder for the checkpoint {checkpoint}; expected a path in a folder"
+                " that exists"
+            )
         self.seed = seed
         self._evaluate, self._checkpoint = evaluate, checkpoint
         self._strategy = strategy
@@ -93,7 +99,8 @@ class Federation:
         self._state = state or State(list(weights))
         self._history = history or History()
         self._changed = threading.Condition()  # guards everything below and the four above
-        self._merging = threading.Lock()  # asynchronous: one merge at a time, without keeping fetching clients out
+        # Asynchronous: one merge at a time, without keeping fetching clients out
+        self._merging = threading.Lock()
         self._members: dict[str, _Joined] = {}
         self._left: set[str] = set()
         self._failures: list[str] = []
@@ -107,46 +114,71 @@ class Federation:
         self._round = self._history.last.round if self._history.last else 0
         self._awaited: set[str] = set()  # this round's participants who have not reported
         self._task: Task | None = None  # this round's
-        self._untaken: deque[str] = deque()  # those of them whose task was not yet handed out by `take`
+        # Those of them whose task was not yet handed out by `take`
+        self._untaken: deque[str] = deque()
         self._updates: dict[str, Update] = {}
-        self._merged: deque[tuple[Update, State]] = deque()  # asynchronous: merged, not yet evaluated
+        # Asynchronous: merged, not yet evaluated
+        self._merged: deque[tuple[Update, State]] = deque()
         self._down = self._up = 0
         self._message = "ready"
         self._version = 0
 
-    # ---- who takes part ----------------------------------------------------------------------------------------------
+    # ---- who takes part --------------------------------------------------------------------------
 
-    def join(self, client: str, num_examples: int, shards: int = 1, session: str = "", guest: bool = False) -> None:
+    def join(
+        self,
+        client: str,
+        num_examples: int,
+        shards: int = 1,
+        session: str = "",
+        guest: bool = False,
+    ) -> None:
         """Take `client` in, with this many examples in this many shards.
 
-        session: any text of the client's own. Joining again with the same one is no mistake: a client repeats itself when an answer was lost.
-        guest:   sends updates without asking for tasks, and goes without a word: nobody knows how many it plans, or waits for it.
-        Raises Conflict when the id is taken, Refused for a bad id or count, RunOver when the server is closing.
+        session: any text of the client's own. Joining again with the same one is no mistake: a
+                 client repeats itself when an answer was lost.
+        guest:   sends updates without asking for tasks, and goes without a word: nobody knows how
+                 many it plans, or waits for it.
+        Raises Conflict when the id is taken, Refused for a bad id or count, RunOver when the server
+        is closing.
         """
         check_client_id(client)
         for name, value in (("num_examples", num_examples), ("shards", shards)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**9:
-                raise Refused(f"{name} is {value!r}; expected a whole number from 1 to 1,000,000,000")
+                raise Refused(
+                    f"{name} is {value!r}; expected a whole number from 1 to 1,000,000,000"
+                )
         with self._changed:
             if self._closed:
                 raise RunOver("the server is closing")
             member = self._members.get(client)
             if member and member.session != session and self.taken(client):
-                raise Conflict(f"a client called {client!r} has already joined; expected an id of your own, or remove that one first")
+                raise Conflict(
+                    f"a client called {client!r} has already joined; expected an id of your own, or"
+                    " remove that one first"
+                )
             again = member is not None and member.session == session
             done, stale = (member.done, member.stale) if again else (0, False)
-            self._members[client] = _Joined(num_examples, shards, session, time.monotonic(), done, guest=guest, stale=stale)
+            self._members[client] = _Joined(
+                num_examples, shards, session, time.monotonic(), done, guest=guest, stale=stale
+            )
             self._left.discard(client)
             self._notify()
 
     def taken(self, client: str) -> bool:
-        """Whether a newcomer of this name is refused: somebody has it, and trains or was heard of within `SILENT_AFTER` seconds."""
+        """Whether a newcomer of this name is refused: somebody has it, and trains or was heard of
+        within `SILENT_AFTER` seconds.
+        """
         with self._changed:
             member = self._members.get(client)
-            return member is not None and (member.training or time.monotonic() - member.seen < SILENT_AFTER)
+            return member is not None and (
+                member.training or time.monotonic() - member.seen < SILENT_AFTER
+            )
 
     def leave(self, client: str, reason: str = "") -> None:
-        """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did. Raises UnknownClient."""
+        """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did.
+        Raises UnknownClient.
+        """
         with self._changed:
             self._member(client)
             del self._members[client]
@@ -161,14 +193,17 @@ class Federation:
         if member is None:
             if client in self._left:
                 raise RunOver(f"client {client!r} has left, or was removed")
-            raise UnknownClient(f"no client called {client!r} has joined; expected POST /clients first")
+            raise UnknownClient(
+                f"no client called {client!r} has joined; expected POST /clients first"
+            )
         member.seen = time.monotonic()
         return member
 
-    # ---- tasks and updates -------------------------------------------------------------------------------------------
+    # ---- tasks and updates -----------------------------------------------------------------------
 
     def task(self, client: str, wait: float = 0.0) -> Task | None:
-        """The task that waits for `client`; None when there was none within `wait` seconds. Asked again, it answers the same.
+        """The task that waits for `client`; None when there was none within `wait` seconds. Asked
+        again, it answers the same.
 
         Raises UnknownClient, or RunOver when there will be none.
         """
@@ -179,8 +214,13 @@ class Federation:
                 if self._closed:
                     self._forget(client)
                     raise RunOver("the run is over")
-                task = self._asynchronous_task(client, member) if self._strategy.asynchronous else self._round_task(client)
-                if member.training != (task is not None):  # who asks and gets none was too late for its round
+                task = (
+                    self._asynchronous_task(client, member)
+                    if self._strategy.asynchronous
+                    else self._round_task(client)
+                )
+                # Who asks and gets none was too late for its round
+                if member.training != (task is not None):
                     member.training = task is not None
                     self._notify()
                 if task is not None:
@@ -192,7 +232,9 @@ class Federation:
                 self._changed.wait(left)
 
     def take(self, wait: float = 0.0) -> tuple[str, Task] | None:
-        """The next participant's task that nobody has taken, in client-id order: for a simulation, which plays all clients. None as in `task`."""
+        """The next participant's task that nobody has taken, in client-id order: for a simulation,
+        which plays all clients. None as in `task`.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._untaken, timeout=wait)
             if not self._untaken:
@@ -214,7 +256,14 @@ class Federation:
             return None
         last = member.shards * (self._plan.rounds or 1)
         if member.done < last:
-            return Task(member.done + 1, last, self._state.weights, self._plan.training, self.seed, shard_by_shard=True)
+            return Task(
+                member.done + 1,
+                last,
+                self._state.weights,
+                self._plan.training,
+                self.seed,
+                shard_by_shard=True,
+            )
         if self._plan.rounds is None:
             self._forget(client)
             raise RunOver(f"client {client!r} has trained on each of its {member.shards} shards")
@@ -228,7 +277,8 @@ class Federation:
     def report(self, update: Update) -> None:
         """Take an update in. In the asynchronous way it is merged at once.
 
-        Raises BadUpdate, Conflict (stale, or counted already: then do not send it again), UnknownClient or RunOver; then nothing has changed.
+        Raises BadUpdate, Conflict (stale, or counted already: then do not send it again),
+        UnknownClient or RunOver; then nothing has changed.
         """
         with self._changed:
             member = self._member(update.client)
@@ -239,7 +289,8 @@ class Federation:
             return self._merge(update)
         with self._changed:
             member = self._member(update.client)
-            self._check_current(update, member)  # again: the round may have closed while the update was checked
+            # Again: the round may have closed while the update was checked
+            self._check_current(update, member)
             self._updates[update.client] = update
             self._awaited.discard(update.client)
             member.training = False
@@ -253,19 +304,26 @@ class Federation:
         if self._plan is None or self._stopping:
             raise Conflict(f"got {where}; expected none: no run is going on")
         if member.stale:
-            raise Conflict(f"got {where} of an earlier run; expected its client to fetch a task of this run first")
+            raise Conflict(
+                f"got {where} of an earlier run; expected its client to fetch a task of this run"
+                " first"
+            )
         if self._strategy.asynchronous:
             if member.guest:
                 return  # it does not count its rounds: whatever it sends is its next update
             if 1 <= update.round <= member.done:
                 raise Conflict(f"already have {where}")
             if update.round > member.shards * (self._plan.rounds or 1):
-                raise Conflict(f"got {where}; expected none: this client's last round is {member.done}")
+                raise Conflict(
+                    f"got {where}; expected none: this client's last round is {member.done}"
+                )
         elif update.round == self._round and update.client in self._updates:
             raise Conflict(f"already have {where}")
         elif update.round != self._round or update.client not in self._awaited:
             open_round = (
-                f"one for round {self._round}" if update.round != self._round else "none: this client does not take part, or is too late"
+                f"one for round {self._round}"
+                if update.round != self._round
+                else "none: this client does not take part, or is too late"
             )
             raise Conflict(f"got {where}; expected {open_round}")
 
@@ -277,35 +335,57 @@ class Federation:
                 plan, state = self._plan, self._state
             merged = self._strategy.aggregate(state, [update])
             with self._changed:
-                if self._plan is not plan or self._stopping or self._members.get(update.client) is not member:
-                    raise Conflict(f"the run ended, or {update.client!r} left, while its update was merged; expected nothing more")
+                if (
+                    self._plan is not plan
+                    or self._stopping
+                    or self._members.get(update.client) is not member
+                ):
+                    raise Conflict(
+                        f"the run ended, or {update.client!r} left, while its update was merged;"
+                        " expected nothing more"
+                    )
                 self._state = merged
-                member.done, member.training = member.done + 1 if member.guest else update.round, False
+                member.done, member.training = (
+                    (member.done + 1 if member.guest else update.round),
+                    False,
+                )
                 self._merged.append((update, merged))
                 self._notify()
 
-    # ---- runs --------------------------------------------------------------------------------------------------------
+    # ---- runs ------------------------------------------------------------------------------------
 
     def start(self, plan: Plan) -> None:
-        """Begin a run in the background, going on from the current global model. Raises Conflict if one is going on."""
+        """Begin a run in the background, going on from the current global model. Raises Conflict if
+        one is going on.
+        """
         with self._changed:
             if self._closed:
                 raise Conflict("the federation is closed; expected a new one")
             if self._thread is not None:
-                raise Conflict("a run is going on; expected to stop it, or to wait for its end, first")
+                raise Conflict(
+                    "a run is going on; expected to stop it, or to wait for its end, first"
+                )
             self._plan, self._stopping, self._error, self._failures = plan, False, None, []
-            self._last_round = 0 if plan.rounds is None or self._strategy.asynchronous else self._round + plan.rounds
+            self._last_round = (
+                0
+                if plan.rounds is None or self._strategy.asynchronous
+                else self._round + plan.rounds
+            )
             self._rounds_before, self._strict = len(self._history), plan.strict
             self._opened = False
             for member in self._members.values():
                 member.done, member.training, member.stale = 0, False, not member.guest
             self._down = self._up = 0
             work = self._run_asynchronously if self._strategy.asynchronous else self._run_rounds
-            self._thread = threading.Thread(target=self._guarded, args=(work,), name="fedlab-rounds", daemon=True)
+            self._thread = threading.Thread(
+                target=self._guarded, args=(work,), name="fedlab-rounds", daemon=True
+            )
             self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """End the run now: the round under way is dropped, what was committed stays. Does nothing when none is going on."""
+        """End the run now: the round under way is dropped, what was committed stays. Does nothing
+        when none is going on.
+        """
         with self._changed:
             self._stopping = True
             thread = self._thread
@@ -323,12 +403,15 @@ class Federation:
     def wait(self, on_round: Callable[[RoundRecord], None] | None = None) -> History:
         """Wait for the end of the run; `on_round` is called with each new record, in this thread.
 
-        Raises what went wrong in the background, and ClientFailed when a client failed and the plan is strict.
+        Raises what went wrong in the background, and ClientFailed when a client failed and the plan
+        is strict.
         """
         seen = self._rounds_before
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._thread is None or len(self._history) > seen, timeout=0.5)
+                self._changed.wait_for(
+                    lambda: self._thread is None or len(self._history) > seen, timeout=0.5
+                )
                 finished = self._thread is None
                 fresh = self._history[seen:]
             for record in fresh:
@@ -346,7 +429,9 @@ class Federation:
         return self._history
 
     def run(self, plan: Plan, on_round: Callable[[RoundRecord], None] | None = None) -> History:
-        """`start` and `wait`; an interrupt (Ctrl-C, the kernel's stop button) ends the run and is raised on."""
+        """`start` and `wait`; an interrupt (Ctrl-C, the kernel's stop button) ends the run and is
+        raised on.
+        """
         self.start(plan)
         try:
             return self.wait(on_round)
@@ -354,8 +439,15 @@ class Federation:
             self.stop()
             raise
 
-    def reset(self, weights: Weights | None = None, strategy: Strategy | None = None, seed: int | None = None) -> None:
-        """Back to the first global model (or to `weights`), with an empty history; another strategy or seed if given. Raises Conflict during a run."""
+    def reset(
+        self,
+        weights: Weights | None = None,
+        strategy: Strategy | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Back to the first global model (or to `weights`), with an empty history; another strategy
+        or seed if given. Raises Conflict during a run.
+        """
         with self._changed:
             if self._thread is not None:
                 raise Conflict("a run is going on; expected to stop it first")
@@ -367,28 +459,37 @@ class Federation:
             self._notify()
 
     def close(self, grace: float = 2.0) -> None:
-        """End everything: stop the run, and wait up to `grace` seconds until every client has heard that it is over."""
+        """End everything: stop the run, and wait up to `grace` seconds until every client has heard
+        that it is over.
+        """
         with self._changed:
             self._closed = True  # first, so that nobody starts another run meanwhile
         self.stop()
         with self._changed:
             self._message = "closed"
             self._notify()
-            self._changed.wait_for(lambda: all(member.guest for member in self._members.values()), timeout=grace)
+            self._changed.wait_for(
+                lambda: all(member.guest for member in self._members.values()), timeout=grace
+            )
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """The background thread: whatever happens, the run ends, and whoever waits for it learns why."""
+        """The background thread: whatever happens, the run ends, and whoever waits for it learns
+        why.
+        """
         message = "finished"
         try:
             work()
         except _Stopped:
             message = "stopped"
-        except BaseException as error:  # kept, and raised by `wait` in the thread of whoever asked for the run
+        except (
+            BaseException
+        ) as error:  # kept, and raised by `wait` in the thread of whoever asked for the run
             self._error = self._error or error
         with self._changed:
             self._message = f"ended by an error: {self._error}" if self._error else message
             self._plan, self._thread = None, None
-            self._round = self._history.last.round if self._history.last else 0  # a round that was not committed does not count
+            # A round that was not committed does not count
+            self._round = self._history.last.round if self._history.last else 0
             self._awaited, self._updates = set(), {}
             self._untaken.clear()
             self._merged.clear()
@@ -396,10 +497,13 @@ class Federation:
                 member.training = False
             self._notify()
 
-    # ---- rounds (synchronous) ----------------------------------------------------------------------------------------
+    # ---- rounds (synchronous) --------------------------------------------------------------------
 
     def _run_rounds(self) -> None:
-        plan, began = self._plan, time.monotonic() - (self._history.last.seconds if self._history.last else 0.0)
+        plan, began = (
+            self._plan,
+            time.monotonic() - (self._history.last.seconds if self._history.last else 0.0),
+        )
         while plan.rounds is None or self._round < self._last_round:
             participants = self._open_round(plan)
             clients: dict[str, ClientRecord] = {}
@@ -407,7 +511,10 @@ class Federation:
             try:
                 state = self._strategy.aggregate(state, self._arriving(participants, plan, clients))
                 if len(clients) < len(participants):
-                    note = f"{len(clients)} of {len(participants)} updates: went on without {', '.join(sorted(set(participants) - set(clients)))}"
+                    note = (
+                        f"{len(clients)} of {len(participants)} updates: went on without"
+                        f" {', '.join(sorted(set(participants) - set(clients)))}"
+                    )
             except _TooFew as reason:
                 state, clients, note = self._state, {}, f"abandoned: {reason}"
             due = self._round % plan.evaluate_every == 0 or self._round == self._last_round
@@ -415,27 +522,38 @@ class Federation:
                 return
 
     def _open_round(self, plan: Plan) -> list[str]:
-        """Choose m = max(C * K, 1) of the K clients at random: a function of the seed, the round and who has joined."""
+        """Choose m = max(C * K, 1) of the K clients at random: a function of the seed, the round
+        and who has joined.
+        """
         with self._changed:
-            # Only the first round waits for so many: a laptop that leaves later must not halt the others.
+            # Only the first round waits for so many: a laptop that leaves later must not halt the
+            # others.
             least = plan.min_clients if len(self._history) == self._rounds_before else 1
             self._until(lambda: len(self._members) >= least, waiting_for_clients(least))
             joined = sorted(self._members)
             size = max(round(plan.fraction * len(joined)), 1)
             self._round += 1
-            chosen = np.random.default_rng([self.seed % 2**63, self._round]).choice(len(joined), size, replace=False)
+            chosen = np.random.default_rng([self.seed % 2**63, self._round]).choice(
+                len(joined), size, replace=False
+            )
             participants = [joined[i] for i in sorted(chosen)]
             self._awaited, self._updates, self._untaken = set(participants), {}, deque(participants)
             # One for all of them: the server turns it into bytes once.
-            self._task = Task(self._round, self._last_round, self._state.weights, plan.training, self.seed)
+            self._task = Task(
+                self._round, self._last_round, self._state.weights, plan.training, self.seed
+            )
             self._message = f"round {self._round}: {size} of {len(joined)} clients train"
             self._notify()
         return participants
 
-    def _arriving(self, participants: list[str], plan: Plan, clients: dict[str, ClientRecord]) -> Iterator[Update]:
-        """This round's updates in client-id order, each as soon as it and those before it are there.
+    def _arriving(
+        self, participants: list[str], plan: Plan, clients: dict[str, ClientRecord]
+    ) -> Iterator[Update]:
+        """This round's updates in client-id order, each as soon as it and those before it are
+        there.
 
-        In that order, whatever the order of arrival: floating-point sums depend on it, and a run must repeat bit for bit.
+        In that order, whatever the order of arrival: floating-point sums depend on it, and a run
+        must repeat bit for bit.
         """
         end, late = None if plan.deadline is None else time.monotonic() + plan.deadline, []
         for client in participants:
@@ -446,7 +564,9 @@ class Federation:
                     late.append(client)
                     self._awaited.discard(client)  # from here on it is too late
                 if update is not None:
-                    self._updates[client] = _RECEIVED  # the aggregate has it: keep that it came, not its weights
+                    self._updates[client] = (
+                        _RECEIVED  # the aggregate has it: keep that it came, not its weights
+                    )
             if update is not None:
                 clients[client] = ClientRecord(update.num_examples, update.accuracy, update.loss)
                 yield update
@@ -454,15 +574,24 @@ class Federation:
             self._awaited.clear()  # the round is closed: later updates are stale
             self._untaken.clear()
             for client in late:
-                if client in self._members and time.monotonic() - self._members[client].seen > SILENT_AFTER:
-                    del self._members[client]  # no further round waits for it; a client that lives joins again with its next word
+                if (
+                    client in self._members
+                    and time.monotonic() - self._members[client].seen > SILENT_AFTER
+                ):
+                    # No further round waits for it; one that lives joins again with its next word.
+                    del self._members[client]
             self._notify()
         if len(clients) < plan.min_updates:
             with self._changed:
                 self._give_up_on_failures(too_few=False)
-            raise _TooFew(f"{len(clients)} of {len(participants)} updates came, {plan.min_updates} were needed")
+            raise _TooFew(
+                f"{len(clients)} of {len(participants)} updates came, {plan.min_updates} were"
+                " needed"
+            )
 
-    def _until(self, true: Callable[[], bool], message: str | None, end: float | None = None) -> None:
+    def _until(
+        self, true: Callable[[], bool], message: str | None, end: float | None = None
+    ) -> None:
         """Wait (holding the lock) until `true()` or the time `end`. Raises _Stopped."""
         while not self._stopping and not true():
             left = None if end is None else end - time.monotonic()
@@ -477,22 +606,33 @@ class Federation:
             raise _Stopped
 
     def _give_up_on_failures(self, too_few: bool) -> None:
-        """Raise ClientFailed when clients have failed and nobody, or too few, are left who could go on."""
+        """Raise ClientFailed when clients have failed and nobody, or too few, are left who could go
+        on.
+        """
         if self._strict and self._failures and (too_few or not self._members):
             raise ClientFailed("; ".join(self._failures))
 
-    def _commit(self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool) -> bool:
-        """Test a new global model, write it down, and make it the current one. True when the target is reached."""
-        loss, accuracy = self._evaluate(state.weights) if evaluate and self._evaluate else (math.nan, math.nan)
+    def _commit(
+        self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool
+    ) -> bool:
+        """Test a new global model, write it down, and make it the current one. True when the target
+        is reached.
+        """
+        loss, accuracy = (
+            self._evaluate(state.weights) if evaluate and self._evaluate else (math.nan, math.nan)
+        )
         if evaluate and self._evaluate and not math.isfinite(loss):
             raise Diverged(
-                f"training diverged in round {round}: the loss on the test set is {loss}; expected a finite number. Try a lower learning rate"
+                f"training diverged in round {round}: the loss on the test set is {loss}; expected"
+                " a finite number. Try a lower learning rate"
             )
         with self._changed:
             if self._stopping and not self._strategy.asynchronous:
                 raise _Stopped
             down, up, self._down, self._up = self._down, self._up, 0, 0
-            record = RoundRecord(round, accuracy, loss, time.monotonic() - began, down, up, clients, note)
+            record = RoundRecord(
+                round, accuracy, loss, time.monotonic() - began, down, up, clients, note
+            )
             history = History([*self._history, record]) if self._checkpoint else None
         if self._checkpoint:
             save_checkpoint(self._checkpoint, state, history, self._strategy.name)
@@ -503,20 +643,29 @@ class Federation:
             self._notify()
         return bool(self._plan.target and accuracy >= self._plan.target)
 
-    # ---- no rounds (asynchronous) ------------------------------------------------------------------------------------
+    # ---- no rounds (asynchronous) ----------------------------------------------------------------
 
     def _run_asynchronously(self) -> None:
-        """`report` merges; this thread only tests and writes down each new global model, so that no client waits for that."""
-        plan, began = self._plan, time.monotonic() - (self._history.last.seconds if self._history.last else 0.0)
+        """`report` merges; this thread only tests and writes down each new global model, so that no
+        client waits for that.
+        """
+        plan, began = (
+            self._plan,
+            time.monotonic() - (self._history.last.seconds if self._history.last else 0.0),
+        )
         with self._changed:
-            self._until(lambda: len(self._members) >= plan.min_clients or self._merged, waiting_for_clients(plan.min_clients))
+            self._until(
+                lambda: len(self._members) >= plan.min_clients or self._merged,
+                waiting_for_clients(plan.min_clients),
+            )
             self._opened = True
             self._message = "every update is merged as it arrives"
             self._notify()
         reached = False
         while True:
             with self._changed:
-                # When the run is stopped or the target reached, no more updates are taken; those that were merged are still written down.
+                # When the run is stopped or the target reached, no more updates are taken; those
+                # that were merged are still written down.
                 if not self._merged:
                     if not reached:
                         try:
@@ -530,16 +679,21 @@ class Federation:
                 self._round += 1
                 last = not self._merged and (self._stopping or self._everyone_is_done(plan))
                 due = last or (self._round % plan.evaluate_every == 0 and not self._stopping)
-            record = {update.client: ClientRecord(update.num_examples, update.accuracy, update.loss)}
+            record = {
+                update.client: ClientRecord(update.num_examples, update.accuracy, update.loss)
+            }
             if self._commit(self._round, state, record, "", began, due):
                 reached = self._stopping = True
 
     def _everyone_is_done(self, plan: Plan) -> bool:
         if plan.rounds is None:
             return False
-        return all(not member.guest and member.done >= member.shards * plan.rounds for member in self._members.values())
+        return all(
+            not member.guest and member.done >= member.shards * plan.rounds
+            for member in self._members.values()
+        )
 
-    # ---- looking in --------------------------------------------------------------------------------------------------
+    # ---- looking in ------------------------------------------------------------------------------
 
     @property
     def weights(self) -> Weights:
@@ -567,7 +721,9 @@ class Federation:
         return self._thread is not None
 
     def count_bytes(self, down: int = 0, up: int = 0) -> None:
-        """Whoever carries the messages says here how large their bodies were; the next record has the sums."""
+        """Whoever carries the messages says here how large their bodies were; the next record has
+        the sums.
+        """
         with self._changed:
             self._down += down
             self._up += up
@@ -583,7 +739,10 @@ class Federation:
                 rounds=self._planned_rounds(),
                 accuracy=self._history.last.accuracy if self._history.last else math.nan,
                 waiting_for=sorted(self._awaited),
-                members=[Member(c, m.num_examples, "training" if m.training else "waiting") for c, m in sorted(self._members.items())],
+                members=[
+                    Member(c, m.num_examples, "training" if m.training else "waiting")
+                    for c, m in sorted(self._members.items())
+                ],
                 message=self._message,
                 version=self._version,
             )
@@ -592,11 +751,16 @@ class Federation:
         if self._strategy.asynchronous and self._plan and self._plan.rounds:
             if any(member.guest for member in self._members.values()):
                 return 0  # no end is planned
-            return self._rounds_before + sum(member.shards for member in self._members.values()) * self._plan.rounds
+            return (
+                self._rounds_before
+                + sum(member.shards for member in self._members.values()) * self._plan.rounds
+            )
         return self._last_round
 
     def wait_for_change(self, version: int, timeout: float) -> int:
-        """Wait until something changed since `version` (of a Status), at most `timeout` seconds; the version then."""
+        """Wait until something changed since `version` (of a Status), at most `timeout` seconds;
+        the version then.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._version != version, timeout=timeout)
             return self._version

@@ -13,7 +13,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ClientRecord:
-    """One client's part in a round: examples trained on, and its own model's accuracy and loss before it was sent."""
+    """One client's part in a round: examples trained on, and its own model's accuracy and loss
+    before it was sent.
+    """
 
     num_examples: int
     accuracy: float = math.nan
@@ -24,7 +26,8 @@ class ClientRecord:
 class RoundRecord:
     """One round of the global model; in the asynchronous way, one merged update.
 
-    accuracy, loss: of the global model on the test set (fraction correct; cross-entropy in nats); NaN when not evaluated.
+    accuracy, loss: of the global model on the test set (fraction correct; cross-entropy in nats);
+                    NaN when not evaluated.
     seconds:        of all runs of this history until then, without the time between them.
     bytes_down, bytes_up: message bodies from and to the server in this round.
     clients:        who contributed, by client id.
@@ -60,7 +63,10 @@ class History:
     def append(self, record: RoundRecord) -> None:
         """Add the next round. Raises ValueError unless its number is above the last one's."""
         if self._records and record.round <= self._records[-1].round:
-            raise ValueError(f"got round {record.round} after round {self._records[-1].round}; expected a later one")
+            raise ValueError(
+                f"got round {record.round} after round {self._records[-1].round}; expected a"
+                " later one"
+            )
         self._records.append(record)
 
     def __len__(self) -> int:
@@ -91,7 +97,8 @@ class History:
     def rounds_to(self, target: float) -> float | None:
         """Rounds until the accuracy `target` (a fraction), or None if it was never reached.
 
-        As in McMahan et al. 2017, section 3: the curve is made monotone (best value so far), and the crossing is interpolated linearly.
+        As in McMahan et al. 2017, section 3: the curve is made monotone (best value so far), and
+        the crossing is interpolated linearly.
         """
         before = None  # (round, best accuracy)
         for record in self:
@@ -100,22 +107,50 @@ class History:
             if record.accuracy >= target:
                 if before is None or record.accuracy == before[1]:
                     return float(record.round)
-                return before[0] + (record.round - before[0]) * (target - before[1]) / (record.accuracy - before[1])
+                return before[0] + (record.round - before[0]) * (target - before[1]) / (
+                    record.accuracy - before[1]
+                )
             before = (record.round, max(record.accuracy, before[1] if before else 0.0))
         return None
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """A row a round: round, seconds, accuracy, loss, bytes_down, bytes_up, bytes, num_examples, clients, note. Returned, and written to `path` if given."""
+        """A row a round: round, seconds, accuracy, loss, bytes_down, bytes_up, bytes, num_examples,
+        clients, note. Returned, and written to `path` if given.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["round", "seconds", "accuracy", "loss", "bytes_down", "bytes_up", "bytes", "num_examples", "clients", "note"])
+        writer.writerow(
+            [
+                "round",
+                "seconds",
+                "accuracy",
+                "loss",
+                "bytes_down",
+                "bytes_up",
+                "bytes",
+                "num_examples",
+                "clients",
+                "note",
+            ]
+        )
         for r in self:
-            row = [r.round, f"{r.seconds:.4f}", _short(r.accuracy), _short(r.loss), r.bytes_down, r.bytes_up, r.bytes, r.num_examples]
+            row = [
+                r.round,
+                f"{r.seconds:.4f}",
+                _short(r.accuracy),
+                _short(r.loss),
+                r.bytes_down,
+                r.bytes_up,
+                r.bytes,
+                r.num_examples,
+            ]
             writer.writerow([*row, len(r.clients), r.note])
         return _written(text.getvalue(), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Everything, as JSON: a list of rounds; not-a-number becomes null. Returned, and written to `path` if given."""
+        """Everything, as JSON: a list of rounds; not-a-number becomes null. Returned, and written
+        to `path` if given.
+        """
         return _written(json.dumps([_plain(asdict(record)) for record in self]), path)
 
     @classmethod
@@ -124,16 +159,25 @@ class History:
         try:
             rounds = []
             for fields in json.loads(text):
-                clients = {name: ClientRecord(**_numbers(client)) for name, client in fields.pop("clients").items()}
+                clients = {
+                    name: ClientRecord(**_numbers(client))
+                    for name, client in fields.pop("clients").items()
+                }
                 rounds.append(RoundRecord(**_numbers(fields), clients=clients))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"this is not a history ({type(error).__name__}: {error}); expected what History.to_json wrote") from None
+            raise ValueError(
+                f"this is not a history ({type(error).__name__}: {error}); expected what"
+                " History.to_json wrote"
+            ) from None
         return cls(rounds)
 
     def __repr__(self) -> str:
         if not self._records:
             return "<History: no rounds yet>"
-        return f"<History: {len(self)} rounds, accuracy {self.last.accuracy:.2%}, best {self.best.accuracy if self.best else math.nan:.2%}>"
+        return (
+            f"<History: {len(self)} rounds, accuracy {self.last.accuracy:.2%}, best"
+            f" {self.best.accuracy if self.best else math.nan:.2%}>"
+        )
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,5 @@
-"""What can be said on the command line of `fedlab`: the commands, their options, and the pages that explain them."""
+"""What can be said on the command line of `fedlab`: the commands, their options, and the pages that
+explain them."""
 
 from __future__ import annotations
 
@@ -16,38 +17,54 @@ PROJECT = Path(__file__).parents[1]
 TRAINING = Training()
 ORIGINAL_TRAINING = Training(epochs=20, batch_size=32, learning_rate=0.001, optimizer="adam")
 SIMULATED_TRAINING = Training(batch_size=10)
-"""How clients train by default: over HTTP; as the original demonstration's own; as in the paper's experiments."""
+"""How clients train by default: over HTTP; as the original demonstration's own; as in the paper's
+experiments."""
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.001}
 GATHERING = 5.0
-"""Seconds without a newcomer before the first round: clients that are started together join a few seconds apart."""
+"""Seconds without a newcomer before the first round: clients that are started together join a few
+seconds apart."""
 
 TOKEN = "FEDLAB_TOKEN"
-"""The environment variable; an option would show the secret to everyone who lists this machine's processes."""
+"""The environment variable; an option would show the secret to everyone who lists this machine's
+processes."""
 
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The options as a Namespace; `command` is None without a command, `rest` is what is passed on to `jupyter lab`.
+    """The options as a Namespace; `command` is None without a command, `rest` is what is passed on
+    to `jupyter lab`.
 
     Raises Refused for what cannot be understood, SystemExit after --help and --version.
     """
     options, rest = parser().parse_known_args(argv)
     if rest and options.command != "lab":
-        raise Refused(f"got {' '.join(rest)}, which is no option here; see fedlab{' ' + options.command if options.command else ''} --help")
+        raise Refused(
+            f"got {' '.join(rest)}, which is no option here; see"
+            f" fedlab{' ' + options.command if options.command else ''} --help"
+        )
     options.rest = rest
     return options
 
 
 def training(options: argparse.Namespace, default: Training) -> Training:
-    """The training options over `default`; another optimizer brings its own learning rate. Raises Refused."""
+    """The training options over `default`; another optimizer brings its own learning rate. Raises
+    Refused.
+    """
     optimizer = options.optimizer or default.optimizer
     rate = options.learning_rate
     if rate is None:
-        rate = default.learning_rate if optimizer == default.optimizer else LEARNING_RATES[optimizer]
+        rate = (
+            default.learning_rate if optimizer == default.optimizer else LEARNING_RATES[optimizer]
+        )
     batch = default.batch_size if options.batch_size is None else options.batch_size
-    return Training(default.epochs if options.epochs is None else options.epochs, None if batch == "all" else batch, rate, optimizer)
+    return Training(
+        default.epochs if options.epochs is None else options.epochs,
+        None if batch == "all" else batch,
+        rate,
+        optimizer,
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
         raise Refused(f"{message}; see {self.prog} --help")
 
 
-# ---- the pages ---------------------------------------------------------------------------------------------------------
+# ---- the pages -----------------------------------------------------------------------------------
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(commands, name: str, usage: str, meaning: str, text: str) -> argparse.ArgumentParser:
-    page = commands.add_parser(name, usage=f"fedlab {name} {usage}", help=meaning, description=_text(text), **SHAPE)
+    page = commands.add_parser(
+        name, usage=f"fedlab {name} {usage}", help=meaning, description=_text(text), **SHAPE
+    )
     page.set_defaults(command=name)
     return page
 
@@ -112,16 +131,22 @@ def _lab(commands) -> None:
         "lab",
         "[--no-browser] [options of jupyter lab]",
         "open the lessons in JupyterLab",
-        "Open JupyterLab on the first lesson. Options that are not listed here are passed on to jupyter lab.",
+        "Open JupyterLab on the first lesson. Options that are not listed here are passed on to"
+        " jupyter lab.",
     )
-    page.add_argument("--no-browser", action="store_true", help="print the URL instead of opening a browser, on a machine without a screen")
+    page.add_argument(
+        "--no-browser",
+        action="store_true",
+        help="print the URL instead of opening a browser, on a machine without a screen",
+    )
 
 
 def _server(commands) -> None:
     page = _command(
         commands,
         "server",
-        "[--host H] [--port P] [--mode rounds|async] [--rounds N] [--checkpoint F] [--original] [options]",
+        "[--host H] [--port P] [--mode rounds|async] [--rounds N] [--checkpoint F] [--original]"
+        " [options]",
         "serve a federation: average what clients send",
         f"""
         Serve a federation. The first line on stdout is the URL to join, with a secret
@@ -138,24 +163,65 @@ def _server(commands) -> None:
         """,
     )
     add = page.add_argument
-    add("--host", default="127.0.0.1", metavar="H", help="address to listen on; 0.0.0.0 for a class on one network (default: %(default)s)")
-    add("--port", type=_port, metavar="P", help="port to listen on, 0 for a free one (default: 0; 5000 with --original)")
-    add("--mode", choices=["rounds", "async"], help="see above (default: rounds; async with --original)")
-    add("--rounds", type=_whole, metavar="N", help="rounds to run (default: 10; async: until Ctrl-C)")
-    add("--checkpoint", metavar="F", help="file to write after every round, and to go on from if it is there (default: none)")
-    add("--original", action="store_true", help="serve the original demonstration's own clients too: no token, only this machine")
-    text = f"begin when N clients have joined (default: rounds, when nobody new has joined for {GATHERING:.0f} s; async, at once)"
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen on; 0.0.0.0 for a class on one network (default: %(default)s)",
+    )
+    add(
+        "--port",
+        type=_port,
+        metavar="P",
+        help="port to listen on, 0 for a free one (default: 0; 5000 with --original)",
+    )
+    add(
+        "--mode",
+        choices=["rounds", "async"],
+        help="see above (default: rounds; async with --original)",
+    )
+    add(
+        "--rounds",
+        type=_whole,
+        metavar="N",
+        help="rounds to run (default: 10; async: until Ctrl-C)",
+    )
+    add(
+        "--checkpoint",
+        metavar="F",
+        help="file to write after every round, and to go on from if it is there (default: none)",
+    )
+    add(
+        "--original",
+        action="store_true",
+        help="serve the original demonstration's own clients too: no token, only this machine",
+    )
+    text = (
+        "begin when N clients have joined (default: rounds, when nobody new has joined for"
+        f" {GATHERING:.0f} s; async, at once)"
+    )
     add("--min-clients", type=_positive, metavar="N", help=text)
-    add("--fraction", type=_number, default=1.0, metavar="C", help="C, the fraction of clients in a round, 0 to 1 (default: %(default)s)")
+    add(
+        "--fraction",
+        type=_number,
+        default=1.0,
+        metavar="C",
+        help="C, the fraction of clients in a round, 0 to 1 (default: %(default)s)",
+    )
     text = "seconds that a round waits for its updates, or none for no end (default: %(default)s)"
     add("--deadline", type=_seconds, default=120.0, metavar="S", help=text)
     text = "with fewer updates at the deadline the round is abandoned (default: %(default)s)"
     add("--min-updates", type=_positive, default=1, metavar="N", help=text)
-    text = "how updates are aggregated: fed_avg or fed_avg_momentum; async_average in the async mode (default: that of the mode)"
+    text = (
+        "how updates are aggregated: fed_avg or fed_avg_momentum; async_average in the async mode"
+        " (default: that of the mode)"
+    )
     add("--strategy", choices=list(STRATEGIES), metavar="NAME", help=text)
     _add_training(page, TRAINING, ORIGINAL_TRAINING)
     _add_common(page, history=True, seed="first weights, choice of clients and batches")
-    text = "a further name by which clients may call this machine (HTTP Host header); may be repeated"
+    text = (
+        "a further name by which clients may call this machine (HTTP Host header); may be repeated"
+    )
     add("--allow-host", action="append", default=[], metavar="NAME", help=text)
 
 
@@ -173,9 +239,16 @@ def _client(commands) -> None:
     )
     add = page.add_argument
     add("url", metavar="URL", help="what fedlab server printed, in quotes, token included")
-    add("--id", metavar="ID", help="a name of your own in the federation, 1 to 40 letters, digits, spaces or . _ - @")
+    add(
+        "--id",
+        metavar="ID",
+        help="a name of your own in the federation, 1 to 40 letters, digits, spaces or . _ - @",
+    )
     add("--shards", nargs=2, metavar=("L", "R"), help="train on shards L to R, 1 <= L <= R <= 12")
-    text = "tries for a request while the server is away, with growing random waits (default: %(default)s, some 8 s in all)"
+    text = (
+        "tries for a request while the server is away, with growing random waits (default:"
+        " %(default)s, some 8 s in all)"
+    )
     add("--tries", type=_positive, default=5, metavar="N", help=text)
     _add_common(page)
 
@@ -186,7 +259,8 @@ def _evaluate(commands) -> None:
         "evaluate",
         "F [--data PATH]",
         "test a checkpoint on the 10,000 test images",
-        "Print the accuracy of a checkpoint's global model on MNIST's 10,000 test images, and for every digit.",
+        "Print the accuracy of a checkpoint's global model on MNIST's 10,000 test images, and for"
+        " every digit.",
     )
     page.add_argument("checkpoint", metavar="F", help="a checkpoint that fedlab server wrote")
     _add_common(page)
@@ -205,19 +279,71 @@ def _simulate(commands) -> None:
         """,
     )
     add = page.add_argument
-    add("--clients", type=_whole, default=100, metavar="K", help="K, the number of clients (default: %(default)s)")
-    text = """how the 60,000 images are dealt: iid, shuffled; label, sorted, so that most clients see two digits (the paper's non-IID);
-        dirichlet, each digit in random proportions (default: %(default)s)"""
+    add(
+        "--clients",
+        type=_whole,
+        default=100,
+        metavar="K",
+        help="K, the number of clients (default: %(default)s)",
+    )
+    text = """how the 60,000 images are dealt: iid, shuffled; label, sorted, so that most clients
+        see two digits (the paper's non-IID); dirichlet, each digit in random proportions (default:
+        %(default)s)"""
     add("--partition", choices=["iid", "label", "dirichlet"], default="iid", help=text)
-    add("--shards-per-client", type=_positive, default=2, metavar="N", help="of label: pieces for each client (default: %(default)s)")
-    add("--alpha", type=_number, default=0.5, metavar="A", help="of dirichlet: 0.1 very uneven, 100 nearly IID (default: %(default)s)")
-    add("--fraction", type=_number, default=0.1, metavar="C", help="C, the fraction of clients in a round, 0 to 1 (default: %(default)s)")
-    add("--rounds", type=_whole, default=300, metavar="N", help="rounds at most (default: %(default)s)")
-    add("--target", type=_number, metavar="T", help="stop at this test accuracy, a fraction such as 0.97 (default: none)")
-    add("--evaluate-every", type=_whole, default=1, metavar="N", help="test the global model every N rounds (default: %(default)s)")
+    add(
+        "--shards-per-client",
+        type=_positive,
+        default=2,
+        metavar="N",
+        help="of label: pieces for each client (default: %(default)s)",
+    )
+    add(
+        "--alpha",
+        type=_number,
+        default=0.5,
+        metavar="A",
+        help="of dirichlet: 0.1 very uneven, 100 nearly IID (default: %(default)s)",
+    )
+    add(
+        "--fraction",
+        type=_number,
+        default=0.1,
+        metavar="C",
+        help="C, the fraction of clients in a round, 0 to 1 (default: %(default)s)",
+    )
+    add(
+        "--rounds",
+        type=_whole,
+        default=300,
+        metavar="N",
+        help="rounds at most (default: %(default)s)",
+    )
+    add(
+        "--target",
+        type=_number,
+        metavar="T",
+        help="stop at this test accuracy, a fraction such as 0.97 (default: none)",
+    )
+    add(
+        "--evaluate-every",
+        type=_whole,
+        default=1,
+        metavar="N",
+        help="test the global model every N rounds (default: %(default)s)",
+    )
     with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]
-    add("--strategy", choices=with_rounds, default="fed_avg", help="how updates are aggregated (default: %(default)s)")
-    add("--workers", type=_positive, metavar="N", help="threads that train (default: one more than there are cores)")
+    add(
+        "--strategy",
+        choices=with_rounds,
+        default="fed_avg",
+        help="how updates are aggregated (default: %(default)s)",
+    )
+    add(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="threads that train (default: one more than there are cores)",
+    )
     _add_training(page, SIMULATED_TRAINING)
     _add_common(page, history=True, seed="partition, first weights, choice of clients and batches")
 
@@ -231,10 +357,29 @@ def _add_training(page, default: Training, original: Training | None = None) -> 
 
     rates = ", ".join(f"{rate} with {optimizer}" for optimizer, rate in LEARNING_RATES.items())
     add = page.add_argument
-    add("--epochs", type=_whole, metavar="E", help=f"E, passes over a client's images in a round {otherwise('epochs')}")
-    add("--batch-size", type=_batch, metavar="B", help=f"B, images in one step, or all (the paper's infinity) {otherwise('batch_size')}")
-    add("--learning-rate", type=_number, metavar="ETA", help=f"eta, the clients' learning rate (default: {rates})")
-    add("--optimizer", choices=["sgd", "adam"], help=f"the clients' optimizer {otherwise('optimizer')}")
+    add(
+        "--epochs",
+        type=_whole,
+        metavar="E",
+        help=f"E, passes over a client's images in a round {otherwise('epochs')}",
+    )
+    add(
+        "--batch-size",
+        type=_batch,
+        metavar="B",
+        help=f"B, images in one step, or all (the paper's infinity) {otherwise('batch_size')}",
+    )
+    add(
+        "--learning-rate",
+        type=_number,
+        metavar="ETA",
+        help=f"eta, the clients' learning rate (default: {rates})",
+    )
+    add(
+        "--optimizer",
+        choices=["sgd", "adam"],
+        help=f"the clients' optimizer {otherwise('optimizer')}",
+    )
 
 
 def _add_common(page, history: bool = False, seed: str = "") -> None:
@@ -242,12 +387,21 @@ def _add_common(page, history: bool = False, seed: str = "") -> None:
         text = "file for a row a round, .csv or .json, written at the end (default: none)"
         page.add_argument("--history", type=_table, metavar="F", help=text)
     if seed:
-        page.add_argument("--seed", type=_seed, default=0, metavar="N", help=f"decides {seed} (default: %(default)s)")
-    text = "mnist.npz, or a folder with it or with the original's four .npy files (default: data/ of the project)"
+        page.add_argument(
+            "--seed",
+            type=_seed,
+            default=0,
+            metavar="N",
+            help=f"decides {seed} (default: %(default)s)",
+        )
+    text = (
+        "mnist.npz, or a folder with it or with the original's four .npy files (default: data/ of"
+        " the project)"
+    )
     page.add_argument("--data", metavar="PATH", help=text)
 
 
-# ---- what a word means -------------------------------------------------------------------------------------------------
+# ---- what a word means ---------------------------------------------------------------------------
 
 
 def _whole(text: str) -> int:
@@ -293,5 +447,7 @@ def _seconds(text: str) -> float | None:
 
 def _table(text: str) -> str:
     if not text.endswith((".csv", ".json")):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a name that ends in .csv or .json")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a name that ends in .csv or .json"
+        )
     return text

@@ -1,11 +1,13 @@
 """The original demonstration's wire, for its own client, unmodified.
 
-One address, `/`, as a form or a query: `id`, `send`, and with `send=True` `datasets` (a count of examples) and `weights` (JSON, nested lists).
-Any other `send` is answered with `id`, `datasets` and `weights`.
+One address, `/`, as a form or a query: `id`, `send`, and with `send=True` `datasets` (a count of
+examples) and `weights` (JSON, nested lists). Any other `send` is answered with `id`, `datasets` and
+`weights`.
 
-That client adds the `datasets` of the answer to the examples it trained on, and sends the sum: with the original server the count of everyone's
-examples came back inside every update, and doubled each time. Here the answer always says `datasets: 0`. So what comes back is what was trained
-on, and the server's own count (`State.num_examples`) adds up only that.
+That client adds the `datasets` of the answer to the examples it trained on, and sends the sum: with
+the original server the count of everyone's examples came back inside every update, and doubled each
+time. Here the answer always says `datasets: 0`. So what comes back is what was trained on, and the
+server's own count (`State.num_examples`) adds up only that.
 """
 
 from __future__ import annotations
@@ -23,24 +25,30 @@ MOST_EXAMPLES = 60_000  # its clients do not say how many examples they have: no
 
 
 def client_id(received: str | None) -> str:
-    """The id under which an original client takes part. Raises BadUpdate without one, Refused for one that cannot be."""
+    """The id under which an original client takes part. Raises BadUpdate without one, Refused for
+    one that cannot be.
+    """
     if not received:
         raise BadUpdate("the field id is missing or empty; expected the client's id")
     return check_client_id(f"original-{received}"[:40].rstrip())
 
 
 def exchange(federation: Federation, fields: Mapping[str, str], size: int) -> dict:
-    """One request of an original client (its form or query, `size` bytes), and what to answer as JSON.
+    """One request of an original client (its form or query, `size` bytes), and what to answer as
+    JSON.
 
-    It has no task: its updates are merged the moment they arrive. Raises BadUpdate for a bad one; then nothing has changed.
+    It has no task: its updates are merged the moment they arrive. Raises BadUpdate for a bad one;
+                    then nothing has changed.
     """
     client = client_id(fields.get("id"))
     update = None
     if fields.get("send") == "True":
         update = read_update(client, fields, federation.weights)
-        check_update(update, federation.weights, MOST_EXAMPLES)  # before it joins: nothing has changed yet
+        # Before it joins: nothing has changed yet
+        check_update(update, federation.weights, MOST_EXAMPLES)
     if client not in {member.client for member in federation.status().members}:
-        federation.join(client, MOST_EXAMPLES, guest=True)  # it ends by itself, when it has done its range
+        # It ends by itself, when it has done its range
+        federation.join(client, MOST_EXAMPLES, guest=True)
     if update is not None:
         federation.count_bytes(up=size)
         federation.report(update)
@@ -49,26 +57,35 @@ def exchange(federation: Federation, fields: Mapping[str, str], size: int) -> di
 
 
 def read_update(client: str, fields: Mapping[str, str], like: Weights) -> Update:
-    """The update in the fields. Raises BadUpdate. Shapes and finite values are not checked here, but with every update."""
+    """The update in the fields. Raises BadUpdate. Shapes and finite values are not checked here,
+    but with every update.
+    """
     try:
         count = int(fields.get("datasets", ""))
     except ValueError:
-        raise BadUpdate(f"datasets is {str(fields.get('datasets'))[:40]!r}; expected a whole number of examples") from None
+        raise BadUpdate(
+            f"datasets is {str(fields.get('datasets'))[:40]!r}; expected a whole number of examples"
+        ) from None
     return Update(client, 1, count, read_weights(fields.get("weights", ""), like))
 
 
 def size_limit(weights: Weights) -> int:
-    """The most bytes that a body may have: each weight is up to 25 characters, of which a form escapes some."""
+    """The most bytes that a body may have: each weight is up to 25 characters, of which a form
+    escapes some.
+    """
     return 40 * sum(w.size for w in weights)
 
 
 def write_weights(weights: Weights) -> str:
-    """Weights as the original sends them: a JSON list of nested lists of numbers (about 4 MB for the 2NN)."""
+    """Weights as the original sends them: a JSON list of nested lists of numbers (about 4 MB for
+    the 2NN).
+    """
     return json.dumps([w.tolist() for w in weights])
 
 
 def read_weights(text: str, like: Weights) -> Weights:
-    """Weights from the original's JSON, as float32 arrays. `like` says how many arrays of which depth to expect.
+    """Weights from the original's JSON, as float32 arrays. `like` says how many arrays of which
+    depth to expect.
 
     Raises BadUpdate.
     """
@@ -77,9 +94,13 @@ def read_weights(text: str, like: Weights) -> Weights:
         if not isinstance(lists, list) or len(lists) != len(like):
             received = f"{len(lists)} arrays" if isinstance(lists, list) else type(lists).__name__
             raise BadUpdate(f"weights is {received}; expected a JSON list of {len(like)} arrays")
-        with np.errstate(over="ignore"):  # what is too large becomes infinity, and is refused as that
+        # What is too large becomes infinity, and is refused as that
+        with np.errstate(over="ignore"):
             return [np.asarray(values, dtype=np.float32) for values in lists]
     except BadUpdate:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise BadUpdate(f"weights cannot be read ({str(error)[:120]}); expected a JSON list of nested lists of numbers") from None
+        raise BadUpdate(
+            f"weights cannot be read ({str(error)[:120]}); expected a JSON list of nested lists of"
+            " numbers"
+        ) from None

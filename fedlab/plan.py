@@ -13,16 +13,21 @@ from fedlab.messages import Refused, Training
 class Plan:
     """What a run does (McMahan et al. 2017, Algorithm 1).
 
-    rounds:         how many rounds; in the asynchronous way, how many times each client goes through its shards. None: until stopped
-                    (asynchronous: each client goes through its shards once, and newcomers are welcome).
+    rounds:         how many rounds; in the asynchronous way, how many times each client goes
+                    through its shards. None: until stopped (asynchronous: each client goes through
+                    its shards once, and newcomers are welcome).
     training:       E, B, learning rate and optimizer of the clients.
-    fraction:       C, the fraction of the clients that takes part in a round, in [0, 1]; at least one does, so C = 0 is one client.
-    deadline:       seconds that a round waits for its updates; None waits for everyone who has not left.
-    min_updates:    fewer than this many updates by the deadline, and the round is abandoned: the global model stays.
+    fraction:       C, the fraction of the clients that takes part in a round, in [0, 1]; at least
+                    one does, so C = 0 is one client.
+    deadline:       seconds that a round waits for its updates; None waits for everyone who has not
+                    left.
+    min_updates:    fewer than this many updates by the deadline, and the round is abandoned: the
+                    global model stays.
     min_clients:    clients to wait for before the first round.
     evaluate_every: test the global model every so many rounds (and after the last).
     target:         stop when the global accuracy reaches this fraction.
-    strict:         a client that fails is an error of the run: raised when too few are left, else at the end; otherwise only noted.
+    strict:         a client that fails is an error of the run: raised when too few are left, else
+                    at the end; otherwise only noted.
 
     Raises Refused for values outside these.
     """
@@ -48,7 +53,9 @@ class Plan:
         optimizer: str = "sgd",
         **settings,
     ) -> Plan:
-        """A Plan from one flat list of settings: those of `Training` and those of `Plan`. Raises TypeError for an unknown name."""
+        """A Plan from one flat list of settings: those of `Training` and those of `Plan`. Raises
+        TypeError for an unknown name.
+        """
         return cls(rounds, Training(epochs, batch_size, learning_rate, optimizer), **settings)
 
     def __post_init__(self):
@@ -59,16 +66,30 @@ class Plan:
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise Refused(f"{name} is {value!r}; expected a whole number from 1")
         if not isinstance(self.fraction, (int, float)) or not 0 <= self.fraction <= 1:
-            raise Refused(f"fraction (C) is {self.fraction!r}; expected a number from 0 (one client) to 1 (every client)")
-        if self.deadline is not None and not (isinstance(self.deadline, (int, float)) and 0 < self.deadline <= 1e6):
-            raise Refused(f"deadline is {self.deadline!r}; expected seconds above 0, at most 1,000,000, or None to wait for everyone")
-        if self.target is not None and not (isinstance(self.target, (int, float)) and 0 < self.target < 1):
-            raise Refused(f"target is {self.target!r}; expected an accuracy between 0 and 1, for example 0.97")
+            raise Refused(
+                f"fraction (C) is {self.fraction!r}; expected a number from 0 (one client) to 1"
+                " (every client)"
+            )
+        if self.deadline is not None and not (
+            isinstance(self.deadline, (int, float)) and 0 < self.deadline <= 1e6
+        ):
+            raise Refused(
+                f"deadline is {self.deadline!r}; expected seconds above 0, at most 1,000,000, or"
+                " None to wait for everyone"
+            )
+        if self.target is not None and not (
+            isinstance(self.target, (int, float)) and 0 < self.target < 1
+        ):
+            raise Refused(
+                f"target is {self.target!r}; expected an accuracy between 0 and 1, for example 0.97"
+            )
 
 
 @dataclass(frozen=True)
 class Member:
-    """A client as the server sees it. state: "waiting" for its turn, or "training" since it fetched a task."""
+    """A client as the server sees it. state: "waiting" for its turn, or "training" since it fetched
+    a task.
+    """
 
     client: str
     num_examples: int
@@ -77,7 +98,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Status:
-    """A federation at one moment. `rounds` is 0 while no end is planned; `message` says in words what is going on."""
+    """A federation at one moment. `rounds` is 0 while no end is planned; `message` says in words
+    what is going on.
+    """
 
     running: bool
     asynchronous: bool

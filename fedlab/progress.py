@@ -10,9 +10,14 @@ from fedlab.history import RoundRecord
 
 
 @contextmanager
-def rounds_bar(rounds: int | None, then: Callable[[RoundRecord], None] | None = None, shown: bool = True) -> Iterator[Callable]:
-    """A bar that a new RoundRecord moves on, with the accuracy beside it; `then` is called with each record too."""
-    from tqdm.auto import tqdm  # tqdm: a bar that is a widget in a notebook and text in a terminal; loaded when first shown
+def rounds_bar(
+    rounds: int | None, then: Callable[[RoundRecord], None] | None = None, shown: bool = True
+) -> Iterator[Callable]:
+    """A bar that a new RoundRecord moves on, with the accuracy beside it; `then` is called with
+    each record too.
+    """
+    # tqdm: a bar that is a widget in a notebook and text in a terminal; loaded when first shown
+    from tqdm.auto import tqdm
 
     tqdm.monitor_interval = 0  # no watching thread of tqdm's own
     with tqdm(total=rounds, unit="round", disable=not shown, dynamic_ncols=True) as bar:
@@ -25,4 +30,5 @@ def rounds_bar(rounds: int | None, then: Callable[[RoundRecord], None] | None = 
                 then(record)
 
         yield show
-        bar.total = bar.n  # an end before the last round, at a target: done, and not red as if broken off
+        # An end before the last round, at a target: done, and not red as if broken off
+        bar.total = bar.n

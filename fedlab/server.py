@@ -1,4 +1,5 @@
-"""A federation that listens: sockets, token, start and close. The only file that imports waitress."""
+"""A federation that listens: sockets, token, start and close. The only file that imports
+waitress."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import waitress.channel
-import waitress.server  # waitress reads a whole request before a worker thread sees it: slow clients hold no threads, as werkzeug's would
+
+# waitress reads a whole request before a worker thread sees it: slow clients hold no threads, as
+# werkzeug's would
+import waitress.server
 from waitress import wasyncore
 
 from fedlab.app import LOOPBACK, Exchange, create_app
@@ -31,25 +35,32 @@ from fedlab.strategy import Strategy, fed_avg
 
 WORKER_THREADS = 64  # a long poll holds one: more clients than this wait for each other
 
-logging.getLogger("waitress").setLevel(logging.ERROR)  # "task queue depth" would land under a cell of the notebook
+# "task queue depth" would land under a cell of the notebook
+logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
 class Server:
-    """A federation's server, listening from the moment it is made until `close`, best used as `with Server(...) as server:`.
+    """A federation's server, listening from the moment it is made until `close`, best used as `with
+    Server(...) as server:`.
 
     test:      the test set of the global model; without one the history has no accuracy.
     strategy:  how updates are aggregated; FedAvg if None.
     model:     a built Keras classifier; the 2NN with weights from `seed` if None.
     seed:      decides first weights, sampling and batches.
-    host, port: where to listen; loopback and a free port by default. "0.0.0.0" listens on every network of this machine: plain HTTP, so
+    host, port: where to listen; loopback and a free port by default. "0.0.0.0" listens on every
+                network of this machine: plain HTTP, so
                whoever is on that network can read what is sent, the token too.
     checkpoint: a file to write after every round, and to go on from if it exists.
-    original_protocol: also answer the original demonstration's own client (see `fedlab.original`). Its requests carry no token: loopback only.
-    allowed_hosts: further names by which browsers and clients may call this server (the HTTP Host header).
+    original_protocol: also answer the original demonstration's own client (see `fedlab.original`).
+                       Its requests carry no token: loopback only.
+    allowed_hosts: further names by which browsers and clients may call this server (the HTTP Host
+                   header).
     linger:    seconds that `close` waits for clients to hear that the run is over.
-    token:     the secret in the URL; a new random one if None. A server that takes another's place keeps its clients with the same one.
+    token:     the secret in the URL; a new random one if None. A server that takes another's place
+               keeps its clients with the same one.
 
-    Raises OSError when the port is taken, BadCheckpoint for a checkpoint that cannot be used, Refused for settings that do not go together.
+    Raises OSError when the port is taken, BadCheckpoint for a checkpoint that cannot be used,
+    Refused for settings that do not go together.
     """
 
     def __init__(
@@ -70,25 +81,42 @@ class Server:
     ):
         strategy = strategy or fed_avg()
         if original_protocol and host not in ("127.0.0.1", "localhost"):
-            raise Refused(f"original_protocol with host {host!r}: the original's clients have no token; expected 127.0.0.1")
+            raise Refused(
+                f"original_protocol with host {host!r}: the original's clients have no token;"
+                " expected 127.0.0.1"
+            )
         if original_protocol and not strategy.asynchronous:
-            raise Refused(f"original_protocol with the strategy {strategy.name}; expected async_average(), as the original merges")
+            raise Refused(
+                f"original_protocol with the strategy {strategy.name}; expected async_average(), as"
+                " the original merges"
+            )
         if federation is None:
             classifier = Classifier(model, seed)
-            evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
+            evaluate = (
+                (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
+            )
             if evaluate:
                 classifier.prepare_evaluation(test)
             state, history = None, None
             if checkpoint is not None and Path(checkpoint).exists():
                 state, history = load_checkpoint(checkpoint, classifier.weights, strategy.name)
             federation = Federation(
-                classifier.weights, strategy, evaluate=evaluate, seed=seed, checkpoint=checkpoint, state=state, history=history
+                classifier.weights,
+                strategy,
+                evaluate=evaluate,
+                seed=seed,
+                checkpoint=checkpoint,
+                state=state,
+                history=history,
             )
         self.federation = federation
         self.wire: deque[Exchange] = deque(maxlen=200)
         self._token, self._linger = check_token(token or secrets.token_urlsafe(24)), linger
-        self._public_host = lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        hosts = {name.lower() for name in (*LOOPBACK, self._public_host, *allowed_hosts)}  # browsers send it so
+        self._public_host = (
+            lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        )
+        # Browsers send it so
+        hosts = {name.lower() for name in (*LOOPBACK, self._public_host, *allowed_hosts)}
         self.app = create_app(federation, self._token, hosts, original_protocol, self.wire.append)
         listening = listen(host, port)
         self._http = waitress.server.create_server(
@@ -96,11 +124,17 @@ class Server:
             map={},  # its own table of sockets: several servers in one process do not share it
             sockets=[listening],
             threads=WORKER_THREADS,
-            connection_limit=500,  # with what a notebook has open, below the 1,024 files that a process usually may
-            asyncore_use_poll=hasattr(select, "poll"),  # select() fails for good at file 1,024; Windows has no poll
+            # with what a notebook has open, below the 1,024 files that a process usually may
+            connection_limit=500,
+            asyncore_use_poll=hasattr(
+                select, "poll"
+            ),  # select() fails for good at file 1,024; Windows has no poll
             channel_timeout=60,
-            max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"] + 1,  # waitress refuses a body as large as its limit
-            recv_bytes=2**18,  # an update in a few reads, not in a hundred: a fifth of what it costs the server
+            max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"]
+            + 1,  # waitress refuses a body as large as its limit
+            recv_bytes=2
+            # an update in a few reads, not in a hundred: a fifth of what it costs the server
+            ** 18,
             inbuf_overflow=2**26,  # keep updates in memory, not in temporary files
             outbuf_overflow=2**26,
             ident=None,
@@ -121,7 +155,9 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The URL to give to clients and to open in a browser. It holds the token: whoever has it may take part."""
+        """The URL to give to clients and to open in a browser. It holds the token: whoever has it
+        may take part.
+        """
         return f"{self.address}?token={quote(self._token)}"
 
     def __repr__(self) -> str:
@@ -132,15 +168,23 @@ class Server:
         self.federation.start(Plan.of(rounds, **settings))
 
     def run(
-        self, rounds: int | None = 1, *, progress: bool = True, on_round: Callable[[RoundRecord], None] | None = None, **settings
+        self,
+        rounds: int | None = 1,
+        *,
+        progress: bool = True,
+        on_round: Callable[[RoundRecord], None] | None = None,
+        **settings,
     ) -> History:
         """Train for so many rounds with the clients who have joined, and wait for the end.
 
-        settings: epochs (E), batch_size (B), learning_rate, optimizer of `Training`; fraction (C), deadline, min_updates, min_clients,
+        settings: epochs (E), batch_size (B), learning_rate, optimizer of `Training`; fraction (C),
+                  deadline, min_updates, min_clients,
         evaluate_every, target, strict of `Plan`.
-        Returns the history. Raises what went wrong, a client's failure too; an interrupt stops the run.
+        Returns the history. Raises what went wrong, a client's failure too; an interrupt stops the
+        run.
         """
-        total = None if self.federation.strategy.asynchronous else rounds  # there, a round is one update, and clients may come and go
+        # There, a round is one update, and clients may come and go
+        total = None if self.federation.strategy.asynchronous else rounds
         with rounds_bar(total, on_round, shown=progress) as show:
             return self.federation.run(Plan.of(rounds, **settings), show)
 
@@ -159,7 +203,8 @@ class Server:
         return self.federation.weights
 
     def close(self, linger: float | None = None) -> None:
-        """Stop the run, tell every client that it is over, and stop listening. Does nothing the second time.
+        """Stop the run, tell every client that it is over, and stop listening. Does nothing the
+        second time.
 
         linger: seconds to wait for clients to hear it, instead of the server's own.
         """
@@ -168,7 +213,8 @@ class Server:
         self.federation.close(self._linger if linger is None else linger)
         self._http.task_dispatcher.shutdown()  # the worker threads first: they write to the sockets
         time.sleep(0.05)  # the last answers are on their way
-        # In the server's own thread: its table of sockets is not for others to touch. With the table empty, run() returns.
+        # In the server's own thread: its table of sockets is not for others to touch. With the
+        # table empty, run() returns.
         self._http.trigger.pull_trigger(lambda: wasyncore.close_all(self._http._map))
         self._thread.join(5)
         self._thread = None
@@ -181,10 +227,13 @@ class Server:
 
 
 def lan_address() -> str:
-    """This machine's address on its network; the loopback address where there is none. Nothing is sent."""
+    """This machine's address on its network; the loopback address where there is none. Nothing is
+    sent.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # a documentation address (RFC 5737): this only asks which way out it would be
+            # A documentation address (RFC 5737): this only asks which way out it would be
+            probe.connect(("192.0.2.1", 9))
             return probe.getsockname()[0]
         except OSError:
             return "127.0.0.1"
@@ -193,7 +242,10 @@ def lan_address() -> str:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises OSError with a sentence."""
     if not 0 <= port <= 65_535:
-        raise OSError(f"cannot listen on {host}:{port}; expected a port from 1 to 65535, or 0 to have one chosen")
+        raise OSError(
+            f"cannot listen on {host}:{port}; expected a port from 1 to 65535, or 0 to have one"
+            " chosen"
+        )
     try:
         # "::" is every network, IPv4 too: what is printed for it is an IPv4 address.
         both = host == "::" and socket.has_dualstack_ipv6()
@@ -202,18 +254,25 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror or error).split(" (while")[0]
         raise OSError(
-            f"cannot listen on {host}:{port} ({reason}); expected this machine's address and a free port, or 0 to have one chosen"
+            f"cannot listen on {host}:{port} ({reason}); expected this machine's address and a free"
+            " port, or 0 to have one chosen"
         ) from None
 
 
 class _JsonErrorTask(waitress.task.ErrorTask):
-    """What waitress refuses before Flask sees it (a body or headers too large, a request that is no HTTP), as this server's JSON."""
+    """What waitress refuses before Flask sees it (a body or headers too large, a request that is no
+    HTTP), as this server's JSON.
+    """
 
     def execute(self) -> None:
         error, most = self.request.error, self.channel.adj.max_request_body_size - 1
         sentence = f"the request cannot be read ({error.reason}: {error.body}); expected HTTP/1.1"
         if error.code == 413:
-            size = f"{self.request.content_length:,}" if self.request.content_length else f"more than {most:,}"
+            size = (
+                f"{self.request.content_length:,}"
+                if self.request.content_length
+                else f"more than {most:,}"
+            )
             sentence = f"the body is {size} bytes; expected at most {most:,} for this model"
         body = json.dumps({"error": sentence}).encode()
         self.status = f"{error.code} {error.reason}"

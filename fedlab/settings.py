@@ -1,4 +1,5 @@
-"""Everything that a panel's sliders say, as one value: to run it, to compare it with an earlier run, to write it as plain calls."""
+"""Everything that a panel's sliders say, as one value: to run it, to compare it with an earlier
+run, to write it as plain calls."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """shards: client id -> (first, last) of its shards, 1-12. The others as in `Plan` and `Training`; strategy: a name in STRATEGIES."""
+    """shards: client id -> (first, last) of its shards, 1-12. The others as in `Plan` and
+    `Training`; strategy: a name in STRATEGIES.
+    """
 
     shards: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     rounds: int = 10
@@ -55,7 +58,9 @@ class Settings:
 
     def plan(self) -> Plan:
         """The run."""
-        return Plan(self.rounds, self.training(), self.fraction, min_clients=max(len(self.shards), 1))
+        return Plan(
+            self.rounds, self.training(), self.fraction, min_clients=max(len(self.shards), 1)
+        )
 
     def make_strategy(self) -> Strategy:
         """The strategy of this name, with its defaults."""
@@ -67,8 +72,14 @@ class Settings:
 
     def pooled(self, mnist: Mnist) -> Dataset:
         """All clients' examples in one place; a shard that several hold is there once."""
-        held = sorted({shard for first, last in self.shards.values() for shard in range(first, last + 1)})
-        return mnist.train.subset(np.concatenate([np.arange((shard - 1) * SHARD_SIZE, shard * SHARD_SIZE) for shard in held]))
+        held = sorted(
+            {shard for first, last in self.shards.values() for shard in range(first, last + 1)}
+        )
+        return mnist.train.subset(
+            np.concatenate(
+                [np.arange((shard - 1) * SHARD_SIZE, shard * SHARD_SIZE) for shard in held]
+            )
+        )
 
     def difference(self, other: Settings) -> str:
         """What is special about these settings beside `other`, for a legend: "E 5, carol 9-9"."""
@@ -78,7 +89,9 @@ class Settings:
             if mine == its:
                 continue
             if item.name == "shards":
-                parts += [f"{name} {_range(mine[name])}" for name in mine if mine[name] != its.get(name)]
+                parts += [
+                    f"{name} {_range(mine[name])}" for name in mine if mine[name] != its.get(name)
+                ]
                 parts += [f"no {name}" for name in its if name not in mine]
             elif item.name == "strategy":
                 parts.append(self.make_strategy().name)
@@ -87,8 +100,12 @@ class Settings:
         return ", ".join(parts) or "same settings"
 
     def as_calls(self) -> str:
-        """The same run as plain Python. With a strategy that has rounds it gives the same numbers, bit for bit."""
-        clients = "".join(f"    {name!r}: ({first}, {last}),\n" for name, (first, last) in self.shards.items())
+        """The same run as plain Python. With a strategy that has rounds it gives the same numbers,
+        bit for bit.
+        """
+        clients = "".join(
+            f"    {name!r}: ({first}, {last}),\n" for name, (first, last) in self.shards.items()
+        )
         return f"""\
 import fedlab
 
@@ -100,8 +117,9 @@ with fedlab.Server(test=mnist.test, strategy=fedlab.{self.strategy}(), seed={sel
     for name, (first, last) in shards.items():
         fedlab.Client(server.url, name, mnist.shards(first, last), test=mnist.test).start()
     history = server.run(
-        rounds={self.rounds}, fraction={self.fraction}, epochs={self.epochs}, batch_size={self.batch_size},
-        learning_rate={self.learning_rate}, optimizer={self.optimizer!r},
+        rounds={self.rounds}, fraction={self.fraction}, epochs={self.epochs},
+        batch_size={self.batch_size}, learning_rate={self.learning_rate},
+        optimizer={self.optimizer!r},
     )
 
 fedlab.plot_history(history)

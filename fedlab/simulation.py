@@ -1,4 +1,5 @@
-"""A whole federation in one process: the same Federation and the same training as over HTTP, with no HTTP between them."""
+"""A whole federation in one process: the same Federation and the same training as over HTTP, with
+no HTTP between them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from fedlab.strategy import Strategy, fed_avg
 from fedlab.wire import encode_task, encode_update
 
 Transform = Callable[[Update], Update]
-"""What happens to an update before it leaves the client: clip, add noise, mask, compress, poison."""
+"""What happens to an update before it leaves the client: clip, add noise, mask, compress,
+poison."""
 
 
 def simulate(
@@ -42,25 +44,41 @@ def simulate(
     on_round: Callable[[RoundRecord], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> History:
-    """Run FedAvg (or another synchronous strategy) over hundreds or thousands of clients in worker threads.
+    """Run FedAvg (or another synchronous strategy) over hundreds or thousands of clients in worker
+    threads.
 
-    clients:  a data set each; a mapping gives them their ids, a list gives client-0000, client-0001, ...
-    rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target, evaluate_every: as in `Plan` and `Training`.
+    clients:  a data set each; a mapping gives them their ids, a list gives client-0000,
+              client-0001, ...
+    rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target,
+    evaluate_every: as in `Plan` and `Training`.
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
-    evaluate_clients: test each client's own model on `test` too (as clients over HTTP do): slow with many clients.
-    workers:  threads that train; one more than there are cores if None. The result is the same, bit for bit, for any number.
+    evaluate_clients: test each client's own model on `test` too (as clients over HTTP do): slow
+                      with many clients.
+    workers:  threads that train; one more than there are cores if None. The result is the same, bit
+              for bit, for any number.
     on_round: called with each new record, in the calling thread.
-    stop:     asked by the workers, between compiled calls; True ends the run at once, as an interrupt does.
+    stop:     asked by the workers, between compiled calls; True ends the run at once, as an
+              interrupt does.
 
-    Returns the history; a kernel interrupt or Ctrl-C ends the run at once and returns the history so far.
-    Raises Refused or DataError for settings that cannot be, Diverged (with the history so far) when training leaves the finite numbers.
+    Returns the history; a kernel interrupt or Ctrl-C ends the run at once and returns the history
+    so far.
+    Raises Refused or DataError for settings that cannot be, Diverged (with the history so far) when
+    training leaves the finite numbers.
     """
     named = named_clients(clients)
     strategy = strategy or fed_avg()
     if strategy.asynchronous:
-        raise Refused(f"the strategy is {strategy.name}; expected one with rounds: who comes first is not simulated")
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise Refused(f"workers is {workers!r}; expected a whole number from 1, or None for one more than there are cores")
+        raise Refused(
+            f"the strategy is {strategy.name}; expected one with rounds: who comes first is not"
+            " simulated"
+        )
+    if workers is not None and (
+        isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
+    ):
+        raise Refused(
+            f"workers is {workers!r}; expected a whole number from 1, or None for one more than"
+            " there are cores"
+        )
     training = Training(epochs, batch_size, learning_rate, optimizer)
     plan = Plan(rounds, training, fraction, evaluate_every=evaluate_every, target=target)
     classifier = Classifier(model, seed)
@@ -83,40 +101,57 @@ def simulate(
         down = up = 0
         try:
             while not enough():
-                taken = federation.take(wait=0.02)  # short: the end of a run is not announced to those who wait here
+                # Short: the end of a run is not announced to those who wait here
+                taken = federation.take(wait=0.02)
                 if taken is None:
                     continue
                 client, task = taken
                 weights, _ = classifier.train(
-                    task.weights, named[client], task.training, local_seed(task.seed, task.round, client), stop=enough
+                    task.weights,
+                    named[client],
+                    task.training,
+                    local_seed(task.seed, task.round, client),
+                    stop=enough,
                 )
                 loss, accuracy = (
-                    classifier.evaluate(weights, test) if evaluate_clients and test is not None else (float("nan"), float("nan"))
+                    classifier.evaluate(weights, test)
+                    if evaluate_clients and test is not None
+                    else (float("nan"), float("nan"))
                 )
                 update = Update(client, task.round, len(named[client]), weights, accuracy, loss)
                 for transform in transforms:
                     update = transform(update)
-                if not up:  # every message of a run has the same size, but for a digit or two of its header
+                # Every message of a run has the same size, but for a digit or two of its header
+                if not up:
                     down, up = len(encode_task(task)), len(encode_update(update))
                 federation.count_bytes(down, up)
                 federation.report(update)
         except TrainingStopped:
             pass
         except Exception as error:  # raised again by `wait`, in the caller's thread
-            if not stopped.is_set():  # else the run was ended while this client trained: its update is not wanted, and no mistake
+            # else the run was ended while this client trained: its update is not wanted, and no
+            # mistake
+            if not stopped.is_set():
                 if isinstance(error, BadUpdate):
                     rate = task.training.learning_rate
-                    error = Diverged(f"training diverged in round {task.round}, at {client} with learning_rate {rate}: {error}")
+                    error = Diverged(
+                        f"training diverged in round {task.round}, at {client} with learning_rate"
+                        f" {rate}: {error}"
+                    )
                 federation.fail(error)
         stopped.set()  # first, for the others
         federation.stop(timeout=0)
 
-    # One more than cores: while one of them packs or reports, and at the end of a round, another has a core to train on.
+    # One more than cores: while one of them packs or reports, and at the end of a round, another
+    # has a core to train on.
     number = min(workers or (os.cpu_count() or 1) + 1, len(named))
-    threads = [threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(number)]
+    threads = [
+        threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(number)
+    ]
     try:
         with rounds_bar(rounds, on_round, shown=progress) as show:
-            federation.start(plan)  # before the workers: the first of them may find that it is to stop
+            # Before the workers: the first of them may find that it is to stop
+            federation.start(plan)
             for thread in threads:
                 thread.start()
             return federation.wait(show)
@@ -126,14 +161,18 @@ def simulate(
         stopped.set()
         federation.stop()
         for thread in threads:
-            if thread.ident is not None:  # an interrupt may come before all of them have been started
+            # An interrupt may come before all of them have been started
+            if thread.ident is not None:
                 thread.join()
 
 
 def named_clients(clients: Mapping[str, Dataset] | Sequence[Dataset]) -> dict[str, Dataset]:
-    """Clients by id: a list gets client-0000, client-0001, ... Raises DataError for none, or one without examples."""
+    """Clients by id: a list gets client-0000, client-0001, ... Raises DataError for none, or one
+    without examples.
+    """
     if not isinstance(clients, Mapping):
-        width = max(4, len(str(len(clients) - 1)))  # leading zeros: the order of the ids is the order of the list
+        # Leading zeros: the order of the ids is the order of the list
+        width = max(4, len(str(len(clients) - 1)))
         clients = {f"client-{i:0{width}d}": data for i, data in enumerate(clients)}
     if not clients:
         raise DataError("got no clients; expected at least one data set")

@@ -15,7 +15,8 @@ def note(text: str) -> None:
 
 
 class Screen:
-    """Lines on stdout; in a terminal, below them, one line that says what is going on now and is written over.
+    """Lines on stdout; in a terminal, below them, one line that says what is going on now and is
+    written over.
 
     pipe: whether what is going on is also printed, as lines, where stdout is no terminal.
     """
@@ -54,34 +55,65 @@ class Screen:
 
 
 def round_line(record: RoundRecord, rounds: int, word: str = "round") -> str:
-    """A line such as: round 3 of 10: accuracy 93.21%, loss 0.2312, 3 clients, 60,000 examples, 4.1 s. rounds 0: no end is planned."""
+    """A line such as: round 3 of 10: accuracy 93.21%, loss 0.2312, 3 clients, 60,000 examples, 4.1
+    s. rounds 0: no end is planned.
+    """
     number = f"{record.round} of {rounds}" if rounds else f"{record.round}"
-    tested = "not tested" if math.isnan(record.accuracy) else f"accuracy {record.accuracy:.2%}, loss {record.loss:.4f}"
-    who = next(iter(record.clients)) if len(record.clients) == 1 else f"{len(record.clients)} clients"
-    line = f"{word} {number}: {tested}, {who}, {record.num_examples:,} examples, {record.seconds:.1f} s"
+    tested = (
+        "not tested"
+        if math.isnan(record.accuracy)
+        else f"accuracy {record.accuracy:.2%}, loss {record.loss:.4f}"
+    )
+    who = (
+        next(iter(record.clients)) if len(record.clients) == 1 else f"{len(record.clients)} clients"
+    )
+    line = (
+        f"{word} {number}: {tested}, {who}, {record.num_examples:,} examples,"
+        f" {record.seconds:.1f} s"
+    )
     return f"{line} ({record.note})" if record.note else line
 
 
 def summary(history: History, word: str = "round", target: float | None = None) -> str:
-    """What a run came to, in one line: rounds, seconds, the last accuracy and the best; rounds to the `target` accuracy if one is given."""
+    """What a run came to, in one line: rounds, seconds, the last accuracy and the best; rounds to
+    the `target` accuracy if one is given.
+    """
     text = f"{len(history)} {word}{'s' if len(history) != 1 else ''}"
-    last = next((record for record in reversed(list(history)) if not math.isnan(record.accuracy)), None)
+    last = next(
+        (record for record in reversed(list(history)) if not math.isnan(record.accuracy)), None
+    )
     if last is None:
         return text
-    text += f", {last.seconds:.1f} s: accuracy {last.accuracy:.2%}, loss {last.loss:.4f} on the 10,000 test images"
+    text += (
+        f", {last.seconds:.1f} s: accuracy {last.accuracy:.2%}, loss {last.loss:.4f} on the 10,000"
+        " test images"
+    )
     if history.best.accuracy > last.accuracy:
         text += f"; best {history.best.accuracy:.2%} ({word} {history.best.round})"
     if target is not None:
         needed = history.rounds_to(target)
-        text += f"; {target:.2%} was not reached" if needed is None else f"; {target:.2%} reached after {needed:.1f} rounds"
+        text += (
+            f"; {target:.2%} was not reached"
+            if needed is None
+            else f"; {target:.2%} reached after {needed:.1f} rounds"
+        )
     return text
 
 
 def client_line(name: str, status) -> str:
-    """A ClientStatus in one line, such as: alice: round 3 of 10, training, epoch 2 of 5, own accuracy 93.1%."""
+    """A ClientStatus in one line, such as: alice: round 3 of 10, training, epoch 2 of 5, own
+    accuracy 93.1%.
+    """
     parts = [status.message.removeprefix(f"round {status.round}: ")]
     if status.round:
-        parts.insert(0, f"round {status.round} of {status.rounds}" if status.rounds else f"round {status.round}")
+        parts.insert(
+            0,
+            (
+                f"round {status.round} of {status.rounds}"
+                if status.rounds
+                else f"round {status.round}"
+            ),
+        )
     if not math.isnan(status.accuracy):
         parts.append(f"own accuracy {status.accuracy:.1%}")
     return f"{name}: {', '.join(parts)}"

@@ -1,7 +1,8 @@
 """Tasks and updates as bytes, and back.
 
-The format is safetensors (https://github.com/huggingface/safetensors): plain arrays behind a JSON header, so that reading a message
-can never run code, as unpickling one can. A message of the 2NN is 796,840 bytes of weights and less than 1 % more.
+The format is safetensors (https://github.com/huggingface/safetensors): plain arrays behind a JSON
+header, so that reading a message can never run code, as unpickling one can. A message of the 2NN is
+796,840 bytes of weights and less than 1 % more.
 """
 
 from __future__ import annotations
@@ -17,36 +18,55 @@ from fedlab.messages import BadUpdate, Refused, Task, Training, Update, Weights
 
 CONTENT_TYPE = "application/vnd.safetensors"
 MAX_HEADER = 1_000_000
-"""Bytes. The header is JSON and is parsed before anything is known of the sender: it must not be large."""
+"""Bytes. The header is JSON and is parsed before anything is known of the sender: it must not be
+large."""
 
 
 def size_limit(weights: Weights) -> int:
-    """The most bytes that a message with these weights may have: the numbers, 1 %, and room for the header."""
+    """The most bytes that a message with these weights may have: the numbers, 1 %, and room for the
+    header.
+    """
     return int(sum(w.nbytes for w in weights) * 1.01) + 65_536
 
 
 def pack(weights: Weights, **fields: str) -> bytes:
     """Arrays, and named texts beside them, as one safetensors file."""
     # Names with leading zeros: sorted by name is Keras' order. safetensors wants C order.
-    return save({f"{i:04d}": np.ascontiguousarray(w) for i, w in enumerate(weights)}, {k: str(v) for k, v in fields.items()})
+    return save(
+        {f"{i:04d}": np.ascontiguousarray(w) for i, w in enumerate(weights)},
+        {k: str(v) for k, v in fields.items()},
+    )
 
 
 def unpack(body: bytes, max_header: int = MAX_HEADER) -> tuple[Weights, dict[str, str]]:
-    """The arrays and texts of `pack`. Raises BadUpdate for anything that is not a safetensors file."""
+    """The arrays and texts of `pack`. Raises BadUpdate for anything but a safetensors file."""
     if len(body) < 8:
         raise BadUpdate(f"the body has {len(body)} bytes; expected a safetensors file")
     header = int.from_bytes(body[:8], "little")
     if header > max_header or header > len(body) - 8:
         raise BadUpdate(
-            f"the body ({len(body):,} bytes) says its header has {header:,} bytes; expected a whole safetensors file, header at most {max_header:,}"
+            f"the body ({len(body):,} bytes) says its header has {header:,} bytes; expected a whole"
+            f" safetensors file, header at most {max_header:,}"
         )
     try:
         arrays = load(bytes(body))
         texts = json.loads(body[8 : 8 + header]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadUpdate(f"the body ({len(body):,} bytes) is not a safetensors file: {error}") from None
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise BadUpdate(
+            f"the body ({len(body):,} bytes) is not a safetensors file: {error}"
+        ) from None
     if sorted(arrays) != [f"{i:04d}" for i in range(len(arrays))]:
-        raise BadUpdate(f"the arrays are named {', '.join(sorted(arrays))[:80]}; expected 0000, 0001, ... in Keras get_weights() order")
+        raise BadUpdate(
+            f"the arrays are named {', '.join(sorted(arrays))[:80]}; expected 0000, 0001, ... in"
+            " Keras get_weights() order"
+        )
     return [arrays[name] for name in sorted(arrays)], texts
 
 
@@ -74,7 +94,9 @@ def decode_task(body: bytes) -> Task:
     try:
         training = Training(
             epochs=_field(texts, "epochs", int),
-            batch_size=None if texts.get("batch_size") == "all" else _field(texts, "batch_size", int),
+            batch_size=(
+                None if texts.get("batch_size") == "all" else _field(texts, "batch_size", int)
+            ),
             learning_rate=_field(texts, "learning_rate", float),
             optimizer=_field(texts, "optimizer", str),
         )
@@ -117,7 +139,9 @@ def decode_update(body: bytes) -> Update:
 
 
 def _field(texts: dict, name: str, kind: type):
-    """One text of the header as a number of at most 40 characters (so that no conversion is slow), or as it is."""
+    """One text of the header as a number of at most 40 characters (so that no conversion is slow),
+    or as it is.
+    """
     text = texts.get(name)
     try:
         if not isinstance(text, str) or (kind is not str and len(text) > 40):
@@ -126,4 +150,6 @@ def _field(texts: dict, name: str, kind: type):
     except ValueError:
         received = "nothing" if text is None else repr(text)[:60]
         wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
-        raise BadUpdate(f"{name} is {received}; expected {wanted} in the message's metadata") from None
+        raise BadUpdate(
+            f"{name} is {received}; expected {wanted} in the message's metadata"
+        ) from None

@@ -1,8 +1,10 @@
-"""What every test has: quiet TensorFlow, plots without a screen, no thread left behind; and MNIST, read once."""
+"""What every test has: quiet TensorFlow, plots without a screen, no thread left behind; and MNIST,
+read once."""
 
 import os
 
-# TensorFlow and matplotlib read these when they are imported, here or in a process that a test starts. Set, not overwritten:
+# TensorFlow and matplotlib read these when they are imported, here or in a process that a test
+# starts. Set, not overwritten:
 # who looks for a fault may ask for more words.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -17,11 +19,14 @@ import pytest
 import fedlab
 
 GRACE = 2.0
-"""Seconds that a thread may take to end after its test: what was told to stop is given the time to do so."""
+"""Seconds that a thread may take to end after its test: what was told to stop is given the time to
+do so."""
 
 PROCESS_WIDE = {
     "tqdm_monitor": "tqdm starts it at its first bar and keeps it for the next ones",
-    "IPythonHistorySavingThread": "IPython starts it with the first shell of a process, which lives as long as the process",
+    "IPythonHistorySavingThread": (
+        "IPython starts it with the first shell of a process, which lives as long as the process"
+    ),
 }
 """Threads that belong to the process and not to a test: name → why it stays."""
 
@@ -33,13 +38,16 @@ def _strangers(before: set[threading.Thread]) -> list[threading.Thread]:
         for thread in threading.enumerate()
         if thread not in before
         and thread.name not in PROCESS_WIDE
-        # Python did not start these: one of TensorFlow's own pool threads looks like this once it has called into Python.
+        # Python did not start these: one of TensorFlow's own pool threads looks like this once it
+        # has called into Python.
         and not isinstance(thread, threading._DummyThread)
     ]
 
 
 def _whereabouts(thread: threading.Thread) -> str:
-    """The thread's name and the line it is at: the innermost one outside `threading`, whose own waits tell nothing."""
+    """The thread's name and the line it is at: the innermost one outside `threading`, whose own
+    waits tell nothing.
+    """
     frame = innermost = sys._current_frames().get(thread.ident)
     while frame and frame.f_code.co_filename == threading.__file__:
         frame = frame.f_back
@@ -49,14 +57,20 @@ def _whereabouts(thread: threading.Thread) -> str:
 
 @pytest.fixture(autouse=True)
 def no_thread_left():
-    """Fails a test after which a thread still runs. It is set up before a test's own fixtures and so looks after they are gone."""
+    """Fails a test after which a thread still runs. It is set up before a test's own fixtures and
+    so looks after they are gone.
+    """
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + GRACE
     while (left := _strangers(before)) and time.monotonic() < deadline:
         time.sleep(0.02)
     if left:
-        pytest.fail(f"{len(left)} thread(s) still run {GRACE:g} s after the test: " + "; ".join(map(_whereabouts, left)), pytrace=False)
+        pytest.fail(
+            f"{len(left)} thread(s) still run {GRACE:g} s after the test: "
+            + "; ".join(map(_whereabouts, left)),
+            pytrace=False,
+        )
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +81,9 @@ def mnist():
 
 @pytest.fixture(scope="session")
 def small(mnist):
-    """The first 600 training images: one client's share in the paper, and a local epoch of milliseconds."""
+    """The first 600 training images: one client's share in the paper, and a local epoch of
+    milliseconds.
+    """
     return mnist.train.subset(np.arange(600))
 
 

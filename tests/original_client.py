@@ -1,10 +1,12 @@
-"""The original demonstration's client, unmodified in all that a server can see, written anew. It knows nothing of fedlab.
+"""The original demonstration's client, unmodified in all that a server can see, written anew. It
+knows nothing of fedlab.
 
 python original_client.py ID L R PORT [EPOCHS]
 
-For each of its shards in turn it fetches the global weights, trains on that shard with Keras `fit`, and sends the weights back, as JSON in
-a form of some 4 MB, with a count of examples: what the server said it had counted, and its own added to that. When the server is away it
-tries twice, and then goes on from its own weights.
+For each of its shards in turn it fetches the global weights, trains on that shard with Keras `fit`,
+and sends the weights back, as JSON in
+a form of some 4 MB, with a count of examples: what the server said it had counted, and its own
+added to that. When the server is away it tries twice, and then goes on from its own weights.
 """
 
 import json
@@ -33,7 +35,11 @@ def make_model():
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(optimizer=keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.001),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     return model
 
 

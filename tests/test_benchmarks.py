@@ -1,4 +1,5 @@
-"""The benchmarks must not rot: each can be imported and says what it compares; the quick ones run at their smallest size. No times here."""
+"""The benchmarks must not rot: each can be imported and says what it compares; the quick ones run
+at their smallest size. No times here."""
 
 import importlib
 import re
@@ -30,12 +31,19 @@ def test_every_command_has_a_page_of_help_that_says_how_to_read_it(name, capsys)
 
 
 def test_the_table_names_every_command():
-    commands = set(re.findall(r"python -m benchmarks\.(\w+)", (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")))
+    commands = set(
+        re.findall(
+            r"python -m benchmarks\.(\w+)",
+            (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"),
+        )
+    )
     assert set(COMMANDS) <= commands
 
 
 def test_the_scale_runs(capsys):
-    importlib.import_module("benchmarks.scale").main(["--clients", "2", "20", "--images", "20", "--rounds", "2", "--repeats", "1"])
+    importlib.import_module("benchmarks.scale").main(
+        ["--clients", "2", "20", "--images", "20", "--rounds", "2", "--repeats", "1"]
+    )
     out = capsys.readouterr().out
     assert "| 2 " in out
     assert "| 20 " in out
@@ -50,7 +58,9 @@ def test_the_server_takes_every_update(capsys):
 
 def test_the_limit_is_measured_on_every_core():
     measure = importlib.import_module("benchmarks.measure")
-    limit = measure.in_process("round:limit", participants=2, images=20, batch=10, tests=100, repeats=4)
+    limit = measure.in_process(
+        "round:limit", participants=2, images=20, batch=10, tests=100, repeats=4
+    )
     assert set(limit) == {"train", "test"}
     assert len(limit["train"]["seconds"]) == 2  # the first two warm up
 
@@ -63,7 +73,9 @@ def test_a_side_that_fails_says_why():
 
 def test_both_sides_run_in_turn():
     order = []
-    results = importlib.import_module("benchmarks.measure").in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    results = importlib.import_module("benchmarks.measure").in_turn(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2
+    )
     assert order == ["a", "b", "a", "b"]
     assert results == {"a": [None, None], "b": [None, None]}
 

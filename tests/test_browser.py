@@ -15,18 +15,27 @@ import requests
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = Path(os.environ.get("FEDLAB_SCREENSHOTS", ROOT / "screenshots"))
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --disable-background-networking --disable-component-update --disable-sync --no-first-run"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --disable-background-networking"
+    " --disable-component-update --disable-sync --no-first-run"
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Playwright's own event loop and pipes, closed a moment later
+# Playwright's own event loop and pipes, closed a moment later
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 def chromium() -> str:
     """The path of a Chromium, or a skip (in CI: a failure) with a sentence."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = os.environ.get("FEDLAB_BROWSER") or next((path for name in names if (path := shutil.which(name))), None)
+    found = os.environ.get("FEDLAB_BROWSER") or next(
+        (path for name in names if (path := shutil.which(name))), None
+    )
     if found:
         return found
-    sentence = "no Chromium found; install one (Debian and Ubuntu: apt-get install chromium) or set FEDLAB_BROWSER to its path"
+    sentence = (
+        "no Chromium found; install one (Debian and Ubuntu: apt-get install chromium) or set"
+        " FEDLAB_BROWSER to its path"
+    )
     if os.environ.get("FEDLAB_REQUIRE_BROWSER"):
         pytest.fail(sentence)
     pytest.skip(sentence)
@@ -37,8 +46,14 @@ def lab(tmp_path):
     """A JupyterLab of its own on a copy of the notebooks: its address and token."""
     notebooks = tmp_path / "notebooks"
     shutil.copytree(ROOT / "notebooks", notebooks)
-    folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    folders |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower()) for name in ("WORKSPACES", "SETTINGS")}
+    folders = {
+        f"JUPYTER_{name}_DIR": str(tmp_path / name.lower())
+        for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    folders |= {
+        f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower())
+        for name in ("WORKSPACES", "SETTINGS")
+    }
     environment = {**os.environ, **folders, "IPYTHONDIR": str(tmp_path / "ipython")}
     port, token = free_port(), "test-token"
     options = [
@@ -47,7 +62,15 @@ def lab(tmp_path):
         f"--IdentityProvider.token={token}",
         f"--ServerApp.root_dir={notebooks}",
     ]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--LabApp.expose_app_in_browser=True",
+        *options,
+    ]
     with open(tmp_path / "lab.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
@@ -55,7 +78,8 @@ def lab(tmp_path):
         wait_for(lambda: answers(f"{address}/api?token={token}"), 60, "JupyterLab to answer")
         yield address, token
     finally:
-        children = psutil.Process(process.pid).children(recursive=True)  # the kernels: they outlive the page
+        # The kernels: they outlive the page
+        children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         process.wait(20)
         for child in children:
@@ -93,8 +117,13 @@ class Page:
     def __init__(self, page, address: str, token: str, notebook: str):
         self.page = page
         page.goto(f"{address}/lab/tree/{notebook}?reset&token={token}")
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
-        connected = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+        page.wait_for_selector(
+            '.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000
+        )
+        connected = (
+            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus"
+            " === 'connected'"
+        )
         page.wait_for_function(connected, timeout=60_000)
         self.panel = page.locator(".fedlab-panel")
 
@@ -102,7 +131,10 @@ class Page:
         self.page.evaluate(f"void window.jupyterapp.commands.execute('{name}')")
 
     def finish_cells(self) -> None:
-        prompts = "[...document.querySelectorAll('.jp-InputPrompt')].some(p => p.textContent.includes('[*]'))"
+        prompts = (
+            "[...document.querySelectorAll('.jp-InputPrompt')].some(p =>"
+            " p.textContent.includes('[*]'))"
+        )
         time.sleep(1)
         self.page.wait_for_function(f"!({prompts})", timeout=180_000)
 
@@ -128,7 +160,9 @@ class Page:
                 let text = '';
                 const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
                 const future = kernel.requestExecute({code});
-                future.onIOPub = message => { text += message.content.text || message.content.evalue || ''; };
+                future.onIOPub = message => {
+                    text += message.content.text || message.content.evalue || '';
+                };
                 await future.done;
                 return text.trim();
             }""",
@@ -147,7 +181,13 @@ def test_lesson_01_in_jupyterlab(lab):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
         try:
-            use_the_panel(Page(browser.new_page(viewport={"width": 1400, "height": 1500}), *lab, "01_first_federation.ipynb"))
+            use_the_panel(
+                Page(
+                    browser.new_page(viewport={"width": 1400, "height": 1500}),
+                    *lab,
+                    "01_first_federation.ipynb",
+                )
+            )
         finally:
             browser.close()
 
@@ -156,14 +196,15 @@ def use_the_panel(page: Page) -> None:
     page.command("notebook:run-all-cells")
     page.panel.wait_for(timeout=30_000)
     page.finish_cells()
-    failed, expected = page.page.evaluate(
-        """() => {
-            const cells = window.jupyterapp.shell.currentWidget.model.sharedModel.cells.filter(cell => cell.cell_type === 'code');
-            const failed = cells.filter(cell => cell.getOutputs().some(output => output.output_type === 'error'));
-            const expected = cells.filter(cell => (cell.getMetadata().tags || []).includes('raises-exception'));
+    failed, expected = page.page.evaluate("""() => {
+            const model = window.jupyterapp.shell.currentWidget.model.sharedModel;
+            const cells = model.cells.filter(cell => cell.cell_type === 'code');
+            const wrong = cell => cell.getOutputs().some(output => output.output_type === 'error');
+            const failed = cells.filter(wrong);
+            const tagged = cell => (cell.getMetadata().tags || []).includes('raises-exception');
+            const expected = cells.filter(tagged);
             return [failed.map(cell => cell.getSource()), expected.map(cell => cell.getSource())];
-        }"""
-    )
+        }""")
     assert failed == expected and expected, "the expected failure fails, and nothing else does"
 
     # A shard slider, by keyboard: carol's upper end goes from 12 to 10, and her number box follows.
@@ -171,7 +212,11 @@ def use_the_panel(page: Page) -> None:
     handle.focus()
     for _ in range(2):
         page.page.keyboard.press("ArrowLeft")
-    wait_for(lambda: page.panel.get_by_label("last").nth(2).input_value() == "10", 5, "the number box to follow the slider")
+    wait_for(
+        lambda: page.panel.get_by_label("last").nth(2).input_value() == "10",
+        5,
+        "the number box to follow the slider",
+    )
     assert "10,000 images" in page.panel.inner_text()
 
     # Start: the curve and the table grow round by round.
@@ -179,7 +224,11 @@ def use_the_panel(page: Page) -> None:
     page.press("Start training")
     pictures, rounds = set(), []
     while len(rounds) < 3:
-        number = wait_for(lambda: (now := page.round()) > (rounds[-1] if rounds else 0) and now, 60, "the next round")
+        number = wait_for(
+            lambda: (now := page.round()) > (rounds[-1] if rounds else 0) and now,
+            60,
+            "the next round",
+        )
         rounds.append(number)
         rows = page.panel.locator("table.fl tbody tr").count()
         assert rows >= number, "the table has a row for every round"
@@ -199,7 +248,13 @@ def use_the_panel(page: Page) -> None:
     page.panel.get_by_label("Client").nth(3).wait_for()
     page.press("Start training")
     wait_for(page.button("Stop").is_enabled, 20, "the second run to begin")
-    wait_for(lambda: "rounds done" in page.panel.inner_text() and page.button("Start training").is_enabled(), 120, "the second run to end")
+    wait_for(
+        lambda: (
+            "rounds done" in page.panel.inner_text() and page.button("Start training").is_enabled()
+        ),
+        120,
+        "the second run to end",
+    )
     assert "Faint lines: earlier: no dave" in page.panel.inner_text()
     assert "finished" in page.panel.inner_text()
     page.panel.get_by_text("Every round, as a table").click()
@@ -207,16 +262,23 @@ def use_the_panel(page: Page) -> None:
     page.shot("panel.png")
 
     # The panel's cell once more: one server, and no thread of the first panel.
-    page.page.evaluate(
-        """() => {
+    page.page.evaluate("""() => {
             const notebook = window.jupyterapp.shell.currentWidget.content;
-            notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.sharedModel.getSource().includes('fedlab.Dashboard('));
+            const source = cell => cell.model.sharedModel.getSource();
+            notebook.activeCellIndex = notebook.widgets.findIndex(
+                cell => source(cell).includes('fedlab.Dashboard('));
             notebook.deselectAll();
-        }"""
-    )
+        }""")
     page.command("notebook:run-cell")
     page.finish_cells()
     wait_for(page.button("Start training").is_enabled, 60, "the second panel")
-    threads = "import threading; print(*sorted(t.name for t in threading.enumerate() if t.name.startswith('fedlab')))"
-    wait_for(lambda: page.python(threads) == "fedlab-panel fedlab-server", 10, f"one panel and one server, found {page.python(threads)!r}")
+    threads = (
+        "import threading; print(*sorted(t.name for t in threading.enumerate() if"
+        " t.name.startswith('fedlab')))"
+    )
+    wait_for(
+        lambda: page.python(threads) == "fedlab-panel fedlab-server",
+        10,
+        f"one panel and one server, found {page.python(threads)!r}",
+    )
     assert page.page.locator(".fedlab-panel").count() == 1

@@ -21,7 +21,12 @@ def state(value: float = 0.1) -> State:
 
 
 def history() -> History:
-    return History([RoundRecord(1, 0.5, 1.0, 0.25, 10, 20, {"李": ClientRecord(100, 0.5)}), RoundRecord(2, math.nan, note="abandoned")])
+    return History(
+        [
+            RoundRecord(1, 0.5, 1.0, 0.25, 10, 20, {"李": ClientRecord(100, 0.5)}),
+            RoundRecord(2, math.nan, note="abandoned"),
+        ]
+    )
 
 
 def bits(weights) -> list:
@@ -36,14 +41,20 @@ def path(tmp_path):
 def test_a_checkpoint_comes_back_to_the_bit(path):
     save_checkpoint(path, state(), history(), "FedAvg with momentum")
     back, rounds = load_checkpoint(path, state().weights, "FedAvg with momentum")
-    assert bits(back.weights) == bits(state().weights) and bits(back.memory) == bits(state().memory) and back.num_examples == 12_345
+    assert (
+        bits(back.weights) == bits(state().weights)
+        and bits(back.memory) == bits(state().memory)
+        and back.num_examples == 12_345
+    )
     assert rounds.to_json() == history().to_json()
     assert os.listdir(path.parent) == [path.name]
 
 
 def test_a_checkpoint_of_thousands_of_rounds(path):
     clients = {f"client-{i:04d}": ClientRecord(600, 0.9, 0.3) for i in range(10)}
-    many = History([RoundRecord(r, 0.9, 0.3, float(r), 10**6, 10**6, clients) for r in range(1, 3001)])
+    many = History(
+        [RoundRecord(r, 0.9, 0.3, float(r), 10**6, 10**6, clients) for r in range(1, 3001)]
+    )
     save_checkpoint(path, state(), many)
     assert path.stat().st_size > 1_000_000  # more than a message's header may have
     assert len(load_checkpoint(path)[1]) == 3000
@@ -94,7 +105,9 @@ def test_a_checkpoint_cut_anywhere_is_refused(path):
     whole = path.read_bytes()
     for cut in range(0, len(whole), 11):
         path.write_bytes(whole[:cut])
-        with pytest.raises(BadCheckpoint, match=r"model.safetensors is not a checkpoint of this model: the body "):
+        with pytest.raises(
+            BadCheckpoint, match=r"model.safetensors is not a checkpoint of this model: the body "
+        ):
             load_checkpoint(path, state().weights)
         assert path.read_bytes() == whole[:cut]
 
@@ -113,15 +126,44 @@ class Explosive:
         (wire.pack(state().weights, kind="model"), "it says it is 'model'; expected 'checkpoint'"),
         (wire.pack(state().weights), "it says it is 'of no kind'"),
         (wire.pack(state().weights, kind="checkpoint"), "arrays"),
-        (wire.pack(state().weights, kind="checkpoint", arrays="x", num_examples=1, history="[]"), "invalid literal"),
-        (wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[1]"), "this is not a history"),
-        (wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[{"), "model"),
-        (wire.pack(state().weights[:1], kind="checkpoint", arrays=1, num_examples=1, history="[]"), "got 1 arrays; expected 2"),
         (
-            wire.pack([w.T for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"),
+            wire.pack(state().weights, kind="checkpoint", arrays="x", num_examples=1, history="[]"),
+            "invalid literal",
+        ),
+        (
+            wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[1]"),
+            "this is not a history",
+        ),
+        (
+            wire.pack(state().weights, kind="checkpoint", arrays=2, num_examples=1, history="[{"),
+            "model",
+        ),
+        (
+            wire.pack(
+                state().weights[:1], kind="checkpoint", arrays=1, num_examples=1, history="[]"
+            ),
+            "got 1 arrays; expected 2",
+        ),
+        (
+            wire.pack(
+                [w.T for w in state().weights],
+                kind="checkpoint",
+                arrays=2,
+                num_examples=1,
+                history="[]",
+            ),
             r"array 0 has the shape \(3, 2\)",
         ),
-        (wire.pack([w * np.float32(math.nan) for w in state().weights], kind="checkpoint", arrays=2, num_examples=1, history="[]"), "NaN"),
+        (
+            wire.pack(
+                [w * np.float32(math.nan) for w in state().weights],
+                kind="checkpoint",
+                arrays=2,
+                num_examples=1,
+                history="[]",
+            ),
+            "NaN",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_of_this_model_is_refused(path, content, words):
@@ -139,8 +181,12 @@ def test_one_that_is_not_there_or_a_folder(path):
 
 
 def test_another_strategys_checkpoint_is_refused(path):
-    """FedAvg would take the momentum for nothing; the running average's count would mislead the momentum."""
+    """FedAvg would take the momentum for nothing; the running average's count would mislead the
+    momentum.
+    """
     save_checkpoint(path, state(), history(), "FedAvg with momentum")
-    with pytest.raises(BadCheckpoint, match="was written by the strategy FedAvg with momentum; expected FedAvg$"):
+    with pytest.raises(
+        BadCheckpoint, match="was written by the strategy FedAvg with momentum; expected FedAvg$"
+    ):
         load_checkpoint(path, state().weights, "FedAvg")
     assert load_checkpoint(path)[0].num_examples == 12_345  # evaluating it does not ask

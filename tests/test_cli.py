@@ -28,14 +28,18 @@ URL = "http://127.0.0.1:1/?token=nobody"
 
 
 class Process:
-    """`fedlab` with these arguments, as a process; what it says goes to files and can be waited for."""
+    """`fedlab` with these arguments, as a process; what it says goes to files and can be waited
+    for.
+    """
 
     def __init__(self, folder, *arguments, stdin="", token="the-token"):
         self._files = [folder / f"{time.monotonic_ns()}.{stream}" for stream in ("out", "err")]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "FEDLAB_TOKEN": token}
         command = [sys.executable, "-m", "fedlab", *map(str, arguments)]
         with open(self._files[0], "w") as out, open(self._files[1], "w") as err:
-            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=err, text=True)
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=err, text=True
+            )
         self._process.stdin.write(stdin)
         self._process.stdin.close()
         self.send_signal, self.kill = self._process.send_signal, self._process.kill
@@ -52,7 +56,9 @@ class Process:
         """Wait until a line of stdout matches; the match."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.out, re.MULTILINE)):
-            assert self._process.poll() is None, f"it ended with {self._process.returncode}: {self.out}{self.err}"
+            assert self._process.poll() is None, (
+                f"it ended with {self._process.returncode}: {self.out}{self.err}"
+            )
             assert time.monotonic() < deadline, f"no {pattern!r} in: {self.out}{self.err}"
             time.sleep(0.02)
         return found
@@ -107,17 +113,35 @@ class Class:
 
 @pytest.fixture(scope="module")
 def a_class(tmp_path_factory):
-    """Two rounds of three clients, one of whom answers the questions: all processes, from the first line to the end."""
+    """Two rounds of three clients, one of whom answers the questions: all processes, from the first
+    line to the end.
+    """
     folder = tmp_path_factory.mktemp("class")
     checkpoint, history = folder / "class.safetensors", folder / "rounds.csv"
     with processes_in(folder) as processes:
-        server = processes("server", "--rounds", 2, "--min-clients", 3, "--checkpoint", checkpoint, "--history", history)
+        server = processes(
+            "server",
+            "--rounds",
+            2,
+            "--min-clients",
+            3,
+            "--checkpoint",
+            checkpoint,
+            "--history",
+            history,
+        )
         clients = {
             "alice": processes("client", server.url(), "--id", "alice", "--shards", 1, 4),
             "bob": processes("client", server.url(), "--id", "bob", "--shards", 5, 8),
             "carol": processes("client", server.url(), stdin="carol\n9 12\n"),
         }
-        return Class(checkpoint, history, server, clients, [process.ends() for process in [server, *clients.values()]])
+        return Class(
+            checkpoint,
+            history,
+            server,
+            clients,
+            [process.ends() for process in [server, *clients.values()]],
+        )
 
 
 def free_port():
@@ -130,7 +154,7 @@ def press(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 
 
-# ---- processes -----------------------------------------------------------------------------------------------------------
+# ---- processes -----------------------------------------------------------------------------------
 
 
 def test_a_class(a_class):
@@ -139,27 +163,52 @@ def test_a_class(a_class):
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=the-token", url)
     assert f'fedlab client "{url}" --id alice --shards 1 4' in out
     assert len(re.findall(r"^(alice|bob|carol) joined, 20,000 examples$", out, re.MULTILINE)) == 3
-    rounds = re.findall(r"^round (\d) of 2: accuracy ([\d.]+)%, loss [\d.]+, 3 clients, 60,000 examples, [\d.]+ s$", out, re.MULTILINE)
+    rounds = re.findall(
+        r"^round (\d) of 2: accuracy ([\d.]+)%, loss [\d.]+, 3 clients, 60,000 examples, [\d.]+ s$",
+        out,
+        re.MULTILINE,
+    )
     assert [number for number, _ in rounds] == ["1", "2"]
-    assert re.search(rf"^2 rounds, .*accuracy {rounds[-1][1]}%", out, re.MULTILINE), "the final accuracy"
+    assert re.search(rf"^2 rounds, .*accuracy {rounds[-1][1]}%", out, re.MULTILINE), (
+        "the final accuracy"
+    )
     assert out.endswith(f"checkpoint: {a_class.checkpoint}\n")
     assert a_class.server.err == "loading TensorFlow ...\n"
 
     assert a_class.clients["carol"].out.startswith("Client id: Dataset range L R (1 to 12): ")
     for name, client in a_class.clients.items():
         assert f"{name}: round 2 of 2, training, epoch 1 of 1" in client.out
-        assert re.search(rf"^{name}: round 2 of 2, finished: .*, own accuracy 9\d\.\d%$", client.out, re.MULTILINE)
+        assert re.search(
+            rf"^{name}: round 2 of 2, finished: .*, own accuracy 9\d\.\d%$",
+            client.out,
+            re.MULTILINE,
+        )
         assert client.err == "loading TensorFlow ...\n"
 
     table = a_class.history.read_text().splitlines()
-    assert table[0] == "round,seconds,accuracy,loss,bytes_down,bytes_up,bytes,num_examples,clients,note"
+    assert (
+        table[0]
+        == "round,seconds,accuracy,loss,bytes_down,bytes_up,bytes,num_examples,clients,note"
+    )
     assert [row.split(",")[7] for row in table[1:]] == ["60000", "60000"]
 
 
 def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
-    """On another server's checkpoint; killed and started again under a live client; ended by Ctrl-C."""
+    """On another server's checkpoint; killed and started again under a live client; ended by
+    Ctrl-C.
+    """
     checkpoint = shutil.copy(a_class.checkpoint, "c.safetensors")
-    arguments = ["server", "--port", free_port(), "--rounds", 10_000, "--min-clients", 1, "--checkpoint", checkpoint]
+    arguments = [
+        "server",
+        "--port",
+        free_port(),
+        "--rounds",
+        10_000,
+        "--min-clients",
+        1,
+        "--checkpoint",
+        checkpoint,
+    ]
     first = processes(*arguments)
     client = processes("client", first.url(), "--id", "alice", "--shards", 1, 1, "--tries", 12)
     assert "Goes on from" in first.out
@@ -199,18 +248,27 @@ def test_a_client_that_is_stopped_leaves(processes):
 def test_a_question_without_an_answer(processes):
     client = processes("client", URL, stdin="alice\n")
     assert client.ends() == 2
-    assert client.err == "fedlab: got no answer to 'Dataset range L R (1 to 12)'; expected one on standard input, or --shards\n"
+    assert (
+        client.err
+        == "fedlab: got no answer to 'Dataset range L R (1 to 12)'; expected one on standard input,"
+        " or --shards\n"
+    )
 
 
 def test_importing_it_is_quick():
     """Neither TensorFlow nor Flask nor matplotlib before a command needs them."""
-    code = "import sys, fedlab.cli; print({'tensorflow', 'keras', 'flask', 'matplotlib', 'ipywidgets', 'tqdm'} & set(sys.modules))"
+    code = (
+        "import sys, fedlab.cli; print({'tensorflow', 'keras', 'flask', 'matplotlib', 'ipywidgets',"
+        " 'tqdm'} & set(sys.modules))"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert done.stdout == "set()\n", done.stderr
 
 
-# ---- wrong words ---------------------------------------------------------------------------------------------------------
+# ---- wrong words ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -219,35 +277,51 @@ def refused(capsys):
 
     def said(*arguments, code=2):
         assert cli.main([str(argument) for argument in arguments]) == code
-        err = [line for line in capsys.readouterr().err.splitlines() if line != "loading TensorFlow ..."]
+        err = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if line != "loading TensorFlow ..."
+        ]
         assert len(err) == 1 and err[0].startswith("fedlab: "), err
         return err[0].removeprefix("fedlab: ")
 
     return said
 
 
-@pytest.mark.parametrize("shards", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), ("1.5", "3"), ("-1", "3")])
+@pytest.mark.parametrize(
+    "shards", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), ("1.5", "3"), ("-1", "3")]
+)
 def test_ranges_that_cannot_be(refused, shards):
     received = " ".join(number or "(empty)" for number in shards)
-    expected = f"the dataset range is {received}; expected two whole numbers L R with 1 <= L <= R <= 12, for example 1 4"
+    expected = (
+        f"the dataset range is {received}; expected two whole numbers L R with 1 <= L <= R <= 12,"
+        " for example 1 4"
+    )
     assert refused("client", URL, "--id", "alice", "--shards", *shards) == expected
 
 
 @pytest.mark.parametrize("answer, received", [
-    ("0 3", "0 3"), ("5 2", "5 2"), ("1 13", "1 13"), ("a b", "a b"), ("", "(empty) (empty)"), ("  ", "(empty) (empty)"),
+    ("0 3", "0 3"), ("5 2", "5 2"), ("1 13", "1 13"), ("a b", "a b"), ("", "(empty) (empty)"),
+    ("  ", "(empty) (empty)"),
     ("7", "7 (empty)"), ("1 2 3", "1 2 3"), ("1-4", "1-4 (empty)"),
 ])  # fmt: skip
 def test_answers_that_cannot_be(refused, monkeypatch, answer, received):
     """From a pipe: one sentence and the end."""
     monkeypatch.setattr("builtins.input", lambda question: answer)
-    assert refused("client", URL, "--id", "alice").startswith(f"the dataset range is {received}; expected two whole numbers")
+    assert refused("client", URL, "--id", "alice").startswith(
+        f"the dataset range is {received}; expected two whole numbers"
+    )
 
 
 def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, capsys):
-    answers = {"Client id: ": ["", "a/b", "alice"], "Dataset range L R (1 to 12): ": ["0 3", "4", " 2   3 "]}
+    answers = {
+        "Client id: ": ["", "a/b", "alice"],
+        "Dataset range L R (1 to 12): ": ["0 3", "4", " 2   3 "],
+    }
     monkeypatch.setattr("builtins.input", lambda question: answers[question].pop(0))
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    assert cli.main(["client", URL, "--tries", "1"]) == 1  # nobody is there; but all answers were understood
+    # Nobody is there; but all answers were understood
+    assert cli.main(["client", URL, "--tries", "1"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert [line.split(";")[0] for line in err[:4]] == [
         "fedlab: the client id is ''",
@@ -255,7 +329,9 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
         "fedlab: the dataset range is 0 3",
         "fedlab: the dataset range is 4 (empty)",
     ]
-    assert err[4] == "loading TensorFlow ..." and err[5].startswith("fedlab: no answer from http://127.0.0.1:1/ after 1 tries")
+    assert err[4] == "loading TensorFlow ..." and err[5].startswith(
+        "fedlab: no answer from http://127.0.0.1:1/ after 1 tries"
+    )
     assert answers == {"Client id: ": [], "Dataset range L R (1 to 12): ": []}
 
 
@@ -269,10 +345,12 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("server --rounds 0", "rounds is 0; expected a whole number from 1"),
     ("server --mode turns", "argument --mode: invalid choice: 'turns'"),
     ("server --mode async --strategy fed_avg", "--mode async with --strategy fed_avg; expected"),
-    ("server --mode rounds --strategy async_average", "--mode rounds with --strategy async_average; expected"),
+    ("server --mode rounds --strategy async_average",
+    "--mode rounds with --strategy async_average; expected"),
     ("server --original --mode rounds", "--original with --mode rounds; expected --mode async"),
     ("server --original --strategy fed_avg", "--original with --strategy fed_avg; expected"),
-    ("server --original --rounds 3", "--original with --rounds 3: its clients do not say how many they plan; expected no --rounds"),
+    ("server --original --rounds 3",
+    "--original with --rounds 3: its clients do not say how many they plan; expected no --rounds"),
     ("server --original --host 0.0.0.0 --port 0", "original_protocol with host '0.0.0.0'"),
     ("server --fraction 1.5", "fraction (C) is 1.5; expected"),
     ("server --fraction nan", "fraction (C) is nan; expected"),
@@ -285,7 +363,8 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("server --learning-rate -1", "learning_rate is -1.0; expected"),
     ("server --optimizer rmsprop", "argument --optimizer: invalid choice: 'rmsprop'"),
     ("server --seed -1", "argument --seed: got '-1', expected a whole number from 0"),
-    ("server --history rounds.txt", "argument --history: got 'rounds.txt', expected a name that ends in .csv or .json"),
+    ("server --history rounds.txt",
+     "argument --history: got 'rounds.txt', expected a name that ends in .csv or .json"),
     ("server --history nowhere/rounds.csv", "cannot write nowhere/rounds.csv; expected"),
     ("server --checkpoint nowhere/c.safetensors", "cannot write nowhere/c.safetensors; expected"),
     ("server --checkpoint .", "cannot write .; expected"),
@@ -294,13 +373,17 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("client here --id alice --shards 1 1", "the server's URL is 'here'; expected"),
     (f"client {URL} --id a/b --shards 1 1", "the client id is 'a/b'; expected"),
     (f"client {URL} --id alice --shards 1", "argument --shards: expected 2 arguments"),
-    (f"client {URL} --id alice --shards 1 1 --tries 0", "argument --tries: got '0', expected a whole number from 1"),
-    (f"client {URL} --id alice --shards 1 1 --data nowhere", "there is no nowhere; expected mnist.npz"),
+    (f"client {URL} --id alice --shards 1 1 --tries 0",
+     "argument --tries: got '0', expected a whole number from 1"),
+    (f"client {URL} --id alice --shards 1 1 --data nowhere",
+    "there is no nowhere; expected mnist.npz"),
     ("evaluate", "the following arguments are required: F"),
-    ("evaluate nowhere", "nowhere is not a checkpoint of this model: [Errno 2] No such file or directory"),
+    ("evaluate nowhere",
+    "nowhere is not a checkpoint of this model: [Errno 2] No such file or directory"),
     ("simulate --clients 0", "clients is 0; expected a whole number from 1 to 60,000"),
     ("simulate --clients 60001", "clients is 60001; expected"),
-    ("simulate --partition label --clients 40000", "clients x shards_per_client is 80000; expected"),
+    ("simulate --partition label --clients 40000",
+    "clients x shards_per_client is 80000; expected"),
     ("simulate --partition dirichlet --alpha 0", "alpha is 0.0; expected"),
     ("simulate --partition random", "argument --partition: invalid choice: 'random'"),
     ("simulate --strategy async_average", "argument --strategy: invalid choice: 'async_average'"),
@@ -317,7 +400,17 @@ def test_help_explains_every_option(capsys):
     assert cli.main([]) == 2
     page = capsys.readouterr().out
     assert cli.main(["--help"]) == 0 and capsys.readouterr().out == page
-    for word in ["lab", "server", "client", "evaluate", "simulate", "notebooks", "--original --port 5000", "--target 0.97", "--id alice"]:
+    for word in [
+        "lab",
+        "server",
+        "client",
+        "evaluate",
+        "simulate",
+        "notebooks",
+        "--original --port 5000",
+        "--target 0.97",
+        "--id alice",
+    ]:
         assert word in page
     options = {}
     for command in cli.COMMANDS:
@@ -329,9 +422,28 @@ def test_help_explains_every_option(capsys):
         assert max(map(len, page.splitlines())) < 140
     assert options["client"] == {"--id", "--shards", "--tries", "--data"}
     assert options["lab"] == {"--no-browser"}
-    training = {"--epochs", "--batch-size", "--learning-rate", "--optimizer", "--fraction", "--rounds", "--seed", "--history", "--data"}
+    training = {
+        "--epochs",
+        "--batch-size",
+        "--learning-rate",
+        "--optimizer",
+        "--fraction",
+        "--rounds",
+        "--seed",
+        "--history",
+        "--data",
+    }
     assert training <= options["server"] & options["simulate"]
-    assert {"--host", "--port", "--mode", "--checkpoint", "--original", "--deadline", "--min-updates", "--allow-host"} <= options["server"]
+    assert {
+        "--host",
+        "--port",
+        "--mode",
+        "--checkpoint",
+        "--original",
+        "--deadline",
+        "--min-updates",
+        "--allow-host",
+    } <= options["server"]
 
 
 def test_version(capsys):
@@ -339,27 +451,33 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"fedlab {fedlab.__version__}\n"
 
 
-# ---- who is there, and who is not ----------------------------------------------------------------------------------------
+# ---- who is there, and who is not ----------------------------------------------------------------
 
 
 def test_a_wrong_token(refused):
     with fedlab.Server() as server:
         for url in (f"{server.address}?token=wrong", server.address):
-            assert refused("client", url, "--id", "alice", "--shards", 1, 1).startswith("the token is missing or wrong")
+            assert refused("client", url, "--id", "alice", "--shards", 1, 1).startswith(
+                "the token is missing or wrong"
+            )
         assert server.federation.status().members == []
 
 
 def test_an_id_that_is_taken(refused, mnist):
     with fedlab.Server() as server:
         with_it = fedlab.Client(server.url, "alice", mnist.shards(1, 1)).start()
-        assert refused("client", server.url, "--id", "alice", "--shards", 2, 2).startswith("a client called 'alice' has already joined")
+        assert refused("client", server.url, "--id", "alice", "--shards", 2, 2).startswith(
+            "a client called 'alice' has already joined"
+        )
         assert [member.client for member in server.federation.status().members] == ["alice"]
         with_it.stop()
 
 
 def test_a_server_that_is_not_there(refused):
     url = f"http://127.0.0.1:{free_port()}/?token=t"
-    assert refused("client", url, "--id", "alice", "--shards", 1, 1, "--tries", 2, code=1).startswith("no answer from http://127.0.0.1:")
+    assert refused(
+        "client", url, "--id", "alice", "--shards", 1, 1, "--tries", 2, code=1
+    ).startswith("no answer from http://127.0.0.1:")
 
 
 def test_something_that_is_not_a_fedlab_server(refused):
@@ -376,7 +494,16 @@ def test_something_that_is_not_a_fedlab_server(refused):
         thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            sentence = refused("client", f"http://127.0.0.1:{other.server_port}/", "--id", "alice", "--shards", 1, 1, code=1)
+            sentence = refused(
+                "client",
+                f"http://127.0.0.1:{other.server_port}/",
+                "--id",
+                "alice",
+                "--shards",
+                1,
+                1,
+                code=1,
+            )
         finally:
             other.shutdown()
             thread.join()
@@ -386,10 +513,12 @@ def test_something_that_is_not_a_fedlab_server(refused):
 def test_a_port_in_use(refused):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        assert refused("server", "--port", port, code=1).startswith(f"cannot listen on 127.0.0.1:{port} (Address already in use)")
+        assert refused("server", "--port", port, code=1).startswith(
+            f"cannot listen on 127.0.0.1:{port} (Address already in use)"
+        )
 
 
-# ---- server and clients in this process ----------------------------------------------------------------------------------
+# ---- server and clients in this process ----------------------------------------------------------
 
 
 def test_ctrl_c_while_the_server_waits(capsys, monkeypatch):
@@ -409,23 +538,36 @@ def test_ctrl_c_while_the_server_waits(capsys, monkeypatch):
 def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):
     monkeypatch.setenv("FEDLAB_TOKEN", "the-token")
     port = free_port()
-    client = fedlab.Client(f"http://127.0.0.1:{port}/?token=the-token", "erin", mnist.shards(1, 2), test=mnist.test, tries=8)
+    client = fedlab.Client(
+        f"http://127.0.0.1:{port}/?token=the-token",
+        "erin",
+        mnist.shards(1, 2),
+        test=mnist.test,
+        tries=8,
+    )
     thread = threading.Thread(target=client.run)
     threading.Timer(0.5, thread.start).start()
-    arguments = "--mode async --rounds 1 --epochs 1 --optimizer adam --checkpoint c.safetensors --history h.json"
+    arguments = (
+        "--mode async --rounds 1 --epochs 1 --optimizer adam --checkpoint c.safetensors --history"
+        " h.json"
+    )
     assert cli.main(["server", "--port", str(port), *arguments.split()]) == 0
     thread.join()
     out = capsys.readouterr().out
-    assert re.findall(r"^update (\d): accuracy .*, erin, 5,000 examples", out, re.MULTILINE) == ["1", "2"]
+    assert re.findall(r"^update (\d): accuracy .*, erin, 5,000 examples", out, re.MULTILINE) == [
+        "1",
+        "2",
+    ]
     state, history = load_checkpoint("c.safetensors")
     assert state.num_examples == 10_000 and history.to_json() == Path("h.json").read_text()
 
 
 def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
-    """A laptop that was closed: the round goes on without it, and the next ones do not wait for it."""
+    """A laptop that was closed: the round goes on without it, and the next do not wait for it."""
     monkeypatch.setenv("FEDLAB_TOKEN", "the-token")
     monkeypatch.setattr("fedlab.federation.SILENT_AFTER", 2.0)
-    fedlab.Classifier().prepare(small, fedlab.Training())  # so that the living one is never too late
+    # So that the living one is never too late
+    fedlab.Classifier().prepare(small, fedlab.Training())
     port = free_port()
     url = f"http://127.0.0.1:{port}/?token=the-token"
     alive, dead = (fedlab.Client(url, name, small, tries=8) for name in ("alive", "dead"))
@@ -437,24 +579,52 @@ def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
 
     thread = threading.Timer(0.5, take_part)
     thread.start()
-    assert cli.main(["server", "--port", str(port), "--rounds", "3", "--min-clients", "2", "--deadline", "4"]) == 0
+    assert (
+        cli.main(
+            [
+                "server",
+                "--port",
+                str(port),
+                "--rounds",
+                "3",
+                "--min-clients",
+                "2",
+                "--deadline",
+                "4",
+            ]
+        )
+        == 0
+    )
     thread.join()
     rounds = re.findall(r"^round \d of 3: accuracy .*$", capsys.readouterr().out, re.MULTILINE)
-    assert [line.endswith("(1 of 2 updates: went on without dead)") for line in rounds] == [True, False, False]
+    assert [line.endswith("(1 of 2 updates: went on without dead)") for line in rounds] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_damaged_checkpoint_stays_what_it_is(refused, a_class):
     Path("cut.safetensors").write_bytes(a_class.checkpoint.read_bytes()[:-1000])
     before = Path("cut.safetensors").read_bytes()
-    assert refused("evaluate", "cut.safetensors").startswith("cut.safetensors is not a checkpoint of this model: ")
-    assert refused("server", "--checkpoint", "cut.safetensors").startswith("cut.safetensors is not a checkpoint of this model: ")
+    assert refused("evaluate", "cut.safetensors").startswith(
+        "cut.safetensors is not a checkpoint of this model: "
+    )
+    assert refused("server", "--checkpoint", "cut.safetensors").startswith(
+        "cut.safetensors is not a checkpoint of this model: "
+    )
     assert Path("cut.safetensors").read_bytes() == before
 
 
 def test_evaluate(capsys, a_class, mnist):
-    assert cli.main(["evaluate", str(a_class.checkpoint), "--data", str(ROOT / "data" / "mnist.npz")]) == 0
+    assert (
+        cli.main(["evaluate", str(a_class.checkpoint), "--data", str(ROOT / "data" / "mnist.npz")])
+        == 0
+    )
     out = capsys.readouterr().out
-    accuracy = float(re.search(r"^accuracy ([\d.]+)% on the 10,000 test images$", out, re.MULTILINE)[1])
+    accuracy = float(
+        re.search(r"^accuracy ([\d.]+)% on the 10,000 test images$", out, re.MULTILINE)[1]
+    )
     rows = re.findall(r"^ +(\d) +([\d,]+) +([\d,]+) +([\d.]+)%$", out, re.MULTILINE)
     assert [int(digit) for digit, *_ in rows] == list(range(10))
     images, right = (sum(int(row[column].replace(",", "")) for row in rows) for column in (1, 2))
@@ -463,7 +633,7 @@ def test_evaluate(capsys, a_class, mnist):
     assert fedlab.Classifier().evaluate(state.weights, mnist.test)[1] == right / 10_000
 
 
-# ---- simulate ------------------------------------------------------------------------------------------------------------
+# ---- simulate ------------------------------------------------------------------------------------
 
 
 def simulate(*more):
@@ -475,25 +645,52 @@ def test_simulate(capsys):
     assert simulate("--target", "0.5") == 0
     out, err = capsys.readouterr()
     rows = [line.split(",") for line in Path("h.csv").read_text().splitlines()]
-    assert rows[0] == ["round", "seconds", "accuracy", "loss", "bytes_down", "bytes_up", "bytes", "num_examples", "clients", "note"]
+    assert rows[0] == [
+        "round",
+        "seconds",
+        "accuracy",
+        "loss",
+        "bytes_down",
+        "bytes_up",
+        "bytes",
+        "num_examples",
+        "clients",
+        "note",
+    ]
     assert rows[1][7:9] == ["6000", "2"]
     assert len(re.findall(r"^round \d of 3: accuracy", out, re.MULTILINE)) == len(rows) - 1
     assert "; 50.00% reached after " in out and out.endswith("history: h.csv\n")
     assert err == "loading TensorFlow ...\n"
     with_one = [row[2:4] for row in rows]
     assert simulate("--target", "0.5", "--workers", "1") == 0
-    assert [line.split(",")[2:4] for line in Path("h.csv").read_text().splitlines()] == with_one, "one seed, one result"
+    assert [line.split(",")[2:4] for line in Path("h.csv").read_text().splitlines()] == with_one, (
+        "one seed, one result"
+    )
 
 
-@pytest.mark.parametrize("partition", ["label --shards-per-client 1 --batch-size all", "dirichlet --alpha 0.1"])
+@pytest.mark.parametrize(
+    "partition", ["label --shards-per-client 1 --batch-size all", "dirichlet --alpha 0.1"]
+)
 def test_simulate_with_uneven_clients(capsys, partition):
-    assert simulate("--partition", *partition.split(), "--strategy", "fed_avg_momentum", "--evaluate-every", "2") == 0
+    assert (
+        simulate(
+            "--partition",
+            *partition.split(),
+            "--strategy",
+            "fed_avg_momentum",
+            "--evaluate-every",
+            "2",
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "round 1 of 3: not tested" in out and "3 rounds" in out
 
 
 def test_training_that_diverges(refused):
-    arguments = "simulate --clients 2 --rounds 3 --learning-rate 1e9 --batch-size 1000 --history h.csv"
+    arguments = (
+        "simulate --clients 2 --rounds 3 --learning-rate 1e9 --batch-size 1000 --history h.csv"
+    )
     sentence = refused(*arguments.split(), code=1)
     assert sentence.startswith("training diverged in round 1")
     assert Path("h.csv").read_text().startswith("round,"), "the rounds before, here none"
@@ -501,14 +698,16 @@ def test_training_that_diverges(refused):
 
 def test_ctrl_c_while_simulating(capsys, monkeypatch):
     """In round 2: the history so far is written."""
-    monkeypatch.setattr(cli, "round_line", lambda record, rounds: press() if record.round == 2 else "")
+    monkeypatch.setattr(
+        cli, "round_line", lambda record, rounds: press() if record.round == 2 else ""
+    )
     assert simulate("--rounds", "100000") == 130
     out, err = capsys.readouterr()
     assert "Traceback" not in err and out.strip().startswith("2 rounds, ")
     assert len(Path("h.csv").read_text().splitlines()) == 3
 
 
-# ---- lab -----------------------------------------------------------------------------------------------------------------
+# ---- lab -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -534,7 +733,17 @@ def test_lab_opens_the_first_lesson(jupyter, tmp_path, place):
     lesson.parent.mkdir(parents=True)
     lesson.touch()
     assert cli.main(["lab", "--no-browser", "--allow-root", "--ServerApp.port=8899"]) == 0
-    assert jupyter == [[sys.executable, "-m", "jupyterlab", str(lesson), "--no-browser", "--allow-root", "--ServerApp.port=8899"]]
+    assert jupyter == [
+        [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            str(lesson),
+            "--no-browser",
+            "--allow-root",
+            "--ServerApp.port=8899",
+        ]
+    ]
 
 
 def test_lab_without_the_lesson(jupyter, refused):
@@ -542,7 +751,7 @@ def test_lab_without_the_lesson(jupyter, refused):
     assert jupyter == []
 
 
-# ---- the screen ----------------------------------------------------------------------------------------------------------
+# ---- the screen ----------------------------------------------------------------------------------
 
 
 def test_progress_at_a_terminal_stays_on_one_line(monkeypatch, capsys):
@@ -556,7 +765,13 @@ def test_progress_at_a_terminal_stays_on_one_line(monkeypatch, capsys):
     screen.keep()
     shown = capsys.readouterr().out
     assert shown == (
-        "\rtraining, epoch 1" + "\rshort            " + "\ra text that is long" + "\r" + " " * 19 + "\rround 1\n" + "\rwaiting\n"
+        "\rtraining, epoch 1"
+        + "\rshort            "
+        + "\ra text that is long"
+        + "\r"
+        + " " * 19
+        + "\rround 1\n"
+        + "\rwaiting\n"
     )
 
 
@@ -570,14 +785,32 @@ def test_progress_in_a_pipe_is_lines(capsys):
 
 
 def test_lines_say_what_matters():
-    record = RoundRecord(3, 0.91234, 0.25, 4.125, clients={"alice": ClientRecord(5000)}, note="1 of 2 updates: went on without bob")
-    line = "round 3 of 10: accuracy 91.23%, loss 0.2500, alice, 5,000 examples, 4.1 s (1 of 2 updates: went on without bob)"
+    record = RoundRecord(
+        3,
+        0.91234,
+        0.25,
+        4.125,
+        clients={"alice": ClientRecord(5000)},
+        note="1 of 2 updates: went on without bob",
+    )
+    line = (
+        "round 3 of 10: accuracy 91.23%, loss 0.2500, alice, 5,000 examples, 4.1 s (1 of 2 updates:"
+        " went on without bob)"
+    )
     assert terminal.round_line(record, 10) == line
-    assert terminal.round_line(RoundRecord(4), 0, "update") == "update 4: not tested, 0 clients, 0 examples, 0.0 s"
+    assert (
+        terminal.round_line(RoundRecord(4), 0, "update")
+        == "update 4: not tested, 0 clients, 0 examples, 0.0 s"
+    )
     history = fedlab.History([record, RoundRecord(4, 0.9, 0.3, 5.0), RoundRecord(5)])
-    assert terminal.summary(history).endswith("5.0 s: accuracy 90.00%, loss 0.3000 on the 10,000 test images; best 91.23% (round 3)")
+    assert terminal.summary(history).endswith(
+        "5.0 s: accuracy 90.00%, loss 0.3000 on the 10,000 test images; best 91.23% (round 3)"
+    )
     assert terminal.summary(history, target=0.95).endswith("; 95.00% was not reached")
     assert terminal.summary(fedlab.History()) == "0 rounds"
     say = partial(ClientStatus, "training", "round 2: training, epoch 1 of 5", 1, 5)
-    assert terminal.client_line("alice", say(2, 4, 0.934)) == "alice: round 2 of 4, training, epoch 1 of 5, own accuracy 93.4%"
+    assert (
+        terminal.client_line("alice", say(2, 4, 0.934))
+        == "alice: round 2 of 4, training, epoch 1 of 5, own accuracy 93.4%"
+    )
     assert terminal.client_line("alice", say(2, 0)) == "alice: round 2, training, epoch 1 of 5"

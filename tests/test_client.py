@@ -1,4 +1,5 @@
-"""The client: fetch, train, send; a server that is away, comes back, forgets, refuses or is none; prompt stopping; failures are told."""
+"""The client: fetch, train, send; a server that is away, comes back, forgets, refuses or is none;
+prompt stopping; failures are told."""
 
 import json
 import math
@@ -26,10 +27,17 @@ TOKEN = "the-token-of-this-server-0123456789"
 
 @pytest.fixture(scope="module")
 def model():
-    """A softmax regression: 7,850 weights, so that these tests are about the client and not about training."""
+    """A softmax regression: 7,850 weights, so that these tests are about the client and not about
+    training.
+    """
     import keras
 
-    return keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, activation="softmax", kernel_initializer="zeros")])
+    return keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Dense(10, activation="softmax", kernel_initializer="zeros"),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +50,9 @@ def short_waits(monkeypatch):
     """Long polls of a moment, and waits between tries that are counted, not slept through."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.3)
     asked = []
-    monkeypatch.setattr(module.random, "uniform", lambda low, high: asked.append((low, high)) or 0.01)
+    monkeypatch.setattr(
+        module.random, "uniform", lambda low, high: asked.append((low, high)) or 0.01
+    )
     return asked
 
 
@@ -52,7 +62,14 @@ def make(model, small):
     made = []
 
     def client(url: str, name: str = "alice", data=None, **options) -> Client:
-        made.append(Client(url, name, small.subset(np.arange(100)) if data is None else data, **({"model": model} | options)))
+        made.append(
+            Client(
+                url,
+                name,
+                small.subset(np.arange(100)) if data is None else data,
+                **({"model": model} | options),
+            )
+        )
         return made[-1]
 
     yield client
@@ -74,8 +91,8 @@ def until(true, seconds: float = 10.0) -> None:
 class Scripted:
     """A server that answers as a test says, and notes what it was asked.
 
-    `answers`: METHOD_path -> a list of answers, used up in order, the last one again and again. An answer is (status, body), or None: then
-    the line is cut.
+    `answers`: METHOD_path -> a list of answers, used up in order, the last one again and again. An
+    answer is (status, body), or None: then the line is cut.
     """
 
     def __init__(self, **answers):
@@ -84,7 +101,9 @@ class Scripted:
             ("DELETE", "clients"): [(204, b"")],
             ("GET", "task"): [(410, error("the run is over"))],
         }
-        self.answers = joined | {tuple(name.split("_")): list(given) for name, given in answers.items()}
+        self.answers = joined | {
+            tuple(name.split("_")): list(given) for name, given in answers.items()
+        }
         self.asked: list[tuple[str, str, dict, bytes]] = []
         self.links: list[socket.socket] = []
 
@@ -104,7 +123,14 @@ class Scripted:
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 path = urlsplit(self.path).path.strip("/").split("/")[0]
-                script.asked.append((self.command, path, dict(self.headers) | {"query": parse_qs(urlsplit(self.path).query)}, body))
+                script.asked.append(
+                    (
+                        self.command,
+                        path,
+                        dict(self.headers) | {"query": parse_qs(urlsplit(self.path).query)},
+                        body,
+                    )
+                )
                 answers = script.answers[self.command, path]
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
                 if answer is None:
@@ -120,7 +146,11 @@ class Scripted:
                     if content[:1] == b"<"
                     else "application/json"
                 )
-                for name, value in (("Content-Type", kind), ("Content-Length", str(len(content))), *headers):
+                for name, value in (
+                    ("Content-Type", kind),
+                    ("Content-Length", str(len(content))),
+                    *headers,
+                ):
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
@@ -150,43 +180,77 @@ def error(text: str) -> bytes:
     return json.dumps({"error": text}).encode()
 
 
-def task(classifier, round: int = 1, rounds: int = 1, shard_by_shard: bool = False, **training) -> tuple[int, bytes]:
-    return 200, wire.encode_task(Task(round, rounds, classifier.weights, Training(**training), 5, shard_by_shard))
+def task(
+    classifier, round: int = 1, rounds: int = 1, shard_by_shard: bool = False, **training
+) -> tuple[int, bytes]:
+    return 200, wire.encode_task(
+        Task(round, rounds, classifier.weights, Training(**training), 5, shard_by_shard)
+    )
 
 
 OVER = (410, error("the run is over"))
 TAKEN = (202, b'{"round": 1}')
 
 
-# ---- taking part -------------------------------------------------------------------------------------------------------
+# ---- taking part ---------------------------------------------------------------------------------
 
 
-def test_a_client_trains_on_its_own_examples_and_says_what_it_does(make, model, classifier, small, test_images):
+def test_a_client_trains_on_its_own_examples_and_says_what_it_does(
+    make, model, classifier, small, test_images
+):
     """The weights are those of the same training by hand; one client's average is its own model."""
     data, said = small.subset(np.arange(100)), []
     with Server(model=model, seed=7, test=test_images) as server:
         client = make(
-            server.url, "alice", data, test=test_images, on_status=lambda status: said.append((status, threading.current_thread().name))
+            server.url,
+            "alice",
+            data,
+            test=test_images,
+            on_status=lambda status: said.append((status, threading.current_thread().name)),
         ).start()
         history = server.run(rounds=2, epochs=3, batch_size=10, learning_rate=0.05, progress=False)
         weights = classifier.weights
         for round in (1, 2):
-            weights, _ = classifier.train(weights, data, Training(3, 10, 0.05), local_seed(7, round, "alice"))
+            weights, _ = classifier.train(
+                weights, data, Training(3, 10, 0.05), local_seed(7, round, "alice")
+            )
         assert bits(server.weights) == bits(weights)
         loss, accuracy = classifier.evaluate(weights, test_images)
         mine = history.last.clients["alice"]
-        assert (mine.num_examples, mine.accuracy, mine.loss) == (100, accuracy, loss) == (100, history.last.accuracy, history.last.loss)
+        assert (
+            (mine.num_examples, mine.accuracy, mine.loss)
+            == (100, accuracy, loss)
+            == (100, history.last.accuracy, history.last.loss)
+        )
     client.join(5)
     phases = [status.phase for status, _ in said]
-    one_round = ["waiting", "fetching", "training", "training", "training", "testing", "sending", "waiting"]
-    squeezed = [phase for phase, before in zip(phases, [None, *phases], strict=False) if not phase == before == "waiting"]
+    one_round = [
+        "waiting",
+        "fetching",
+        "training",
+        "training",
+        "training",
+        "testing",
+        "sending",
+        "waiting",
+    ]
+    squeezed = [
+        phase
+        for phase, before in zip(phases, [None, *phases], strict=False)
+        if not phase == before == "waiting"
+    ]
     assert squeezed == one_round + one_round[1:] + ["finished"]
     assert [(s.round, s.rounds, s.epoch, s.epochs) for s, _ in said if s.phase == "training"] == [
         (r, 2, e, 3) for r in (1, 2) for e in (1, 2, 3)
     ]
     assert {thread for _, thread in said} == {"fedlab-client-alice"}
-    assert client.status.message == "finished: the run is over" and not client.running and client.status.accuracy == accuracy
-    assert 31_400 < client.status.bytes_up < 32_500 and 31_400 < client.status.bytes_down < 32_500  # 7,850 numbers of 4 bytes
+    assert (
+        client.status.message == "finished: the run is over"
+        and not client.running
+        and client.status.accuracy == accuracy
+    )
+    # 7,850 numbers of 4 bytes
+    assert 31_400 < client.status.bytes_up < 32_500 and 31_400 < client.status.bytes_down < 32_500
 
 
 def test_what_happens_to_an_update_before_it_leaves_happens_in_order(make, model, classifier):
@@ -199,8 +263,13 @@ def test_what_happens_to_an_update_before_it_leaves_happens_in_order(make, model
     with Server(model=model, seed=7) as server:
         client = make(server.url, transforms=[double, one_more]).start()
         history = server.run(rounds=1, progress=False)
-        trained, _ = classifier.train(classifier.weights, client.data, Training(), local_seed(7, 1, "alice"))
-        assert bits(server.weights) == bits([2 * w + 1 for w in trained]) and history.last.num_examples == 50
+        trained, _ = classifier.train(
+            classifier.weights, client.data, Training(), local_seed(7, 1, "alice")
+        )
+        assert (
+            bits(server.weights) == bits([2 * w + 1 for w in trained])
+            and history.last.num_examples == 50
+        )
 
 
 def test_three_unequal_clients_asynchronously_go_through_their_shards_once(make, model, small):
@@ -212,11 +281,16 @@ def test_three_unequal_clients_asynchronously_go_through_their_shards_once(make,
             client.start()
         history = server.run(rounds=1, progress=False)
         assert server.federation.state.num_examples == 600
-    counted = {name: [record.clients[name].num_examples for record in history if name in record.clients] for name in sizes}
+    counted = {
+        name: [record.clients[name].num_examples for record in history if name in record.clients]
+        for name in sizes
+    }
     assert counted == {"alice": [60] * 5, "bob": [60, 40], "carol": [60, 60, 60, 20]}
 
 
-def test_a_client_without_a_test_set_tests_on_what_it_has_just_trained_on(make, model, classifier, small):
+def test_a_client_without_a_test_set_tests_on_what_it_has_just_trained_on(
+    make, model, classifier, small
+):
     with Server(model=model, seed=7, strategy=async_average()) as server:
         client = make(server.url, data=small)
         client._shards = small.split(400)  # 400 and 200 images, as 5,000 of 60,000
@@ -229,7 +303,8 @@ def test_a_client_without_a_test_set_tests_on_what_it_has_just_trained_on(make, 
         mine = history[round - 1].clients["alice"]
         assert (mine.num_examples, mine.accuracy, mine.loss) == (len(shard), accuracy, loss)
         assert loss != classifier.evaluate(trained, small)[0]
-        weights = trained  # the first update replaces the untrained model, and so is what the second begins with
+        # the first update replaces the untrained model, and so is what the second begins with
+        weights = trained
 
 
 def test_a_client_in_the_calling_thread(make, classifier):
@@ -237,14 +312,21 @@ def test_a_client_in_the_calling_thread(make, classifier):
         client = make(server.url)
         client.run()
         assert client.status.phase == "finished" and len(server.of("POST", "updates")) == 1
-        (headers, body), (_, leaving) = server.of("POST", "clients")[0], server.of("DELETE", "clients")[0]
+        (headers, body), (_, leaving) = (
+            server.of("POST", "clients")[0],
+            server.of("DELETE", "clients")[0],
+        )
         assert headers["Authorization"] == f"Bearer {TOKEN}" and leaving == b""
         fields = json.loads(body)
-        assert (fields["client"], fields["num_examples"], fields["shards"]) == ("alice", 100, 1) and len(fields["session"]) == 16
+        assert (fields["client"], fields["num_examples"], fields["shards"]) == (
+            "alice",
+            100,
+            1,
+        ) and len(fields["session"]) == 16
         assert all("token" not in headers["query"] for _, _, headers, _ in server.asked)
 
 
-# ---- stopping ----------------------------------------------------------------------------------------------------------
+# ---- stopping ------------------------------------------------------------------------------------
 
 
 def test_stopping_a_client_that_waits_is_prompt(make, model, monkeypatch):
@@ -255,20 +337,29 @@ def test_stopping_a_client_that_waits_is_prompt(make, model, monkeypatch):
         time.sleep(0.2)  # in its long poll
         began = time.monotonic()
         client.stop()
-        assert time.monotonic() - began < 1 and not client.running and client.status.phase == "stopped"
+        assert (
+            time.monotonic() - began < 1 and not client.running and client.status.phase == "stopped"
+        )
         assert server.federation.status().members == []
         client.join()  # no error: it was asked to
         client.stop()  # again: nothing to do
 
 
-def test_stopping_a_client_that_trains_is_prompt_and_the_round_goes_on_without_it(make, model, small):
+def test_stopping_a_client_that_trains_is_prompt_and_the_round_goes_on_without_it(
+    make, model, small
+):
     with Server(model=model) as server:
         slow = make(server.url, "slow", small)
         quick = make(server.url, "quick").start()
         slow._classifier = Endless(slow._classifier)
         slow.start()
         server.start(rounds=1, epochs=1)
-        until(lambda: slow.status.phase == "training" and "quick" not in server.federation.status().waiting_for)
+        until(
+            lambda: (
+                slow.status.phase == "training"
+                and "quick" not in server.federation.status().waiting_for
+            )
+        )
         began = time.monotonic()
         slow.stop()
         assert time.monotonic() - began < 1 and not slow.running and slow.status.phase == "stopped"
@@ -292,10 +383,12 @@ def test_stopping_a_client_that_waits_for_a_server_that_is_away(make, monkeypatc
         until(lambda: client.status.phase == "retrying")
         began = time.monotonic()
         client.stop()
-        assert time.monotonic() - began < 1 and not client.running and client.status.phase == "stopped"
+        assert (
+            time.monotonic() - began < 1 and not client.running and client.status.phase == "stopped"
+        )
 
 
-# ---- the server is away ------------------------------------------------------------------------------------------------
+# ---- the server is away --------------------------------------------------------------------------
 
 
 def test_a_server_that_is_not_there(make, short_waits):
@@ -303,17 +396,26 @@ def test_a_server_that_is_not_there(make, short_waits):
         port = taken.getsockname()[1]
     client = make(f"http://127.0.0.1:{port}/?token={TOKEN}", tries=4)
     with pytest.raises(
-        ServerAway, match=rf"no answer from http://127.0.0.1:{port}/ after 4 tries \(ConnectionError\); expected a fedlab server there"
+        ServerAway,
+        match=(
+            rf"no answer from http://127.0.0.1:{port}/ after 4 tries \(ConnectionError\); expected"
+            r" a fedlab server there"
+        ),
     ) as caught:
         client.start()
     assert TOKEN not in str(caught.value) and not client.running
     assert short_waits == [(0.2, 1.0), (0.2, 2.0), (0.2, 4.0)]  # random, and growing
 
 
-@pytest.mark.parametrize("trouble", [None, (500, error("the server failed")), (502, b"<html>Bad Gateway</html>"), (503, b"")])
+@pytest.mark.parametrize(
+    "trouble",
+    [None, (500, error("the server failed")), (502, b"<html>Bad Gateway</html>"), (503, b"")],
+)
 def test_what_passes_is_tried_again(make, classifier, trouble):
     with Scripted(
-        POST_clients=[trouble, (201, b"{}")], GET_task=[trouble, trouble, task(classifier), OVER], POST_updates=[trouble, TAKEN]
+        POST_clients=[trouble, (201, b"{}")],
+        GET_task=[trouble, trouble, task(classifier), OVER],
+        POST_updates=[trouble, TAKEN],
     ) as server:
         client = make(server.url)
         client.run()
@@ -341,13 +443,18 @@ def test_retrying_is_shown_until_the_server_is_back(make):
 
 @pytest.mark.parametrize("tries", [1, 5])
 def test_a_server_that_was_restarted_and_does_not_know_the_client(make, classifier, tries):
-    """It joins again, as the same client, and says again what it had to say; that costs it none of its tries."""
+    """It joins again, as the same client, and says again what it had to say; that costs it none of
+    its tries.
+    """
     unknown = (404, error("no client called 'alice' has joined; expected POST /clients first"))
-    with Scripted(GET_task=[unknown, task(classifier), OVER], POST_updates=[unknown, TAKEN]) as server:
+    with Scripted(
+        GET_task=[unknown, task(classifier), OVER], POST_updates=[unknown, TAKEN]
+    ) as server:
         make(server.url, tries=tries).run()
         assert [(method, path) for method, path, _, _ in server.asked] == [
             ("POST", "clients"), ("GET", "task"), ("POST", "clients"), ("GET", "task"),
-            ("POST", "updates"), ("POST", "clients"), ("POST", "updates"), ("GET", "task"), ("DELETE", "clients"),
+            ("POST", "updates"), ("POST", "clients"), ("POST", "updates"), ("GET", "task"),
+            ("DELETE", "clients"),
         ]  # fmt: skip
 
 
@@ -359,8 +466,12 @@ def crash(server: Server):
     yield
 
 
-def test_a_server_restarted_on_its_checkpoint_finds_its_clients_again_and_loses_nothing(make, model, classifier, tmp_path):
-    """Four rounds with a crash after the second are the four rounds of an undisturbed run, bit for bit."""
+def test_a_server_restarted_on_its_checkpoint_finds_its_clients_again_and_loses_nothing(
+    make, model, classifier, tmp_path
+):
+    """Four rounds with a crash after the second are the four rounds of an undisturbed run, bit for
+    bit.
+    """
     path = tmp_path / "model.safetensors"
     first = Server(model=model, seed=7, checkpoint=path, token=TOKEN)
     client = make(first.url, tries=20).start()
@@ -372,15 +483,22 @@ def test_a_server_restarted_on_its_checkpoint_finds_its_clients_again_and_loses_
         assert client.running and [record.round for record in history] == [1, 2, 3, 4]
         weights = classifier.weights
         for round in (1, 2, 3, 4):
-            weights, _ = classifier.train(weights, client.data, Training(), local_seed(7, round, "alice"))
+            weights, _ = classifier.train(
+                weights, client.data, Training(), local_seed(7, round, "alice")
+            )
         assert bits(second.weights) == bits(weights)
 
 
-def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_after_the_next_shard(make, classifier, small):
-    """The original's way. The server is away when shard 1 is done, and while 2 is fetched; it is back when 2 is done."""
+def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_after_the_next_shard(
+    make, classifier, small
+):
+    """The original's way. The server is away when shard 1 is done, and while 2 is fetched; it is
+    back when 2 is done.
+    """
     away = [None] * 3
     with Scripted(
-        GET_task=[task(classifier, 1, 4, True), *away, task(classifier, 3, 4, True), OVER], POST_updates=[*away, TAKEN]
+        GET_task=[task(classifier, 1, 4, True), *away, task(classifier, 3, 4, True), OVER],
+        POST_updates=[*away, TAKEN],
     ) as server:
         client = make(server.url, tries=3)
         client._shards = shards = client.data.split(30)
@@ -389,11 +507,16 @@ def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_aft
         client.run()
         updates = [wire.decode_update(body) for _, body in server.of("POST", "updates")]
     assert [(u.round, u.num_examples) for u in updates] == [(1, 30)] * 3 + [(2, 30), (3, 30)]
-    first, _ = classifier.train(classifier.weights, shards[0], Training(), local_seed(5, 1, "alice"))
+    first, _ = classifier.train(
+        classifier.weights, shards[0], Training(), local_seed(5, 1, "alice")
+    )
     second, _ = classifier.train(first, shards[1], Training(), local_seed(5, 2, "alice"))
-    third, _ = classifier.train(classifier.weights, shards[2], Training(), local_seed(5, 3, "alice"))
+    third, _ = classifier.train(
+        classifier.weights, shards[2], Training(), local_seed(5, 3, "alice")
+    )
     assert bits(updates[0].weights) == bits(first) and bits(updates[3].weights) == bits(second)
-    assert bits(updates[4].weights) == bits(third)  # the server is back: from the global weights again
+    # The server is back: from the global weights again
+    assert bits(updates[4].weights) == bits(third)
     assert any(message.startswith("the server is away: going on alone") for message in said)
 
 
@@ -407,23 +530,37 @@ def test_alone_to_the_last_shard_and_no_further(make, classifier):
     assert rounds == [2, 2, 3, 3, 4, 4]
 
 
-# ---- what the server says no to ----------------------------------------------------------------------------------------
+# ---- what the server says no to ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "words", ["already have an update of 'alice' for round 1", "got an update of 'alice' for round 1; expected one for round 2"]
+    "words",
+    [
+        "already have an update of 'alice' for round 1",
+        "got an update of 'alice' for round 1; expected one for round 2",
+    ],
 )
 def test_an_update_that_the_server_has_or_wants_no_more_is_done_with(make, classifier, words):
     """409 after an answer that was lost: not a failure, and not to be sent a third time."""
-    with Scripted(GET_task=[task(classifier), task(classifier, 2), OVER], POST_updates=[None, (409, error(words)), TAKEN]) as server:
+    with Scripted(
+        GET_task=[task(classifier), task(classifier, 2), OVER],
+        POST_updates=[None, (409, error(words)), TAKEN],
+    ) as server:
         said = []
         make(server.url, on_status=lambda status: said.append(status.message)).run()
-        assert [wire.decode_update(body).round for _, body in server.of("POST", "updates")] == [1, 1, 2]
+        assert [wire.decode_update(body).round for _, body in server.of("POST", "updates")] == [
+            1,
+            1,
+            2,
+        ]
     assert words in said
 
 
 def test_an_update_that_is_refused_ends_the_client_and_the_server_is_told_why(make, classifier):
-    with Scripted(GET_task=[task(classifier)], POST_updates=[(400, error("num_examples is 0; expected a whole number above 0"))]) as server:
+    with Scripted(
+        GET_task=[task(classifier)],
+        POST_updates=[(400, error("num_examples is 0; expected a whole number above 0"))],
+    ) as server:
         client = make(server.url).start()
         with pytest.raises(Refused, match="num_examples is 0; expected a whole number above 0"):
             client.join(10)
@@ -437,17 +574,24 @@ def test_a_second_client_of_one_id_is_told_at_once_and_the_first_one_stays(make,
     with Server(model=model) as server:
         first = make(server.url).start()
         second = make(server.url)
-        with pytest.raises(Refused, match="a client called 'alice' has already joined; expected an id of your own"):
+        with pytest.raises(
+            Refused, match="a client called 'alice' has already joined; expected an id of your own"
+        ):
             second.start()
         second.stop()
-        assert first.running and [member.client for member in server.federation.status().members] == ["alice"]
+        assert first.running and [
+            member.client for member in server.federation.status().members
+        ] == ["alice"]
         server.run(rounds=1, progress=False)
 
 
 @pytest.mark.parametrize("query", ["", "?token=", "?token=wrong"])
 def test_a_wrong_token_is_said_at_once(make, model, query, short_waits):
     with Server(model=model) as server:
-        with pytest.raises(Refused, match="the token is missing or wrong; expected .* from the URL that the server printed"):
+        with pytest.raises(
+            Refused,
+            match="the token is missing or wrong; expected .* from the URL that the server printed",
+        ):
             make(server.address + query).start()
         assert short_waits == [] and server.federation.status().members == []
 
@@ -455,14 +599,26 @@ def test_a_wrong_token_is_said_at_once(make, model, query, short_waits):
 def test_a_client_of_another_model_fails_before_it_sends_anything(make, model, small):
     import keras
 
-    other = keras.Sequential([keras.Input((784,)), keras.layers.Dense(5, activation="relu"), keras.layers.Dense(10, activation="softmax")])
+    other = keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Dense(5, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
     with Server(model=model) as server:
         client = make(server.url, model=other).start()
-        with pytest.raises(ClientFailed, match="client 'alice' failed in round 1: BadUpdate: got 2 arrays; expected 4"):
+        with pytest.raises(
+            ClientFailed,
+            match="client 'alice' failed in round 1: BadUpdate: got 2 arrays; expected 4",
+        ):
             server.run(rounds=1, progress=False)
         with pytest.raises(Refused, match="got 2 arrays; expected 4"):
             client.join(5)
-        assert not any(exchange.path == "/updates" for exchange in server.wire) and len(server.history) == 0
+        assert (
+            not any(exchange.path == "/updates" for exchange in server.wire)
+            and len(server.history) == 0
+        )
 
 
 @pytest.mark.parametrize("where", ["transform", "status"])
@@ -472,45 +628,74 @@ def test_a_failure_of_its_own_is_told_to_the_server_and_raised_where_one_waits(m
             raise ZeroDivisionError("division by zero\n\u2620 of images")
 
     with Server(model=model) as server:
-        client = make(server.url, **({"transforms": [fail]} if where == "transform" else {"on_status": fail})).start()
-        with pytest.raises(ClientFailed, match="client 'alice' failed in round 1: ZeroDivisionError: division by zero   of images"):
+        client = make(
+            server.url, **({"transforms": [fail]} if where == "transform" else {"on_status": fail})
+        ).start()
+        with pytest.raises(
+            ClientFailed,
+            match=(
+                "client 'alice' failed in round 1: ZeroDivisionError: division by zero   of images"
+            ),
+        ):
             server.run(rounds=3, progress=False)
         with pytest.raises(ZeroDivisionError):
             client.join(5)
-        assert not client.running and client.status.phase == "failed" and server.federation.status().members == []
+        assert (
+            not client.running
+            and client.status.phase == "failed"
+            and server.federation.status().members == []
+        )
 
 
-def test_training_that_leaves_the_finite_numbers_is_refused_by_the_server_and_changes_nothing(make, model):
+def test_training_that_leaves_the_finite_numbers_is_refused_by_the_server_and_changes_nothing(
+    make, model
+):
     with Server(model=model) as server:
         client = make(
-            server.url, transforms=[lambda update: replace(update, weights=[w * np.float32(math.nan) for w in update.weights])]
+            server.url,
+            transforms=[
+                lambda update: replace(
+                    update, weights=[w * np.float32(math.nan) for w in update.weights]
+                )
+            ],
         ).start()
         before = bits(server.weights)
-        with pytest.raises(ClientFailed, match="array 0 holds NaN or infinity; expected finite numbers"):
+        with pytest.raises(
+            ClientFailed, match="array 0 holds NaN or infinity; expected finite numbers"
+        ):
             server.run(rounds=1, progress=False)
         assert bits(server.weights) == before and len(server.history) == 0
         with pytest.raises(Refused):
             client.join(5)
 
 
-# ---- what is no fedlab server ------------------------------------------------------------------------------------------
+# ---- what is no fedlab server --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "answer", [(200, b"<!doctype html><title>Router</title>"), (404, b"<html>Not Found</html>"), (404, b""), (401, b"[]"),
+    "answer", [(200, b"<!doctype html><title>Router</title>"), (404, b"<html>Not Found</html>"),
+    (404, b""), (401, b"[]"),
                (403, b'{"message": "no"}'),
                (302, b"", ("Location", "/login")), (405, b'"no"')]
 )  # fmt: skip
 def test_a_server_that_is_no_fedlab_server(make, answer):
     with Scripted(POST_clients=[answer]) as server:
         address = server.url.partition("?")[0]
-        with pytest.raises(ServerAway, match="is not a fedlab server; expected the URL that `fedlab server` printed") as caught:
+        with pytest.raises(
+            ServerAway,
+            match="is not a fedlab server; expected the URL that `fedlab server` printed",
+        ) as caught:
             make(server.url).start()
         assert address in str(caught.value) and TOKEN not in str(caught.value)
 
 
 def test_the_token_is_not_carried_on_to_where_a_server_redirects(make):
-    with Scripted() as other, Scripted(POST_clients=[(307, b"", ("Location", other.url.partition("?")[0] + "clients"))]) as server:
+    with (
+        Scripted() as other,
+        Scripted(
+            POST_clients=[(307, b"", ("Location", other.url.partition("?")[0] + "clients"))]
+        ) as server,
+    ):
         with pytest.raises(ServerAway):
             make(server.url).start()
         assert other.asked == []
@@ -525,25 +710,44 @@ def test_no_proxy_stands_between_a_client_and_its_server(make, monkeypatch):
         make(server.url, tries=1).run()
 
 
-# ---- bad settings ------------------------------------------------------------------------------------------------------
+# ---- bad settings --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8642", "ftp://127.0.0.1:8642/", "http://", "http://:80/", "http://127.0.0.1:99999/", "http://127.0.0.1:port/",
-                                 "http://[::1/", "http://192.168..1:8642/?token=x", f"htp//127.0.0.1:8642/?token={TOKEN}", None, 8642])  # fmt: skip
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8642", "ftp://127.0.0.1:8642/", "http://",
+"http://:80/", "http://127.0.0.1:99999/", "http://127.0.0.1:port/",
+                                 "http://[::1/",
+                                 "http://192.168..1:8642/?token=x",
+                                 f"htp//127.0.0.1:8642/?token={TOKEN}", None, 8642])  # fmt: skip
 def test_an_address_that_is_none(make, url):
-    with pytest.raises(Refused, match="the server's URL is .*; expected what the server printed, such as http://127.0.0.1:8642/") as caught:
+    with pytest.raises(
+        Refused,
+        match=(
+            "the server's URL is .*; expected what the server printed, such as"
+            " http://127.0.0.1:8642/"
+        ),
+    ) as caught:
         make(url)
     assert TOKEN[:8] not in str(caught.value)
 
 
-@pytest.mark.parametrize("token", ["…", "t%C3%B6ken"])  # the first: as a panel has it before it is shown
+# The first: as a panel has it before it is shown
+@pytest.mark.parametrize("token", ["…", "t%C3%B6ken"])
 def test_a_token_that_cannot_be_one(make, token):
-    with pytest.raises(Refused, match="the token has characters that no HTTP header carries; .*Show the address with its token"):
+    with pytest.raises(
+        Refused,
+        match=(
+            "the token has characters that no HTTP header carries; .*Show the address with its"
+            " token"
+        ),
+    ):
         make(f"http://127.0.0.1:8642/?token={token}")
 
 
 def test_the_address_and_its_token():
-    assert split_url(f" http://lab.example:8642/?token={TOKEN}\n") == ("http://lab.example:8642/", TOKEN)
+    assert split_url(f" http://lab.example:8642/?token={TOKEN}\n") == (
+        "http://lab.example:8642/",
+        TOKEN,
+    )
     assert split_url("http://[::1]:8642/?token=a%2Bb") == ("http://[::1]:8642/", "a+b")
     assert split_url("http://127.0.0.1:8642") == ("http://127.0.0.1:8642/", "")
 
@@ -561,6 +765,8 @@ def test_settings_that_cannot_be(make, small):
 def test_a_client_is_started_once(make):
     with Scripted(GET_task=[(204, b""), OVER]) as server:
         client = make(server.url).start()
-        with pytest.raises(RuntimeError, match="client 'alice' has been started already; expected a new Client"):
+        with pytest.raises(
+            RuntimeError, match="client 'alice' has been started already; expected a new Client"
+        ):
             client.start()
         client.join(5)

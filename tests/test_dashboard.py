@@ -1,4 +1,5 @@
-"""The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py looks at it in JupyterLab."""
+"""The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py
+looks at it in JupyterLab."""
 
 import socket
 import threading
@@ -28,7 +29,9 @@ def panel(mnist):
 
 
 def button(panel, text):
-    return next(w for w in everything(panel) if isinstance(w, widgets.Button) and w.description == text)
+    return next(
+        w for w in everything(panel) if isinstance(w, widgets.Button) and w.description == text
+    )
 
 
 def everything(widget):
@@ -49,7 +52,9 @@ def until(true, seconds=20):
 
 
 def fedlab_threads():
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("fedlab"))
+    return sorted(
+        thread.name for thread in threading.enumerate() if thread.name.startswith("fedlab")
+    )
 
 
 def test_start_shows_every_round_and_keeps_the_earlier_run(panel):
@@ -80,7 +85,9 @@ def test_the_plain_calls_give_the_same_numbers(panel, monkeypatch):
     names: dict = {}
     exec(panel.settings.as_calls(), names)  # as a student pastes it into a cell
     plt.close("all")
-    assert [(r.accuracy, r.loss, r.clients) for r in names["history"]] == [(r.accuracy, r.loss, r.clients) for r in history]
+    assert [(r.accuracy, r.loss, r.clients) for r in names["history"]] == [
+        (r.accuracy, r.loss, r.clients) for r in history
+    ]
 
 
 def test_one_round_goes_on_and_a_moved_slider_begins_anew(panel):
@@ -94,14 +101,18 @@ def test_one_round_goes_on_and_a_moved_slider_begins_anew(panel):
     assert [record.round for record in panel.wait()] == [1]
     panel._controls.learning_rate.value = 0.1
     panel.start()
-    assert [record.loss for record in panel.wait()][:2] == whole, "round by round or at once: the same numbers"
+    assert [record.loss for record in panel.wait()][:2] == whole, (
+        "round by round or at once: the same numbers"
+    )
 
 
 def test_stop_ends_the_run_and_the_panel_can_start_again(panel):
     panel._controls.rounds.value = 50
     panel.start()
     until(lambda: len(panel.history) >= 1)
-    assert button(panel, "Stop").disabled is False and button(panel, "Start training").disabled is True
+    assert (
+        button(panel, "Stop").disabled is False and button(panel, "Start training").disabled is True
+    )
     assert panel._cards[0].slider.disabled and panel._controls.epochs.disabled
     panel.stop()
     rounds = len(panel.wait())
@@ -132,7 +143,7 @@ def test_a_stop_that_comes_while_a_run_is_being_started_is_not_lost(panel, monke
 
 
 def test_a_run_may_begin_the_moment_another_has_ended(panel):
-    """By itself, before the panel has looked: the clients of the last run still have their names."""
+    """By itself, before the panel has looked: clients of the last run still have their names."""
     panel.wait()
     panel._controls.rounds.value = 1
     for _ in range(4):
@@ -146,7 +157,9 @@ def test_a_run_may_begin_the_moment_another_has_ended(panel):
 def test_a_picture_that_cannot_be_drawn_is_said_and_the_panel_goes_on(panel, monkeypatch):
     panel.wait()
     draw = panel._draw_plot
-    monkeypatch.setattr(panel, "_draw_plot", lambda history: (_ for _ in ()).throw(ValueError("no ink")))
+    monkeypatch.setattr(
+        panel, "_draw_plot", lambda history: (_ for _ in ()).throw(ValueError("no ink"))
+    )
     until(lambda: "no ink" in words(panel))
     monkeypatch.setattr(panel, "_draw_plot", draw)
     panel.start()
@@ -214,14 +227,19 @@ def test_baselines(panel, mnist):
 
 def test_stopping_a_comparison_is_prompt(panel):
     panel.wait()
-    panel._controls.epochs.value, panel._controls.batch_size.value = 20, 8  # one round of it takes many seconds
+    # One round of it takes many seconds
+    panel._controls.epochs.value, panel._controls.batch_size.value = (20, 8)
     panel.compare(POOLED)
     until(lambda: panel._session.comparing)
     time.sleep(0.5)
     began = time.monotonic()
     panel.stop()
     panel.wait(20)
-    assert time.monotonic() - began < 3 and not panel._session.comparing and "fedlab-baseline" not in fedlab_threads()
+    assert (
+        time.monotonic() - began < 3
+        and not panel._session.comparing
+        and "fedlab-baseline" not in fedlab_threads()
+    )
 
 
 def test_a_comparison_that_fails_is_raised_where_one_waits(panel, monkeypatch):
@@ -265,7 +283,10 @@ def test_a_second_panel_closes_the_first(panel, mnist):
         first.join(20)
         second.start()
         assert len(second.wait()) == 1
-        assert fedlab_threads() == ["fedlab-panel", "fedlab-server"] and second.server.address != address
+        assert (
+            fedlab_threads() == ["fedlab-panel", "fedlab-server"]
+            and second.server.address != address
+        )
         assert "this panel is closed" in words(panel)
         with pytest.raises(RuntimeError, match="this panel is closed"):
             panel.start()
@@ -283,7 +304,9 @@ def test_the_same_cell_again_with_a_port_of_its_own(mnist):
     second = fedlab.Dashboard(mnist, ONE_EACH, rounds=1, port=port)
     try:
         second.start()
-        assert len(second.wait()) == 1 and second.server.port == port and not first._thread.is_alive()
+        assert (
+            len(second.wait()) == 1 and second.server.port == port and not first._thread.is_alive()
+        )
     finally:
         second.shutdown()
         second._thread.join(20)
@@ -304,25 +327,35 @@ def test_a_panel_that_cannot_listen_says_so_where_one_waits(mnist):
 def test_a_name_that_somebody_elsewhere_has_is_refused_before_anything_is_lost(panel, mnist):
     panel.start()
     panel.wait()
-    guest = fedlab.Client(panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))).start()
+    guest = fedlab.Client(
+        panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))
+    ).start()
     try:
         button(panel, "Add client").click()
         panel.start()
-        with pytest.raises(Conflict, match="'dave' has joined from elsewhere; expected another name on its card"):
+        with pytest.raises(
+            Conflict, match="'dave' has joined from elsewhere; expected another name on its card"
+        ):
             panel.wait()
-        assert len(panel.history) == 3 and not panel._session.earlier, "the trained model is still there"
+        assert len(panel.history) == 3 and not panel._session.earlier, (
+            "the trained model is still there"
+        )
     finally:
         guest.stop()
 
 
 def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
     panel.wait()
-    guest = fedlab.Client(panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))).start()
+    guest = fedlab.Client(
+        panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))
+    ).start()
     try:
         until(lambda: "Joined from elsewhere: <b>dave</b> (5,000 images, waiting)" in words(panel))
         panel.start()
         history = panel.wait()
-        assert [sorted(record.clients) for record in history] == [["alice", "bob", "carol", "dave"]] * 3
+        assert [sorted(record.clients) for record in history] == [
+            ["alice", "bob", "carol", "dave"]
+        ] * 3
         assert panel._session.guests[0].client == "dave", "it stays for the next run"
     finally:
         guest.stop()
@@ -347,5 +380,7 @@ def test_settings_that_cannot_be_are_refused_at_once(mnist):
 
 
 def test_the_sliders_reach_as_far_as_the_settings_that_a_panel_is_made_with():
-    settings = Settings(ONE_EACH, rounds=100, epochs=30, seed=20_241_124, batch_size=50, learning_rate=0.02)
+    settings = Settings(
+        ONE_EACH, rounds=100, epochs=30, seed=20_241_124, batch_size=50, learning_rate=0.02
+    )
     assert Controls(settings, lambda: None).settings(ONE_EACH) == settings

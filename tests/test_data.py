@@ -29,18 +29,36 @@ def test_the_shipped_file_is_mnist_to_the_byte(mnist):
 def test_shards_are_consecutive_images_of_the_original_order(mnist):
     carol = mnist.shards(9, 12)
     assert len(carol) == 20_000
-    assert np.array_equal(carol.x[0], mnist.train.images[40_000]) and np.array_equal(carol.y, mnist.train.labels[40_000:])
-    assert np.shares_memory(carol.images, mnist.train.images), "a client's data is a view: one copy of the images in memory"
+    assert np.array_equal(carol.x[0], mnist.train.images[40_000]) and np.array_equal(
+        carol.y, mnist.train.labels[40_000:]
+    )
+    assert np.shares_memory(carol.images, mnist.train.images), (
+        "a client's data is a view: one copy of the images in memory"
+    )
     assert [len(part) for part in carol.split()] == [5_000] * 4
     assert np.array_equal(carol.split()[1].y, mnist.train.labels[45_000:50_000])
     assert [len(part) for part in carol.subset(np.arange(7)).split(3)] == [3, 3, 1]
 
 
 @pytest.mark.parametrize(
-    "first, last", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), (1.5, 2), (None, 3), (float("inf"), 2), ("nan", 1)]
+    "first, last",
+    [
+        ("0", "3"),
+        ("5", "2"),
+        ("1", "13"),
+        ("a", "b"),
+        ("", ""),
+        (1.5, 2),
+        (None, 3),
+        (float("inf"), 2),
+        ("nan", 1),
+    ],
 )
 def test_a_range_that_cannot_be_is_named(first, last):
-    with pytest.raises(DataError, match=r"the dataset range is .+; expected two whole numbers L R with 1 <= L <= R <= 12"):
+    with pytest.raises(
+        DataError,
+        match=r"the dataset range is .+; expected two whole numbers L R with 1 <= L <= R <= 12",
+    ):
         shard_range(first, last)
 
 
@@ -48,7 +66,7 @@ def test_a_range_may_be_text():
     assert shard_range("1", "12") == (1, 12) and shard_range(3, 3) == (3, 3)
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def test_the_originals_four_npy_files(mnist, tmp_path):
@@ -57,12 +75,16 @@ def test_the_originals_four_npy_files(mnist, tmp_path):
     np.save(tmp_path / "c.npy", (mnist.test.images / 255).astype(np.float32))
     np.save(tmp_path / "d.npy", np.eye(10)[mnist.test.labels])
     read = fedlab.load_mnist(tmp_path)
-    assert np.array_equal(read.train.x, mnist.train.x) and np.array_equal(read.train.y, mnist.train.y)
+    assert np.array_equal(read.train.x, mnist.train.x) and np.array_equal(
+        read.train.y, mnist.train.y
+    )
     assert np.array_equal(read.test.x, mnist.test.x) and np.array_equal(read.test.y, mnist.test.y)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="there is no .*nowhere.npz; expected mnist.npz, or a folder"):
+    with pytest.raises(
+        DataError, match="there is no .*nowhere.npz; expected mnist.npz, or a folder"
+    ):
         fedlab.load_mnist(tmp_path / "nowhere.npz")
     with pytest.raises(DataError, match="holds 0 .npy files"):
         fedlab.load_mnist(tmp_path)
@@ -78,14 +100,24 @@ def test_a_corrupt_file_is_named(tmp_path):
     }.items():
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
-        with pytest.raises(DataError, match=f"{name}.npz is not MNIST .*expected the arrays x_train"):
+        with pytest.raises(
+            DataError, match=f"{name}.npz is not MNIST .*expected the arrays x_train"
+        ):
             fedlab.load_mnist(path)
 
 
 def test_another_data_set_is_refused(tmp_path, mnist):
     path = tmp_path / "other.npz"
-    np.savez(path, x_train=mnist.train.images[:100], y_train=mnist.train.labels[:100], x_test=mnist.test.images, y_test=mnist.test.labels)
-    with pytest.raises(DataError, match=r"train images \(100, 28, 28\).*expected \(60000, 28, 28\)"):
+    np.savez(
+        path,
+        x_train=mnist.train.images[:100],
+        y_train=mnist.train.labels[:100],
+        x_test=mnist.test.images,
+        y_test=mnist.test.labels,
+    )
+    with pytest.raises(
+        DataError, match=r"train images \(100, 28, 28\).*expected \(60000, 28, 28\)"
+    ):
         fedlab.load_mnist(path)
     np.savez(path, x=mnist.test.images)
     with pytest.raises(DataError, match="expected the arrays x_train"):
@@ -112,7 +144,9 @@ def test_without_a_file_keras_is_asked_and_then_the_place_is_named(monkeypatch, 
         raise Exception("URL fetch failure")  # what Keras raises
 
     monkeypatch.setattr(keras.datasets.mnist, "load_data", no_network)
-    monkeypatch.setattr(fedlab.data, "__file__", str(tmp_path / "site-packages" / "fedlab" / "data.py"))
+    monkeypatch.setattr(
+        fedlab.data, "__file__", str(tmp_path / "site-packages" / "fedlab" / "data.py")
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"Put the file mnist.npz .* at .*data.mnist.npz"):
         fedlab.load_mnist()
@@ -123,12 +157,14 @@ def test_without_a_file_keras_provides_it(monkeypatch, tmp_path, mnist):
 
     arrays = (mnist.train.images, mnist.train.labels), (mnist.test.images, mnist.test.labels)
     monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: arrays)
-    monkeypatch.setattr(fedlab.data, "__file__", str(tmp_path / "site-packages" / "fedlab" / "data.py"))
+    monkeypatch.setattr(
+        fedlab.data, "__file__", str(tmp_path / "site-packages" / "fedlab" / "data.py")
+    )
     monkeypatch.chdir(tmp_path)
     assert np.array_equal(fedlab.load_mnist().test.x, mnist.test.x)
 
 
-# ---- Dataset and partitions ------------------------------------------------------------------------------------------
+# ---- Dataset and partitions ----------------------------------------------------------------------
 
 
 def test_a_dataset_says_what_is_wrong_with_it():
@@ -145,19 +181,34 @@ def test_a_dataset_says_what_is_wrong_with_it():
 
 
 def each_example_once(parts, data):
-    return np.array_equal(np.sort(np.concatenate([part.rows for part in parts])), np.arange(len(data)))
+    return np.array_equal(
+        np.sort(np.concatenate([part.rows for part in parts])), np.arange(len(data))
+    )
 
 
 def test_iid_deals_everything_evenly(mnist):
     parts = fedlab.partition_iid(mnist.train, 100, seed=3)
     assert {len(part) for part in parts} == {600} and each_example_once(parts, mnist.train)
-    again, other = fedlab.partition_iid(mnist.train, 100, seed=3), fedlab.partition_iid(mnist.train, 100, seed=4)
-    assert np.array_equal(parts[7].rows, again[7].rows) and not np.array_equal(parts[7].rows, other[7].rows)
-    assert max(abs(part.label_counts() / 600 - mnist.train.label_counts() / 60_000).max() for part in parts) < 0.07
+    again, other = (
+        fedlab.partition_iid(mnist.train, 100, seed=3),
+        fedlab.partition_iid(mnist.train, 100, seed=4),
+    )
+    assert np.array_equal(parts[7].rows, again[7].rows) and not np.array_equal(
+        parts[7].rows, other[7].rows
+    )
+    assert (
+        max(
+            abs(part.label_counts() / 600 - mnist.train.label_counts() / 60_000).max()
+            for part in parts
+        )
+        < 0.07
+    )
 
 
 def test_by_label_is_the_papers(mnist):
-    """200 shards of 300 sorted by label, two a client: most clients see two digits, none more than four."""
+    """200 shards of 300 sorted by label, two a client: most clients see two digits, none more than
+    four.
+    """
     parts = fedlab.partition_by_label(mnist.train, 100, seed=0)
     kinds = [np.count_nonzero(part.label_counts()) for part in parts]
     assert {len(part) for part in parts} == {600} and each_example_once(parts, mnist.train)
@@ -171,10 +222,18 @@ def test_dirichlet_is_skewed_by_alpha_and_leaves_nobody_empty(mnist):
         return np.mean([part.label_counts().max() / len(part) for part in parts])
 
     assert skew(0.05) > 0.7 > 0.5 > skew(0.5) > 0.2 > skew(100.0)
-    assert min(len(part) for part in fedlab.partition_dirichlet(mnist.train, 50, alpha=0.01, seed=1, minimum=20)) >= 20
+    assert (
+        min(
+            len(part)
+            for part in fedlab.partition_dirichlet(mnist.train, 50, alpha=0.01, seed=1, minimum=20)
+        )
+        >= 20
+    )
 
 
-@pytest.mark.parametrize("deal", [fedlab.partition_iid, fedlab.partition_by_label, fedlab.partition_dirichlet])
+@pytest.mark.parametrize(
+    "deal", [fedlab.partition_iid, fedlab.partition_by_label, fedlab.partition_dirichlet]
+)
 @pytest.mark.parametrize("clients", [0, -1, 601, 2.0, True, "3"])
 def test_clients_that_cannot_be(small, deal, clients):
     with pytest.raises(DataError, match="expected a whole number from 1 to 600"):

@@ -1,4 +1,5 @@
-"""The exercises' checkers: they accept the solution, and answer the blank and the usual mistakes with a hint."""
+"""The exercises' checkers: they accept the solution, and answer the blank and the usual mistakes
+with a hint."""
 
 import importlib
 import math
@@ -22,13 +23,17 @@ def exercises(monkeypatch):
 
 def history(names, rounds=5, accuracy=0.948):
     clients = {name: ClientRecord(5_000, 0.9, 0.3) for name in names}
-    return fedlab.History([RoundRecord(number, accuracy, 0.2, clients=clients) for number in range(1, rounds + 1)])
+    return fedlab.History(
+        [RoundRecord(number, accuracy, 0.2, clients=clients) for number in range(1, rounds + 1)]
+    )
 
 
 def rising(first, *later, rounds):
     """A history whose accuracy goes through these values, and stays at the last one."""
     values = [first, *later, *[later[-1]] * (rounds - 1 - len(later))]
-    return fedlab.History([RoundRecord(number, accuracy, 0.2) for number, accuracy in enumerate(values, 1)])
+    return fedlab.History(
+        [RoundRecord(number, accuracy, 0.2) for number, accuracy in enumerate(values, 1)]
+    )
 
 
 ALL_IMAGES = rising(0.6, 0.8, 0.84, rounds=30)  # B = infinity
@@ -43,7 +48,10 @@ ALL_ON_ONE = dict.fromkeys(TWELVE, (1, 1))
 
 
 def plain_mean(updates):
-    return [sum(arrays) / len(updates) for arrays in zip(*(update.weights for update in updates), strict=True)]
+    return [
+        sum(arrays) / len(updates)
+        for arrays in zip(*(update.weights for update in updates), strict=True)
+    ]
 
 
 def only_multiplied(updates):
@@ -56,7 +64,10 @@ def divided_by_clients(updates):
 
 def in_64_bits(updates):
     counts = [update.num_examples for update in updates]
-    return [np.average([update.weights[i] for update in updates], axis=0, weights=counts) for i in range(2)]
+    return [
+        np.average([update.weights[i] for update in updates], axis=0, weights=counts)
+        for i in range(2)
+    ]
 
 
 def in_place(updates):
@@ -76,17 +87,28 @@ def first_array_only(updates):
 
 def solution(updates):
     total = sum(update.num_examples for update in updates)
-    return [sum(update.num_examples / total * update.weights[i] for update in updates) for i in range(len(updates[0].weights))]
+    return [
+        sum(update.num_examples / total * update.weights[i] for update in updates)
+        for i in range(len(updates[0].weights))
+    ]
 
 
 def losses(*values):
     """A history with these losses."""
-    return fedlab.History([RoundRecord(number, loss=value) for number, value in enumerate(values, 1)])
+    return fedlab.History(
+        [RoundRecord(number, loss=value) for number, value in enumerate(values, 1)]
+    )
 
 
 RIGHT = [
     ("check_twelve", (TWELVE, history(TWELVE))),
-    ("check_twelve", ({f"p{number}": [13 - number, 13 - number] for number in range(1, 13)}, history([f"p{n}" for n in range(1, 13)]))),
+    (
+        "check_twelve",
+        (
+            {f"p{number}": [13 - number, 13 - number] for number in range(1, 13)},
+            history([f"p{n}" for n in range(1, 13)]),
+        ),
+    ),
     ("check_bytes", (10,)),
     ("check_bytes", (np.int64(10),)),
     ("check_bytes", (10.0,)),
@@ -166,7 +188,11 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_break_even", (5,), "should be equal"),
     ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), ...), "three dots"),
     ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), losses(0.5, 0.4, 0.3)), "own strategy"),
-    ("check_flowers_fedavg", (losses(0.5, 0.4, 0.3), losses(0.6, 0.4, 0.3)), "not the same settings"),
+    (
+        "check_flowers_fedavg",
+        (losses(0.5, 0.4, 0.3), losses(0.6, 0.4, 0.3)),
+        "not the same settings",
+    ),
     ("check_flowers_fedavg", (losses(0.5, 0.4), losses(0.5, 0.4)), "rounds=3"),
     ("check_flowers_fedavg", (losses(math.nan, 1, 1), losses(math.nan, 1, 1)), "test=mnist.test"),
     ("check_epochs", (..., ...), "three dots"),

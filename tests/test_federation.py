@@ -1,4 +1,5 @@
-"""The federation without HTTP: rounds, who takes part, deadlines, stopping, errors, checkpoints; against numbers worked out by hand."""
+"""The federation without HTTP: rounds, who takes part, deadlines, stopping, errors, checkpoints;
+against numbers worked out by hand."""
 
 import itertools
 import math
@@ -14,7 +15,19 @@ import pytest
 from fedlab import federation as module
 from fedlab.checkpoint import load_checkpoint
 from fedlab.federation import Federation
-from fedlab.messages import BadUpdate, ClientFailed, Conflict, Diverged, Refused, RunOver, Task, Training, UnknownClient, Update, local_seed
+from fedlab.messages import (
+    BadUpdate,
+    ClientFailed,
+    Conflict,
+    Diverged,
+    Refused,
+    RunOver,
+    Task,
+    Training,
+    UnknownClient,
+    Update,
+    local_seed,
+)
 from fedlab.plan import Plan
 from fedlab.strategy import Strategy, async_average, fed_avg, fed_avg_momentum, weighted_mean
 
@@ -37,16 +50,32 @@ def number(weights) -> float:
 
 
 def trained(task, client: str) -> list[np.ndarray]:
-    """A client's training for these tests: a function of the task and its seed, in numbers so unequal that the order of summing shows."""
+    """A client's training for these tests: a function of the task and its seed, in numbers so
+    unequal that the order of summing shows.
+    """
     rng = np.random.default_rng(local_seed(task.seed, task.round, client))
-    return [(0.9 * w + rng.normal(size=w.shape) * 10.0 ** rng.integers(-9, 9, w.shape)).astype(np.float32) for w in task.weights]
+    return [
+        (0.9 * w + rng.normal(size=w.shape) * 10.0 ** rng.integers(-9, 9, w.shape)).astype(
+            np.float32
+        )
+        for w in task.weights
+    ]
 
 
-def play(federation: Federation, client: str, value: float | None = None, wait: float = 5.0) -> None:
+def play(
+    federation: Federation, client: str, value: float | None = None, wait: float = 5.0
+) -> None:
     """Fetch, train, report, once. `value`: report these weights instead of trained ones."""
     task = federation.task(client, wait)
     assert task is not None, f"{client} got no task"
-    federation.report(Update(client, task.round, SIZES[client], trained(task, client) if value is None else toy(value)))
+    federation.report(
+        Update(
+            client,
+            task.round,
+            SIZES[client],
+            trained(task, client) if value is None else toy(value),
+        )
+    )
 
 
 @contextmanager
@@ -58,7 +87,9 @@ def playing(federation: Federation, *clients: str):
             try:
                 task = federation.task(client, 10)
                 if task is not None:
-                    federation.report(Update(client, task.round, SIZES[client], trained(task, client)))
+                    federation.report(
+                        Update(client, task.round, SIZES[client], trained(task, client))
+                    )
             except Conflict:
                 continue
             except RunOver:
@@ -79,8 +110,12 @@ def make():
     """Makes federations, of three clients if not told otherwise, and closes them after the test."""
     made = []
 
-    def federation(strategy=None, *, clients=SIZES, shards=1, weights=None, **settings) -> Federation:
-        made.append(Federation(toy() if weights is None else weights, strategy or fed_avg(), **settings))
+    def federation(
+        strategy=None, *, clients=SIZES, shards=1, weights=None, **settings
+    ) -> Federation:
+        made.append(
+            Federation(toy() if weights is None else weights, strategy or fed_avg(), **settings)
+        )
         for client in clients:
             made[-1].join(client, SIZES.get(client, 50), shards)
         return made[-1]
@@ -101,10 +136,17 @@ def snapshot(federation: Federation):
     """Everything that a refused message must leave as it was."""
     status = federation.status()
     state = federation.state
-    return bits(state.weights), state.num_examples, federation.history.to_json(), status.round, status.waiting_for, status.members
+    return (
+        bits(state.weights),
+        state.num_examples,
+        federation.history.to_json(),
+        status.round,
+        status.waiting_for,
+        status.members,
+    )
 
 
-# ---- rounds ------------------------------------------------------------------------------------------------------------
+# ---- rounds --------------------------------------------------------------------------------------
 
 
 def test_a_round_is_the_mean_weighted_by_examples(make):
@@ -115,17 +157,27 @@ def test_a_round_is_the_mean_weighted_by_examples(make):
             play(federation, client, value)
     history = federation.wait()
     # (300*1 + 100*5 + 600*2) / 1000 = 2; 300*10 / 1000 = 3
-    assert history.accuracy == [pytest.approx(0.2), pytest.approx(0.3)] and number(federation.weights) == pytest.approx(3)
-    assert [record.num_examples for record in history] == [1000, 1000] and federation.state.num_examples == 2000
+    assert history.accuracy == [pytest.approx(0.2), pytest.approx(0.3)] and number(
+        federation.weights
+    ) == pytest.approx(3)
+    assert [record.num_examples for record in history] == [
+        1000,
+        1000,
+    ] and federation.state.num_examples == 2000
     assert {client: record.num_examples for client, record in history.last.clients.items()} == SIZES
     assert not federation.running and federation.status().message == "finished"
 
 
 def in_single_precision(state, updates):
-    """An average whose rounding shows in which order it was summed (the library's own, in double precision, hardly ever shows it)."""
+    """An average whose rounding shows in which order it was summed (the library's own, in double
+    precision, hardly ever shows it).
+    """
     total = [np.zeros_like(w) for w in state.weights]
     for update in updates:
-        total = [t + np.float32(update.num_examples / 1000) * w for t, w in zip(total, update.weights, strict=True)]
+        total = [
+            t + np.float32(update.num_examples / 1000) * w
+            for t, w in zip(total, update.weights, strict=True)
+        ]
     return module.State(total)
 
 
@@ -133,7 +185,9 @@ def in_single_precision(state, updates):
 def test_the_order_of_arrival_does_not_change_a_bit(make, aggregate):
     results = set()
     for order in itertools.permutations(SIZES):
-        federation = make(Strategy("average", "", aggregate), weights=[np.zeros(1000, np.float32)], seed=3)
+        federation = make(
+            Strategy("average", "", aggregate), weights=[np.zeros(1000, np.float32)], seed=3
+        )
         federation.start(Plan(3))
         for _ in range(3):
             for client in order:
@@ -144,10 +198,13 @@ def test_the_order_of_arrival_does_not_change_a_bit(make, aggregate):
 
 
 def test_the_order_of_summing_would_show():
-    """That the test above can fail: the same updates, averaged in another order, give other bits."""
+    """That the test above can fail: the same updates in another order give other bits."""
     task = Task(1, 1, [np.zeros(1000, np.float32)], Training(), 3)
     updates = [Update(client, 1, SIZES[client], trained(task, client)) for client in SIZES]
-    states = [in_single_precision(module.State(task.weights), order) for order in itertools.permutations(updates)]
+    states = [
+        in_single_precision(module.State(task.weights), order)
+        for order in itertools.permutations(updates)
+    ]
     assert len({bits(state.weights)[0] for state in states}) > 1
 
 
@@ -157,7 +214,13 @@ def test_the_task_says_what_to_do_and_asked_again_says_the_same(make):
     federation.start(Plan(4, Training(3, 10, 0.5, "adam")))
     first, again = federation.task("bob", 5), federation.task("bob", 5)
     for task in (first, again):
-        assert (task.round, task.rounds, task.training, task.seed, task.shard_by_shard) == (1, 4, Training(3, 10, 0.5, "adam"), 9, False)
+        assert (task.round, task.rounds, task.training, task.seed, task.shard_by_shard) == (
+            1,
+            4,
+            Training(3, 10, 0.5, "adam"),
+            9,
+            False,
+        )
         assert bits(task.weights) == bits(toy())
     federation.report(Update("bob", 1, 100, toy(1)))
     assert federation.task("bob") is None  # its part is done
@@ -178,7 +241,16 @@ def test_a_waiting_client_hears_at_once_of_a_run(make):
 
 @pytest.mark.parametrize(
     ("clients", "fraction", "size"),
-    [(10, 0.0, 1), (10, 0.1, 1), (10, 0.25, 2), (10, 0.35, 4), (10, 0.5, 5), (10, 1.0, 10), (3, 0.1, 1), (100, 0.1, 10)],
+    [
+        (10, 0.0, 1),
+        (10, 0.1, 1),
+        (10, 0.25, 2),
+        (10, 0.35, 4),
+        (10, 0.5, 5),
+        (10, 1.0, 10),
+        (3, 0.1, 1),
+        (100, 0.1, 10),
+    ],
 )
 def test_a_round_has_a_fraction_of_the_clients(make, clients, fraction, size):
     """max(round(C*K), 1), worked out by hand (Python rounds a half to the even number)."""
@@ -207,7 +279,8 @@ def test_who_takes_part_is_a_function_of_seed_and_round(make):
     first = chosen(make, 1, 12, names)
     assert chosen(make, 1, 12, names[::-1]) == first  # not of the order in which they joined
     assert chosen(make, 2, 12, names) != first
-    assert len({tuple(round) for round in first}) > 6 and set(itertools.chain(*first)) == set(names)  # and everyone has a turn
+    # And everyone has a turn
+    assert len({tuple(round) for round in first}) > 6 and set(itertools.chain(*first)) == set(names)
     assert all(round == sorted(round) for round in first)
 
 
@@ -226,7 +299,10 @@ def test_who_is_not_chosen_gets_no_task_and_may_not_report(make):
 def test_a_run_waits_for_its_minimum_of_clients(make):
     federation = make(clients=["alice"])
     federation.start(Plan(1, min_clients=2))
-    assert federation.task("alice", 0.1) is None and federation.status().message == "waiting for 2 clients to join"
+    assert (
+        federation.task("alice", 0.1) is None
+        and federation.status().message == "waiting for 2 clients to join"
+    )
     federation.join("bob", 100)
     play(federation, "alice", 1)
     play(federation, "bob", 5)
@@ -246,7 +322,7 @@ def test_a_newcomer_takes_part_from_the_next_round(make):
     assert [sorted(record.clients) for record in federation.wait()] == [["alice"], ["alice", "bob"]]
 
 
-# ---- stragglers, drop-outs ---------------------------------------------------------------------------------------------
+# ---- stragglers, drop-outs -----------------------------------------------------------------------
 
 
 def test_a_straggler_is_left_behind_at_the_deadline(make):
@@ -259,10 +335,15 @@ def test_a_straggler_is_left_behind_at_the_deadline(make):
     until(lambda: len(federation.history) == 1)
     assert 0.3 <= time.monotonic() - began < 1.3  # over by the deadline + 1 s
     record = federation.history[0]
-    assert sorted(record.clients) == ["bob", "carol"] and record.note == "2 of 3 updates: went on without alice"
+    assert (
+        sorted(record.clients) == ["bob", "carol"]
+        and record.note == "2 of 3 updates: went on without alice"
+    )
     assert number(federation.weights) == pytest.approx((100 * 4 + 600 * 1) / 700)
     before = snapshot(federation)
-    with pytest.raises(Conflict, match="got an update of 'alice' for round 1; expected one for round 2"):
+    with pytest.raises(
+        Conflict, match="got an update of 'alice' for round 1; expected one for round 2"
+    ):
         federation.report(Update("alice", late.round, 300, toy(9)))
     assert snapshot(federation) == before
     play(federation, "alice", 1)  # and it takes part again
@@ -275,18 +356,27 @@ def test_who_was_too_late_and_is_not_drawn_again_is_waiting(make):
     def drawn(seed: int, round: int) -> int:
         return np.random.default_rng([seed, round]).choice(2, 1, replace=False)[0]
 
-    seed = next(seed for seed in range(100) if (drawn(seed, 1), drawn(seed, 2)) == (0, 1))  # alice, then bob
+    # Alice, then bob
+    seed = next(seed for seed in range(100) if (drawn(seed, 1), drawn(seed, 2)) == (0, 1))
     federation = make(clients=["alice", "bob"], seed=seed)
     federation.start(Plan(2, fraction=0.0, deadline=1))
     assert federation.task("alice", 5).round == 1
     until(lambda: federation.status().waiting_for == ["bob"])
-    assert {member.client: member.state for member in federation.status().members} == {"alice": "training", "bob": "waiting"}
+    assert {member.client: member.state for member in federation.status().members} == {
+        "alice": "training",
+        "bob": "waiting",
+    }
     assert federation.task("alice") is None  # it has come back, too late
-    assert {member.client: member.state for member in federation.status().members} == {"alice": "waiting", "bob": "waiting"}
+    assert {member.client: member.state for member in federation.status().members} == {
+        "alice": "waiting",
+        "bob": "waiting",
+    }
 
 
 def test_an_update_that_comes_while_the_others_are_averaged_is_too_late_and_is_told_so(make):
-    """Alice is first in order: the average has gone past her when she reports, though the round is still open."""
+    """Alice is first in order: the average has gone past her when she reports, though the round is
+    still open.
+    """
     past_alice, reported = threading.Event(), threading.Event()
 
     def slow(state, updates):
@@ -307,7 +397,9 @@ def test_an_update_that_comes_while_the_others_are_averaged_is_too_late_and_is_t
     with pytest.raises(Conflict, match="too late"):
         federation.report(Update("alice", task.round, 300, toy(9)))
     reported.set()
-    assert sorted(federation.wait().last.clients) == ["bob", "carol"] and number(federation.weights) == pytest.approx(1000 / 700)
+    assert sorted(federation.wait().last.clients) == ["bob", "carol"] and number(
+        federation.weights
+    ) == pytest.approx(1000 / 700)
 
 
 def test_an_update_whose_round_closes_while_it_is_checked_is_too_late(make, monkeypatch):
@@ -332,11 +424,16 @@ def test_an_update_whose_round_closes_while_it_is_checked_is_too_late(make, monk
         go_on.set()
         with pytest.raises(Conflict):
             reporting.result(5)
-    assert sorted(federation.history.last.clients) == ["bob", "carol"] and federation.state.num_examples == 700
+    assert (
+        sorted(federation.history.last.clients) == ["bob", "carol"]
+        and federation.state.num_examples == 700
+    )
 
 
 def test_after_a_deadline_no_round_waits_for_a_client_that_was_silent_too_long(make, monkeypatch):
-    """Its program has probably died. One that lives is told that it is unknown, joins again and takes part again."""
+    """Its program has probably died. One that lives is told that it is unknown, joins again and
+    takes part again.
+    """
     monkeypatch.setattr(module, "SILENT_AFTER", 0.2)
     federation = make()
     federation.start(Plan(3, deadline=0.4))
@@ -344,7 +441,9 @@ def test_after_a_deadline_no_round_waits_for_a_client_that_was_silent_too_long(m
     play(federation, "bob")
     play(federation, "carol")
     assert federation.task("bob", 5).round == 2
-    assert federation.status().waiting_for == ["bob", "carol"] and [member.client for member in federation.status().members] == [
+    assert federation.status().waiting_for == ["bob", "carol"] and [
+        member.client for member in federation.status().members
+    ] == [
         "bob",
         "carol",
     ]
@@ -355,7 +454,11 @@ def test_after_a_deadline_no_round_waits_for_a_client_that_was_silent_too_long(m
     play(federation, "carol")
     for client in SIZES:
         play(federation, client)
-    assert [sorted(record.clients) for record in federation.wait()] == [["bob", "carol"], ["bob", "carol"], ["alice", "bob", "carol"]]
+    assert [sorted(record.clients) for record in federation.wait()] == [
+        ["bob", "carol"],
+        ["bob", "carol"],
+        ["alice", "bob", "carol"],
+    ]
 
 
 def test_a_round_with_too_few_updates_is_abandoned_and_the_next_one_goes_on(make):
@@ -369,9 +472,9 @@ def test_a_round_with_too_few_updates_is_abandoned_and_the_next_one_goes_on(make
     play(federation, "bob", 4)
     play(federation, "carol", 1)
     assert number(federation.weights) in (pytest.approx(0.3), pytest.approx(1000 / 700))
-    assert federation.wait().last.note == "2 of 3 updates: went on without alice" and number(federation.weights) == pytest.approx(
-        1000 / 700
-    )
+    assert federation.wait().last.note == "2 of 3 updates: went on without alice" and number(
+        federation.weights
+    ) == pytest.approx(1000 / 700)
 
 
 def test_no_round_waits_for_a_client_that_left(make):
@@ -400,19 +503,25 @@ def test_an_update_counts_though_its_client_leaves_after_it(make):
     federation.leave("alice")
     play(federation, "bob", 5)
     play(federation, "carol", 2)
-    assert federation.wait().last.num_examples == 1000 and number(federation.weights) == pytest.approx(2)
+    assert federation.wait().last.num_examples == 1000 and number(
+        federation.weights
+    ) == pytest.approx(2)
 
 
-# ---- joining -----------------------------------------------------------------------------------------------------------
+# ---- joining -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("num_examples", "shards"), [(0, 1), (-1, 1), (1.0, 1), (True, 1), ("5", 1), (None, 1), (10**10, 1), (5, 0), (5, 1.5)]
+    ("num_examples", "shards"),
+    [(0, 1), (-1, 1), (1.0, 1), (True, 1), ("5", 1), (None, 1), (10**10, 1), (5, 0), (5, 1.5)],
 )
 def test_joining_with_a_count_that_cannot_be(make, num_examples, shards):
     federation = make()
     before = snapshot(federation)
-    with pytest.raises(Refused, match=r"(num_examples|shards) is .*; expected a whole number from 1 to 1,000,000,000"):
+    with pytest.raises(
+        Refused,
+        match=r"(num_examples|shards) is .*; expected a whole number from 1 to 1,000,000,000",
+    ):
         federation.join("dave", num_examples, shards)
     assert snapshot(federation) == before
 
@@ -421,7 +530,9 @@ def test_two_clients_of_one_id(make):
     federation = make(clients=[])
     federation.join("alice", 300, session="one")
     before = snapshot(federation)
-    with pytest.raises(Conflict, match="a client called 'alice' has already joined; expected an id of your own"):
+    with pytest.raises(
+        Conflict, match="a client called 'alice' has already joined; expected an id of your own"
+    ):
         federation.join("alice", 100, session="two")
     assert snapshot(federation) == before
     federation.join("alice", 300, session="one")  # an answer was lost, it asks again
@@ -453,12 +564,18 @@ def test_the_id_of_a_program_that_died_can_be_taken_after_a_while(make, monkeypa
 
 def test_who_has_not_joined_is_told_so(make):
     federation = make()
-    for call in (lambda: federation.task("dave"), lambda: federation.leave("dave"), lambda: federation.report(Update("dave", 1, 1, toy()))):
-        with pytest.raises(UnknownClient, match="no client called 'dave' has joined; expected POST /clients first"):
+    for call in (
+        lambda: federation.task("dave"),
+        lambda: federation.leave("dave"),
+        lambda: federation.report(Update("dave", 1, 1, toy())),
+    ):
+        with pytest.raises(
+            UnknownClient, match="no client called 'dave' has joined; expected POST /clients first"
+        ):
             call()
 
 
-# ---- updates that are refused ------------------------------------------------------------------------------------------
+# ---- updates that are refused --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", [fed_avg, async_average])
@@ -479,7 +596,9 @@ def test_who_has_not_joined_is_told_so(make):
         ({"client": "dave"}, UnknownClient),
     ],
 )
-def test_a_bad_update_changes_nothing_and_a_good_one_is_taken_after_it(make, strategy, change, error):
+def test_a_bad_update_changes_nothing_and_a_good_one_is_taken_after_it(
+    make, strategy, change, error
+):
     federation = make(strategy())
     federation.start(Plan(1))
     task = federation.task("alice", 5)
@@ -534,7 +653,7 @@ def test_of_many_copies_at_once_one_is_counted(make):
         assert federation.state.num_examples == 1000
 
 
-# ---- stopping, starting again, resetting, closing ----------------------------------------------------------------------
+# ---- stopping, starting again, resetting, closing ------------------------------------------------
 
 
 def test_stopping_drops_the_open_round_and_keeps_what_was_committed(make):
@@ -547,8 +666,14 @@ def test_stopping_drops_the_open_round_and_keeps_what_was_committed(make):
     before = bits(federation.weights), federation.history.to_json()
     began = time.monotonic()
     federation.stop()
-    assert time.monotonic() - began < 0.5 and not federation.running and federation.status().message == "stopped"
-    assert (bits(federation.weights), federation.history.to_json()) == before and len(federation.history) == 1
+    assert (
+        time.monotonic() - began < 0.5
+        and not federation.running
+        and federation.status().message == "stopped"
+    )
+    assert (bits(federation.weights), federation.history.to_json()) == before and len(
+        federation.history
+    ) == 1
     assert federation.status().round == 1 and federation.wait() is federation.history
     federation.stop()  # nothing to stop: no mistake
 
@@ -570,13 +695,17 @@ def test_a_run_that_was_stopped_and_taken_up_again_equals_an_undisturbed_one(mak
     play(stopped, "carol")  # of round 2, which is dropped
     stopped.stop()
     run(stopped, 3)
-    assert bits(stopped.weights) == bits(undisturbed.weights) and [record.round for record in stopped.history] == [1, 2, 3, 4]
+    assert bits(stopped.weights) == bits(undisturbed.weights) and [
+        record.round for record in stopped.history
+    ] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("strategy", [fed_avg, async_average])
 @pytest.mark.parametrize("reset", [False, True])
 def test_an_update_of_an_earlier_run_does_not_slip_into_the_next_one(make, strategy, reset):
-    """Stop, (Reset,) Start, while Alice still trains: her round 1 is not this run's round 1, though it has its number."""
+    """Stop, (Reset,) Start, while Alice still trains: her round 1 is not this run's round 1, though
+    it has its number.
+    """
     federation = make(strategy())
     federation.start(Plan(1, Training(epochs=1)))
     old = federation.task("alice", 5)
@@ -586,7 +715,9 @@ def test_an_update_of_an_earlier_run_does_not_slip_into_the_next_one(make, strat
     federation.start(Plan(1, Training(epochs=7)))
     until(lambda: federation.status().round == 1 or strategy is async_average)
     before = snapshot(federation)
-    with pytest.raises(Conflict, match="of an earlier run; expected its client to fetch a task of this run first"):
+    with pytest.raises(
+        Conflict, match="of an earlier run; expected its client to fetch a task of this run first"
+    ):
         federation.report(Update("alice", old.round, 300, toy(99)))
     assert snapshot(federation) == before
     assert federation.task("alice", 5).training.epochs == 7
@@ -606,11 +737,20 @@ def test_reset_goes_back_to_the_first_model(make):
         play(federation, client, 1)
     federation.wait()
     federation.reset()
-    assert bits(federation.weights) == bits(toy(0.3)) and len(federation.history) == 0 and federation.state.num_examples == 0
+    assert (
+        bits(federation.weights) == bits(toy(0.3))
+        and len(federation.history) == 0
+        and federation.state.num_examples == 0
+    )
     assert (federation.status().round, federation.status().rounds, federation.seed) == (0, 0, 1)
     federation.reset(toy(0.7), async_average(), seed=2)
-    assert bits(federation.weights) == bits(toy(0.7)) and federation.strategy.asynchronous and federation.seed == 2
-    assert [member.client for member in federation.status().members] == list(SIZES)  # who has joined stays
+    assert (
+        bits(federation.weights) == bits(toy(0.7))
+        and federation.strategy.asynchronous
+        and federation.seed == 2
+    )
+    # Who has joined stays
+    assert [member.client for member in federation.status().members] == list(SIZES)
 
 
 def test_closing_tells_every_client_and_waits_until_it_heard(make):
@@ -645,7 +785,7 @@ def test_closing_does_not_wait_longer_than_its_grace(make):
     assert 0.1 <= time.monotonic() - began < 0.6
 
 
-# ---- what goes wrong ---------------------------------------------------------------------------------------------------
+# ---- what goes wrong -----------------------------------------------------------------------------
 
 
 def test_a_failing_client_is_an_error_of_the_run_at_its_end(make):
@@ -656,9 +796,13 @@ def test_a_failing_client_is_an_error_of_the_run_at_its_end(make):
     for _ in range(2):
         play(federation, "bob", 1)
         play(federation, "carol", 1)
-    with pytest.raises(ClientFailed, match="client 'alice' failed in round 1: ZeroDivisionError: division by zero"):
+    with pytest.raises(
+        ClientFailed, match="client 'alice' failed in round 1: ZeroDivisionError: division by zero"
+    ):
         federation.wait()
-    assert [sorted(record.clients) for record in federation.history] == [["bob", "carol"]] * 2  # the others went on
+    assert [sorted(record.clients) for record in federation.history] == [
+        ["bob", "carol"]
+    ] * 2  # the others went on
 
 
 def test_a_run_ends_when_every_client_has_failed(make):
@@ -666,7 +810,9 @@ def test_a_run_ends_when_every_client_has_failed(make):
     federation.start(Plan(100))
     for client in SIZES:
         federation.leave(client, "out of memory")
-    with pytest.raises(ClientFailed, match="'alice' failed .*; client 'bob' failed .*; client 'carol' failed"):
+    with pytest.raises(
+        ClientFailed, match="'alice' failed .*; client 'bob' failed .*; client 'carol' failed"
+    ):
         federation.wait()
     assert bits(federation.weights) == bits(toy())
 
@@ -712,7 +858,11 @@ def broken(*_):
 
 def average_of(number_of_updates: int, then) -> Strategy:
     """Takes so many updates in, and then goes wrong."""
-    return Strategy("broken", "", lambda state, updates: then(list(itertools.islice(updates, number_of_updates))))
+    return Strategy(
+        "broken",
+        "",
+        lambda state, updates: then(list(itertools.islice(updates, number_of_updates))),
+    )
 
 
 @pytest.mark.parametrize(
@@ -737,14 +887,26 @@ def test_what_goes_wrong_in_the_background_is_raised_to_who_waits(make, settings
             play(federation, client, 1)
         with pytest.raises(error):
             federation.wait()
-        assert federation.status().message.startswith("ended by an error") and not federation.running
-    assert bits(federation.weights) == bits(toy()) and len(federation.history) == 0 and federation.status().round == 0
+        assert (
+            federation.status().message.startswith("ended by an error") and not federation.running
+        )
+    assert (
+        bits(federation.weights) == bits(toy())
+        and len(federation.history) == 0
+        and federation.status().round == 0
+    )
     federation.start(Plan(1))  # and it can be started again
     federation.stop()
 
 
 def test_a_checkpoint_without_a_folder_is_refused_at_once(make):
-    with pytest.raises(Refused, match="there is no folder for the checkpoint /nowhere/at/all; expected a path in a folder that exists"):
+    with pytest.raises(
+        Refused,
+        match=(
+            "there is no folder for the checkpoint /nowhere/at/all; expected a path in a folder"
+            " that exists"
+        ),
+    ):
         make(checkpoint="/nowhere/at/all")
 
 
@@ -755,9 +917,19 @@ def test_training_that_diverged_says_so_and_keeps_the_last_good_model(make):
     for value in (1, 2):
         for client in SIZES:
             play(federation, client, value)
-    with pytest.raises(Diverged, match="training diverged in round 2: the loss on the test set is nan; expected a finite number") as caught:
+    with pytest.raises(
+        Diverged,
+        match=(
+            "training diverged in round 2: the loss on the test set is nan; expected a finite"
+            " number"
+        ),
+    ) as caught:
         federation.wait()
-    assert number(federation.weights) == 1 and caught.value.history is federation.history and len(federation.history) == 1
+    assert (
+        number(federation.weights) == 1
+        and caught.value.history is federation.history
+        and len(federation.history) == 1
+    )
 
 
 def test_an_interrupt_ends_the_run_and_is_raised_on(make):
@@ -775,13 +947,15 @@ def test_an_interrupt_ends_the_run_and_is_raised_on(make):
 def test_on_round_sees_every_record_once_in_order_in_the_callers_thread(make):
     federation, seen = make(), []
     with playing(federation, *SIZES):
-        history = federation.run(Plan(20), lambda record: seen.append((record.round, threading.current_thread())))
+        history = federation.run(
+            Plan(20), lambda record: seen.append((record.round, threading.current_thread()))
+        )
         assert seen == [(number, threading.current_thread()) for number in range(1, 21)]
         federation.run(Plan(2), lambda record: seen.append((record.round, None)))
     assert [round for round, _ in seen] == list(range(1, 23)) and len(history) == 22
 
 
-# ---- testing, targets, checkpoints -------------------------------------------------------------------------------------
+# ---- testing, targets, checkpoints ---------------------------------------------------------------
 
 
 def test_the_model_is_tested_every_so_many_rounds_and_after_the_last(make):
@@ -794,8 +968,14 @@ def test_the_model_is_tested_every_so_many_rounds_and_after_the_last(make):
     federation = make(evaluate=evaluate)
     with playing(federation, *SIZES):
         history = federation.run(Plan(7, evaluate_every=3))
-    assert [record.round for record in history if record.accuracy == 0.25] == [3, 6, 7] and len(tested) == 3
-    assert math.isnan(history[0].accuracy) and math.isnan(history[0].loss) and tested[-1] == bits(federation.weights)
+    assert [record.round for record in history if record.accuracy == 0.25] == [3, 6, 7] and len(
+        tested
+    ) == 3
+    assert (
+        math.isnan(history[0].accuracy)
+        and math.isnan(history[0].loss)
+        and tested[-1] == bits(federation.weights)
+    )
 
 
 def test_a_target_ends_the_run_early(make):
@@ -815,12 +995,20 @@ def test_going_on_from_a_checkpoint_equals_an_undisturbed_run_bit_for_bit(make, 
         undisturbed.run(Plan(5, fraction=0.7))
     path = tmp_path / "model.safetensors"
     for rounds in (2, 1, 2):  # each in a federation of its own, as after a crash
-        state, history = load_checkpoint(path, toy(), strategy().name) if path.exists() else (None, None)
-        federation = make(strategy(), evaluate=evaluate, seed=11, checkpoint=path, state=state, history=history)
+        state, history = (
+            load_checkpoint(path, toy(), strategy().name) if path.exists() else (None, None)
+        )
+        federation = make(
+            strategy(), evaluate=evaluate, seed=11, checkpoint=path, state=state, history=history
+        )
         assert federation.status().round == (len(history) if history else 0)
         with playing(federation, *SIZES):
             federation.run(Plan(rounds, fraction=0.7))
-    assert bits(federation.weights) == bits(undisturbed.weights) == bits(load_checkpoint(path)[0].weights)
+    assert (
+        bits(federation.weights)
+        == bits(undisturbed.weights)
+        == bits(load_checkpoint(path)[0].weights)
+    )
     assert federation.state.num_examples == undisturbed.state.num_examples
     assert [(r.round, r.accuracy, sorted(r.clients)) for r in federation.history] == [
         (r.round, r.accuracy, sorted(r.clients)) for r in undisturbed.history
@@ -839,10 +1027,14 @@ def test_the_checkpoint_is_there_when_the_round_is(make, tmp_path):
 
     with playing(federation, *SIZES):
         federation.run(Plan(4), look)
-    assert seen == [(round, True) for round in (1, 2, 3, 4)] and bits(load_checkpoint(path)[0].weights) == bits(federation.weights)
+    assert seen == [(round, True) for round in (1, 2, 3, 4)] and bits(
+        load_checkpoint(path)[0].weights
+    ) == bits(federation.weights)
 
 
-def test_when_the_disk_is_full_the_run_ends_and_model_history_and_checkpoint_are_of_the_round_before(make, tmp_path, monkeypatch):
+def test_when_the_disk_is_full_the_run_ends_and_everything_is_of_the_round_before(
+    make, tmp_path, monkeypatch
+):
     path = tmp_path / "model.safetensors"
     federation = make(checkpoint=path)
     federation.start(Plan(5))
@@ -862,19 +1054,36 @@ def test_when_the_disk_is_full_the_run_ends_and_model_history_and_checkpoint_are
     assert (path.read_bytes(), snapshot(federation)[:3]) == before
 
 
-# ---- asynchronous ------------------------------------------------------------------------------------------------------
+# ---- asynchronous --------------------------------------------------------------------------------
 
 
 def test_the_running_average_of_three_unequal_clients(make):
-    """300 of 1: 1. 100 of 5: (300 + 500)/400 = 2. 600 of 2: (800 + 1200)/1000 = 2. Then 300 of 12: (2000 + 3600)/1300."""
-    federation = make(async_average(), shards=2, weights=toy(77), evaluate=lambda weights: (1.0, number(weights) / 100))
+    """300 of 1: 1. 100 of 5: (300 + 500)/400 = 2. 600 of 2: (800 + 1200)/1000 = 2. Then 300 of 12:
+    (2000 + 3600)/1300.
+    """
+    federation = make(
+        async_average(),
+        shards=2,
+        weights=toy(77),
+        evaluate=lambda weights: (1.0, number(weights) / 100),
+    )
     federation.start(Plan(1))
     for client, value in (("alice", 1), ("bob", 5), ("carol", 2), ("alice", 12)):
         play(federation, client, value)
     until(lambda: len(federation.history) == 4)
-    assert [round(accuracy * 100, 4) for accuracy in federation.history.accuracy] == [1, 2, 2, round(5600 / 1300, 4)]
+    assert [round(accuracy * 100, 4) for accuracy in federation.history.accuracy] == [
+        1,
+        2,
+        2,
+        round(5600 / 1300, 4),
+    ]
     assert federation.state.num_examples == 1300 and federation.status().rounds == 6
-    assert [list(record.clients) for record in federation.history] == [["alice"], ["bob"], ["carol"], ["alice"]]
+    assert [list(record.clients) for record in federation.history] == [
+        ["alice"],
+        ["bob"],
+        ["carol"],
+        ["alice"],
+    ]
 
 
 def test_each_client_counts_its_own_shards_and_the_run_ends_when_all_are_done(make):
@@ -915,7 +1124,9 @@ def test_without_an_end_each_client_goes_through_its_shards_once_and_newcomers_a
 
 
 def test_a_client_that_was_on_its_own_is_welcome_back(make):
-    """The server was restarted and knows nothing of rounds 1 and 2: round 3 is merged all the same, once."""
+    """The server was restarted and knows nothing of rounds 1 and 2: round 3 is merged all the same,
+    once.
+    """
     federation = make(async_average(), clients=[])
     federation.start(Plan(1))
     federation.join("alice", 300, shards=4)
@@ -938,7 +1149,8 @@ def test_asynchronous_clients_wait_for_their_minimum_too(make):
 
 def test_many_threads_merge_at_once_and_every_update_is_counted_once(make):
     def unhurried(state, updates):
-        time.sleep(0.002)  # long enough for others to come between reading the state and writing the next one
+        # Long enough for others to come between reading the state and writing the next one
+        time.sleep(0.002)
         return async_average().aggregate(state, updates)
 
     names = [f"c{i}" for i in range(8)]
@@ -958,12 +1170,17 @@ def test_many_threads_merge_at_once_and_every_update_is_counted_once(make):
         and len(history) == 80
         and [record.round for record in history] == list(range(1, 81))
     )
-    assert number(federation.weights) == pytest.approx(4.5, rel=1e-5)  # everyone sent 0..9 with its own weight, in whatever order
+    # Everyone sent 0..9 with its own weight, in whatever order
+    assert number(federation.weights) == pytest.approx(4.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("how", ["stop", "target", "fail"])
-def test_what_was_merged_is_in_model_history_and_checkpoint_however_the_run_ends(make, tmp_path, how):
-    """Testing lags behind merging: a run that ends then must not leave a model that is ahead of its history and its checkpoint."""
+def test_what_was_merged_is_in_model_history_and_checkpoint_however_the_run_ends(
+    make, tmp_path, how
+):
+    """Testing lags behind merging: a run that ends then must not leave a model that is ahead of its
+    history and its checkpoint.
+    """
     path, testing, go_on = tmp_path / "model.safetensors", threading.Event(), threading.Event()
 
     def evaluate(weights):
@@ -995,8 +1212,14 @@ def test_what_was_merged_is_in_model_history_and_checkpoint_however_the_run_ends
     else:
         federation.wait()
     state, history = load_checkpoint(path, toy())
-    assert bits(state.weights) == bits(federation.weights) and state.num_examples == federation.state.num_examples == 1000
-    assert sum(record.num_examples for record in federation.history) == 1000 and history.to_json() == federation.history.to_json()
+    assert (
+        bits(state.weights) == bits(federation.weights)
+        and state.num_examples == federation.state.num_examples == 1000
+    )
+    assert (
+        sum(record.num_examples for record in federation.history) == 1000
+        and history.to_json() == federation.history.to_json()
+    )
 
 
 def test_a_merge_under_way_when_the_run_ends_does_not_reach_the_next_model(make):
@@ -1027,13 +1250,14 @@ def test_updates_of_guests_are_merged_as_they_come(make):
     for value in (1, 3):
         federation.report(Update("original-1", 1, 5000, toy(value)))
     until(lambda: len(federation.history) == 2)
-    assert number(federation.weights) == pytest.approx(2) and federation.running  # nobody knows when it is done
+    # Nobody knows when it is done
+    assert number(federation.weights) == pytest.approx(2) and federation.running
     began = time.monotonic()
     federation.close(5)
     assert time.monotonic() - began < 1  # nor can it be told
 
 
-# ---- looking in --------------------------------------------------------------------------------------------------------
+# ---- looking in ----------------------------------------------------------------------------------
 
 
 def test_the_status_tells_who_trains_and_who_waits(make):
@@ -1042,9 +1266,22 @@ def test_the_status_tells_who_trains_and_who_waits(make):
     federation.task("alice", 5)
     play(federation, "bob")
     status = federation.status()
-    assert status.running and (status.round, status.rounds, status.strategy, status.asynchronous) == (1, 2, "FedAvg", False)
-    assert {member.client: member.state for member in status.members} == {"alice": "training", "bob": "waiting", "carol": "waiting"}
-    assert status.waiting_for == ["alice", "carol"] and status.message == "round 1: 3 of 3 clients train" and math.isnan(status.accuracy)
+    assert status.running and (
+        status.round,
+        status.rounds,
+        status.strategy,
+        status.asynchronous,
+    ) == (1, 2, "FedAvg", False)
+    assert {member.client: member.state for member in status.members} == {
+        "alice": "training",
+        "bob": "waiting",
+        "carol": "waiting",
+    }
+    assert (
+        status.waiting_for == ["alice", "carol"]
+        and status.message == "round 1: 3 of 3 clients train"
+        and math.isnan(status.accuracy)
+    )
     play(federation, "alice")
     play(federation, "carol")
     until(lambda: federation.status().accuracy == 0.25)
@@ -1068,16 +1305,22 @@ def test_bytes_are_counted_by_the_round(make):
         federation.count_bytes(down=size)
         federation.count_bytes(down=1, up=size * 2)
         federation.report(Update("alice", task.round, 300, toy(1)))
-    assert [(record.bytes_down, record.bytes_up) for record in federation.wait()] == [(101, 200), (31, 60)]
+    assert [(record.bytes_down, record.bytes_up) for record in federation.wait()] == [
+        (101, 200),
+        (31, 60),
+    ]
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("rounds", 0), ("rounds", -1), ("rounds", 1.5), ("rounds", True), ("rounds", "5"), ("min_updates", 0), ("min_clients", 0),
+    [("rounds", 0), ("rounds", -1), ("rounds", 1.5), ("rounds", True), ("rounds",
+    "5"), ("min_updates", 0), ("min_clients", 0),
      ("evaluate_every", 0),
-     ("fraction", -0.1), ("fraction", 1.1), ("fraction", math.nan), ("fraction", "all"), ("deadline", 0), ("deadline", -1),
+     ("fraction", -0.1), ("fraction", 1.1), ("fraction", math.nan), ("fraction", "all"),
+     ("deadline", 0), ("deadline", -1),
      ("deadline", math.nan),
-     ("deadline", math.inf), ("deadline", "5"), ("target", 0), ("target", 1), ("target", 97), ("target", math.nan), ("target", "97 %")],
+     ("deadline", math.inf), ("deadline", "5"), ("target", 0), ("target", 1), ("target", 97),
+     ("target", math.nan), ("target", "97 %")],
 )  # fmt: skip
 def test_a_plan_that_cannot_be(setting, value):
     with pytest.raises(Refused, match=f"^{setting}.* is {value!r}; expected"):
@@ -1089,7 +1332,9 @@ def test_a_custom_strategy_is_any_function_of_state_and_updates(make):
 
     def median(state, updates):
         rows = [update.weights for update in updates]
-        return module.State([np.median(np.stack(w), axis=0).astype(np.float32) for w in zip(*rows, strict=True)])
+        return module.State(
+            [np.median(np.stack(w), axis=0).astype(np.float32) for w in zip(*rows, strict=True)]
+        )
 
     federation = make(Strategy("median", "the middle one", median))
     federation.start(Plan(1))

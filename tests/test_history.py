@@ -13,22 +13,35 @@ NAN = math.nan
 
 
 def history(*accuracies: float, start: int = 1) -> History:
-    return History([RoundRecord(round, accuracy) for round, accuracy in enumerate(accuracies, start)])
+    return History(
+        [RoundRecord(round, accuracy) for round, accuracy in enumerate(accuracies, start)]
+    )
 
 
 def full() -> History:
     clients = {"alice": ClientRecord(300, 0.5, 1.25), "bob": ClientRecord(100)}
-    return History([RoundRecord(1, 0.25, 2.0, 0.5, 1000, 3000, clients), RoundRecord(2, NAN, NAN, 1.5, note='abandoned: "too few", again')])
+    return History(
+        [
+            RoundRecord(1, 0.25, 2.0, 0.5, 1000, 3000, clients),
+            RoundRecord(2, NAN, NAN, 1.5, note='abandoned: "too few", again'),
+        ]
+    )
 
 
 def test_records_only_ever_follow():
     h = history(0.1, 0.2)
     h.append(RoundRecord(7, 0.3))
     assert (
-        [r.round for r in h] == [1, 2, 7] and len(h) == 3 and h.last.round == 7 and h[0].accuracy == 0.1 and h.accuracy == [0.1, 0.2, 0.3]
+        [r.round for r in h] == [1, 2, 7]
+        and len(h) == 3
+        and h.last.round == 7
+        and h[0].accuracy == 0.1
+        and h.accuracy == [0.1, 0.2, 0.3]
     )
     for late in (7, 1):
-        with pytest.raises(ValueError, match=f"got round {late} after round 7; expected a later one"):
+        with pytest.raises(
+            ValueError, match=f"got round {late} after round 7; expected a later one"
+        ):
             h.append(RoundRecord(late))
     assert len(h) == 3
 
@@ -65,7 +78,9 @@ def test_sums_of_a_record():
     ],
 )
 def test_rounds_to_a_target_as_the_paper_counts_them(accuracies, target, rounds):
-    assert history(*accuracies).rounds_to(target) == (None if rounds is None else pytest.approx(rounds))
+    assert history(*accuracies).rounds_to(target) == (
+        None if rounds is None else pytest.approx(rounds)
+    )
 
 
 def test_csv_is_read_back_by_a_reader_of_its_own(tmp_path):
@@ -73,10 +88,15 @@ def test_csv_is_read_back_by_a_reader_of_its_own(tmp_path):
     assert (tmp_path / "h.csv").read_text() == text
     first, second = csv.DictReader(io.StringIO(text))
     assert first == {
-        "round": "1", "seconds": "0.5000", "accuracy": "0.250000", "loss": "2.000000", "bytes_down": "1000", "bytes_up": "3000",
+        "round": "1", "seconds": "0.5000", "accuracy": "0.250000", "loss": "2.000000",
+        "bytes_down": "1000", "bytes_up": "3000",
         "bytes": "4000", "num_examples": "400", "clients": "2", "note": "",
     }  # fmt: skip
-    assert (second["accuracy"], second["loss"], second["note"]) == ("", "", 'abandoned: "too few", again')
+    assert (second["accuracy"], second["loss"], second["note"]) == (
+        "",
+        "",
+        'abandoned: "too few", again',
+    )
 
 
 def test_json_is_strict_and_comes_back(tmp_path):
@@ -92,13 +112,27 @@ def test_json_is_strict_and_comes_back(tmp_path):
     assert rounds[1]["accuracy"] is None
     back = History.from_json(text)
     assert (
-        back.to_json() == text and back.to_csv() == full().to_csv() and math.isnan(back[1].loss) and math.isnan(back[0].clients["bob"].loss)
+        back.to_json() == text
+        and back.to_csv() == full().to_csv()
+        and math.isnan(back[1].loss)
+        and math.isnan(back[0].clients["bob"].loss)
     )
     assert History.from_json("[]").last is None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}x", "null", "3", "[1]", "[{}]", '[{"round": 1}]', '[{"round": 1, "clients": 3}]', '[{"clients": {}, "colour": 1}]']
+    "text",
+    [
+        "",
+        "{}x",
+        "null",
+        "3",
+        "[1]",
+        "[{}]",
+        '[{"round": 1}]',
+        '[{"round": 1, "clients": 3}]',
+        '[{"clients": {}, "colour": 1}]',
+    ],
 )
 def test_json_that_is_no_history(text):
     with pytest.raises(ValueError):

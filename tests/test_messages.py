@@ -5,25 +5,60 @@ import math
 import numpy as np
 import pytest
 
-from fedlab.messages import BadUpdate, Refused, Training, Update, check_client_id, check_update, check_weights, local_seed
+from fedlab.messages import (
+    BadUpdate,
+    Refused,
+    Training,
+    Update,
+    check_client_id,
+    check_update,
+    check_weights,
+    local_seed,
+)
 
 
 def weights(value: float = 0.0) -> list[np.ndarray]:
     return [np.full((2, 3), value, np.float32), np.full(3, value, np.float32)]
 
 
-@pytest.mark.parametrize("client", ["alice", "a", "Zoë", "3", "_x", "bob.2-b@lab", "two words", "x" * 40, "李"])
+@pytest.mark.parametrize(
+    "client", ["alice", "a", "Zoë", "3", "_x", "bob.2-b@lab", "two words", "x" * 40, "李"]
+)
 def test_a_client_id_that_is_taken(client):
     assert check_client_id(client) == client
 
 
 @pytest.mark.parametrize(
     "client",
-    ["", " ", "x" * 41, " alice", "alice ", "alice\n", "a/b", "a\\b", "<b>", "a\tb", "a?b", ".", "..", "-a", "a\0", None, 3, ["a"], b"a"],
+    [
+        "",
+        " ",
+        "x" * 41,
+        " alice",
+        "alice ",
+        "alice\n",
+        "a/b",
+        "a\\b",
+        "<b>",
+        "a\tb",
+        "a?b",
+        ".",
+        "..",
+        "-a",
+        "a\0",
+        None,
+        3,
+        ["a"],
+        b"a",
+    ],
 )
 def test_a_client_id_that_is_refused_in_a_sentence(client):
     with pytest.raises(
-        Refused, match=r"^the client id is .*; expected 1 to 40 letters, digits, spaces or . _ - @, for example 'alice'$"
+        Refused,
+        match=(
+            r"^the client id is .*; expected 1 to 40 letters, digits, spaces or . _ - @, for"
+            r" example 'alice'$"
+        ),
     ) as caught:
         check_client_id(client)
     assert len(str(caught.value)) < 200
@@ -55,7 +90,12 @@ def test_training_settings_that_cannot_be(setting, value, words):
 
 def test_training_settings_that_can_be():
     training = Training(epochs=np.int64(3), batch_size=None, learning_rate=1, optimizer="adam")
-    assert (training.epochs, training.batch_size, training.learning_rate, training.optimizer) == (3, None, 1, "adam")
+    assert (training.epochs, training.batch_size, training.learning_rate, training.optimizer) == (
+        3,
+        None,
+        1,
+        "adam",
+    )
     assert Training() == Training(1, 32, 0.1, "sgd")
 
 
@@ -68,7 +108,10 @@ def test_training_settings_that_can_be():
         ({"num_examples": -5}, "num_examples is -5; expected a whole number above 0"),
         ({"num_examples": 5.0}, "num_examples is 5.0; expected a whole number"),
         ({"num_examples": True}, "num_examples is True; expected a whole number"),
-        ({"num_examples": 101}, "num_examples is 101; expected at most 100, with which 'alice' joined"),
+        (
+            {"num_examples": 101},
+            "num_examples is 101; expected at most 100, with which 'alice' joined",
+        ),
         ({"num_examples": 10**30}, "expected at most 100"),
         ({"accuracy": 1.5}, "accuracy is 1.5; expected a fraction from 0 to 1, or NaN"),
         ({"accuracy": math.inf}, "accuracy is inf"),
@@ -77,12 +120,24 @@ def test_training_settings_that_can_be():
         ({"weights": weights()[:1]}, "got 1 arrays; expected 2"),
         ({"weights": weights() + [np.zeros(1, np.float32)]}, "got 3 arrays; expected 2"),
         ({"weights": weights()[::-1]}, r"array 0 has the shape \(3,\); expected \(2, 3\)"),
-        ({"weights": [weights()[0], np.zeros((3, 1), np.float32)]}, r"array 1 has the shape \(3, 1\); expected \(3,\)"),
-        ({"weights": [w.astype(np.float64) for w in weights()]}, "array 0 is float64; expected float32"),
-        ({"weights": [w.astype(np.int32) for w in weights()]}, "array 0 is int32; expected float32"),
+        (
+            {"weights": [weights()[0], np.zeros((3, 1), np.float32)]},
+            r"array 1 has the shape \(3, 1\); expected \(3,\)",
+        ),
+        (
+            {"weights": [w.astype(np.float64) for w in weights()]},
+            "array 0 is float64; expected float32",
+        ),
+        (
+            {"weights": [w.astype(np.int32) for w in weights()]},
+            "array 0 is int32; expected float32",
+        ),
         ({"weights": weights(math.nan)}, "array 0 holds NaN or infinity; expected finite numbers"),
         ({"weights": weights(-math.inf)}, "array 0 holds NaN or infinity"),
-        ({"weights": [weights()[0], np.array([math.inf, 1, -math.inf], np.float32)]}, "array 1 holds NaN or infinity"),
+        (
+            {"weights": [weights()[0], np.array([math.inf, 1, -math.inf], np.float32)]},
+            "array 1 holds NaN or infinity",
+        ),
     ],
 )
 def test_an_update_that_cannot_be_right(change, words):
@@ -93,9 +148,15 @@ def test_an_update_that_cannot_be_right(change, words):
 
 
 def test_an_update_that_is_right():
-    """At the edges: all of the examples, huge but finite weights, an accuracy of nought and of one, none measured."""
+    """At the edges: all of the examples, huge but finite weights, an accuracy of nought and of one,
+    none measured.
+    """
     for accuracy in (0.0, 1.0, math.nan):
-        check_update(Update("alice", 1, 100, weights(3e38), accuracy=accuracy, loss=math.inf), weights(), most_examples=100)
+        check_update(
+            Update("alice", 1, 100, weights(3e38), accuracy=accuracy, loss=math.inf),
+            weights(),
+            most_examples=100,
+        )
     check_update(Update("alice", 1, 10**12, weights()), weights())  # no limit known
 
 
@@ -112,5 +173,10 @@ def test_one_nan_among_a_million_is_found():
 def test_the_seed_of_a_client_is_a_function_of_seed_round_and_client_only():
     # The first 8 bytes of SHA-256("7/3/alice"), from coreutils: printf 7/3/alice | sha256sum
     assert local_seed(7, 3, "alice") == 0x4E8A593B2F25A818
-    seeds = {local_seed(seed, round, client) for seed in range(5) for round in range(1, 21) for client in ("a", "b", "1/a")}
+    seeds = {
+        local_seed(seed, round, client)
+        for seed in range(5)
+        for round in range(1, 21)
+        for client in ("a", "b", "1/a")
+    }
     assert len(seeds) == 5 * 20 * 3

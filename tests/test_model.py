@@ -18,7 +18,9 @@ def keras_training(model, weights, data, training, seed):
     model = keras.models.clone_model(model)
     logits = model.layers[-1].activation is not keras.activations.softmax
     optimizer = (
-        keras.optimizers.Adam(training.learning_rate) if training.optimizer == "adam" else keras.optimizers.SGD(training.learning_rate)
+        keras.optimizers.Adam(training.learning_rate)
+        if training.optimizer == "adam"
+        else keras.optimizers.SGD(training.learning_rate)
     )
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=logits))
     model.set_weights(weights)
@@ -63,7 +65,9 @@ def test_evaluation_is_keras_evaluation(test_images):
     expected = model.evaluate(data.x.reshape(-1, 784) / np.float32(255), data.y, verbose=0)
     assert np.allclose(classifier.evaluate(classifier.weights, data), expected, atol=1e-5)
     assert np.allclose(
-        classifier.predict(classifier.weights, data), model.predict(data.x.reshape(-1, 784) / np.float32(255), verbose=0), atol=1e-5
+        classifier.predict(classifier.weights, data),
+        model.predict(data.x.reshape(-1, 784) / np.float32(255), verbose=0),
+        atol=1e-5,
     )
 
 
@@ -82,20 +86,28 @@ def small_convolutional_network(activation):
 
 @pytest.mark.parametrize("activation", ["softmax", None])
 def test_any_keras_classifier_can_take_the_2nns_place(mnist, test_images, activation):
-    """Batch normalisation has weights that are not trained, dropout a random state, the last layer probabilities or logits."""
+    """Batch normalisation has weights that are not trained, dropout a random state, the last layer
+    probabilities or logits.
+    """
     keras.utils.set_random_seed(0)
     classifier = Classifier(small_convolutional_network(activation))
     before = classifier.evaluate(classifier.weights, test_images)[1]
-    weights, _ = classifier.train(classifier.weights, mnist.train.subset(np.arange(3_000)), Training(3, 32, 0.05), seed=0)
+    weights, _ = classifier.train(
+        classifier.weights, mnist.train.subset(np.arange(3_000)), Training(3, 32, 0.05), seed=0
+    )
     loss, after = classifier.evaluate(weights, test_images)
     assert before < 0.3 and after > 0.75 and loss < 1
     assert [w.shape for w in weights] == [w.shape for w in classifier.weights]
-    assert all(np.abs(new - old).max() > 0 for new, old in zip(weights, classifier.weights, strict=True)), "the moving means travel too"
+    assert all(
+        np.abs(new - old).max() > 0 for new, old in zip(weights, classifier.weights, strict=True)
+    ), "the moving means travel too"
     assert np.allclose(classifier.predict(weights, test_images).sum(1), 1, atol=1e-5)
 
 
 def test_a_model_may_be_built_before_fedlab_loads_tensorflow():
-    """As students do who come with a model of their own: TensorFlow is in use, and some of its settings are closed."""
+    """As students do who come with a model of their own: TensorFlow is in use, and some of its
+    settings are closed.
+    """
     code = """
 import keras
 model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, activation="softmax")])
@@ -111,7 +123,10 @@ def test_the_same_seed_gives_the_same_bits_alone_and_in_a_crowd(mnist):
     classifier = Classifier()
     parts = [mnist.train.subset(np.arange(700) + 700 * i) for i in range(4)]
     training = Training(2, 10, 0.1)
-    alone = [classifier.train(classifier.weights, part, training, seed=i)[0] for i, part in enumerate(parts)]
+    alone = [
+        classifier.train(classifier.weights, part, training, seed=i)[0]
+        for i, part in enumerate(parts)
+    ]
     crowd: dict = {}
 
     def work(i):
@@ -125,13 +140,22 @@ def test_the_same_seed_gives_the_same_bits_alone_and_in_a_crowd(mnist):
     for i in range(4):
         assert all(np.array_equal(a, b) for a, b in zip(alone[i], crowd[i], strict=True))
     assert far(alone[0], alone[1]) > 0
-    assert far(alone[0], classifier.train(classifier.weights, parts[0], training, seed=9)[0]) > 0, "another seed, other batches"
+    assert far(alone[0], classifier.train(classifier.weights, parts[0], training, seed=9)[0]) > 0, (
+        "another seed, other batches"
+    )
 
 
 def test_epochs_are_announced_and_training_can_be_stopped(mnist):
     classifier, epochs = Classifier(), []
     with pytest.raises(TrainingStopped):
-        classifier.train(classifier.weights, mnist.shards(1, 1), Training(50, 32), 0, epochs.append, stop=lambda: len(epochs) == 3)
+        classifier.train(
+            classifier.weights,
+            mnist.shards(1, 1),
+            Training(50, 32),
+            0,
+            epochs.append,
+            stop=lambda: len(epochs) == 3,
+        )
     assert epochs == [1, 2, 3]
 
 
@@ -148,14 +172,22 @@ def test_what_training_refuses(small):
 def test_a_rate_of_100_leaves_the_finite_numbers(mnist):
     """A divergence must be seen, not hidden by a clipped loss."""
     classifier = Classifier()
-    weights, loss = classifier.train(classifier.weights, mnist.shards(1, 1), Training(3, 10, 100.0), 0)
+    weights, loss = classifier.train(
+        classifier.weights, mnist.shards(1, 1), Training(3, 10, 100.0), 0
+    )
     assert not np.isfinite(loss) or not all(np.isfinite(w).all() for w in weights) or loss > 100
 
 
 def test_models_of_one_architecture_share_what_is_compiled():
     assert Classifier(seed=3)._programs is Classifier(seed=4)._programs
-    assert Classifier(small_convolutional_network("softmax"))._programs is Classifier(small_convolutional_network("softmax"))._programs
-    assert Classifier(small_convolutional_network("softmax"))._programs is not Classifier(small_convolutional_network("relu"))._programs
+    assert (
+        Classifier(small_convolutional_network("softmax"))._programs
+        is Classifier(small_convolutional_network("softmax"))._programs
+    )
+    assert (
+        Classifier(small_convolutional_network("softmax"))._programs
+        is not Classifier(small_convolutional_network("relu"))._programs
+    )
     assert far(Classifier(seed=3).weights, Classifier(seed=4).weights) > 0
 
 
@@ -163,7 +195,11 @@ def test_batch_shapes_are_few_and_close():
     for examples in range(1, 5_000, 7):
         assert examples <= batch_shape(None, examples) <= max(17 / 16 * examples, examples + 1)
     assert len({batch_shape(None, n) for n in range(1, 5_001)}) < 160
-    assert batch_shape(32, 600) == 32 and batch_shape(None, 600) == 608 and batch_shape(1000, 600) == 608
+    assert (
+        batch_shape(32, 600) == 32
+        and batch_shape(None, 600) == 608
+        and batch_shape(1000, 600) == 608
+    )
 
 
 def test_images_may_be_scaled_already(small):

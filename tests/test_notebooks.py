@@ -1,4 +1,5 @@
-"""Every notebook runs from top to bottom as students run it: its own kernel, its own folder, nobody at the buttons."""
+"""Every notebook runs from top to bottom as students run it: its own kernel, its own folder, nobody
+at the buttons."""
 
 import os
 import re
@@ -19,9 +20,11 @@ import secrets
 _tokens, _make = [], secrets.token_urlsafe
 secrets.token_urlsafe = lambda *size: _tokens.append(_make(*size)) or _tokens[-1]
 """
-"""Run in the kernel before a notebook: keeps every token that a server makes, so that they can be looked for afterwards."""
+"""Run in the kernel before a notebook: keeps every token that a server makes, so that they can be
+looked for afterwards."""
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # of nbclient's own event loop and sockets
+# Of nbclient's own event loop and sockets
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
 
 def name(path: Path) -> str:
@@ -38,9 +41,16 @@ def may_raise(cell) -> bool:
 
 @pytest.fixture
 def plots_on_screen(monkeypatch):
-    """The kernel chooses how to show plots, as a student's does; conftest.py told this process to show none."""
+    """The kernel chooses how to show plots, as a student's does; conftest.py told this process to
+    show none.
+    """
     monkeypatch.delenv("MPLBACKEND")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+    monkeypatch.setenv(
+        "PYTHONPATH",
+        os.pathsep.join([str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")]).rstrip(
+            os.pathsep
+        ),
+    )
 
 
 @pytest.mark.parametrize("path", ALL, ids=name)
@@ -48,17 +58,34 @@ def test_a_notebook_runs(path, plots_on_screen):
     notebook = nbformat.read(path, as_version=4)
     before, after = (nbformat.v4.new_code_cell(code) for code in (RECORD, "print(*_tokens)"))
     notebook.cells = [before, *notebook.cells, after]
-    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
-    client.execute()  # stops the kernel, whatever happens; raises, with the traceback, for an error in a cell that may not raise
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    # stops the kernel, whatever happens; raises, with the traceback, for an error in a cell that
+    # may not raise
+    client.execute()
     for cell in code_cells(notebook):
         raised = [output for output in cell.outputs if output.output_type == "error"]
         assert bool(raised) == may_raise(cell), f"{cell.id}: expected an error, and none came"
     tokens = after.outputs[0].text.split()
-    serves = any(word in cell.source for cell in code_cells(notebook) for word in ("fedlab.Server(", "fedlab.Dashboard("))
-    assert bool(tokens) == serves, "no server was made, and so no token was looked for" if serves else "a server was made, and by what?"
+    serves = any(
+        word in cell.source
+        for cell in code_cells(notebook)
+        for word in ("fedlab.Server(", "fedlab.Dashboard(")
+    )
+    assert bool(tokens) == serves, (
+        "no server was made, and so no token was looked for"
+        if serves
+        else "a server was made, and by what?"
+    )
     notebook.cells.remove(after)
     kept = nbformat.writes(notebook)
-    assert not any(token in kept for token in tokens), "a server's token is in an output: whoever gets this notebook may take part"
+    assert not any(token in kept for token in tokens), (
+        "a server's token is in an output: whoever gets this notebook may take part"
+    )
 
 
 @pytest.mark.parametrize("path", ALL, ids=name)
@@ -69,7 +96,9 @@ def test_a_notebook_is_clean(path):
     assert "widgets" not in notebook.metadata
     assert all(cell.get("id") for cell in notebook.cells)
     for cell in code_cells(notebook):
-        assert cell.outputs == [] and cell.execution_count is None, f"{cell.id} keeps outputs: make strip"
+        assert cell.outputs == [] and cell.execution_count is None, (
+            f"{cell.id} keeps outputs: make strip"
+        )
         assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than 25 lines"
 
 
@@ -87,10 +116,14 @@ def test_a_lesson_opens_with_goals_and_times(path):
     assert "Real or simulated here?" in text and "Where this toy misleads:" in text
     assert 15 <= len(code_cells(notebook)) <= 30
     assert statistics.median(len(cell.source.splitlines()) for cell in code_cells(notebook)) <= 5
-    assert (path.parent / "solutions" / path.name).exists() and (path.parent / "teacher" / f"{path.stem}.md").exists()
+    assert (path.parent / "solutions" / path.name).exists() and (
+        path.parent / "teacher" / f"{path.stem}.md"
+    ).exists()
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=name)
 def test_privacy_is_never_a_bare_word(path):
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-    assert not re.search(r"\bprivate(ly)?\b|data never leaves?|\bstays? private\b", text, re.IGNORECASE), "say who sees what"
+    assert not re.search(
+        r"\bprivate(ly)?\b|data never leaves?|\bstays? private\b", text, re.IGNORECASE
+    ), "say who sees what"

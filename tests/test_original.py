@@ -1,4 +1,5 @@
-"""The original demonstration's wire, and three of its clients, as processes, against `fedlab server --original`."""
+"""The original demonstration's wire, and three of its clients, as processes, against `fedlab server
+--original`."""
 
 import json
 import os
@@ -46,7 +47,9 @@ def fetch(http, name="1"):
 
 
 def send(http, weights, datasets, name="1", **more):
-    return http.post("/", data={"id": name, "send": "True", "datasets": datasets, "weights": weights, **more})
+    return http.post(
+        "/", data={"id": name, "send": "True", "datasets": datasets, "weights": weights, **more}
+    )
 
 
 def as_json(*arrays):
@@ -58,9 +61,16 @@ ONES = as_json(np.ones((2, 3)), np.ones(2))
 
 @pytest.mark.parametrize("word", ["False", "false", "true", "1", "", "no"])
 def test_anything_but_send_true_answers_the_weights(http, federation, word):
-    for answer in [http.post("/", data={"id": "7", "send": word}), http.get("/", query_string={"id": "7", "send": word})]:
+    for answer in [
+        http.post("/", data={"id": "7", "send": word}),
+        http.get("/", query_string={"id": "7", "send": word}),
+    ]:
         assert answer.status_code == 200 and answer.is_json
-        assert answer.json == {"id": "7", "datasets": 0, "weights": [[[0, 1, 2], [3, 4, 5]], [-1, 1]]}
+        assert answer.json == {
+            "id": "7",
+            "datasets": 0,
+            "weights": [[[0, 1, 2], [3, 4, 5]], [-1, 1]],
+        }
     assert federation.state.num_examples == 0
 
 
@@ -72,7 +82,8 @@ def test_an_update_is_merged_at_once(http, federation):
     answer = send(http, ONES, 5000)
     assert answer.status_code == 200 and answer.json["id"] == "1"
     assert federation.state.num_examples == 5000
-    np.testing.assert_array_equal(federation.weights[0], np.ones((2, 3)))  # the first update replaces the untrained model
+    # The first update replaces the untrained model
+    np.testing.assert_array_equal(federation.weights[0], np.ones((2, 3)))
 
     send(http, as_json(np.full((2, 3), 5), np.full(2, 5)), 15_000, name="2")
     assert federation.state.num_examples == 20_000
@@ -81,13 +92,15 @@ def test_an_update_is_merged_at_once(http, federation):
 
 
 def test_an_update_in_the_query_is_merged_too(http, federation):
-    answer = http.get("/", query_string={"id": "1", "send": "True", "datasets": "5000", "weights": ONES})
+    answer = http.get(
+        "/", query_string={"id": "1", "send": "True", "datasets": "5000", "weights": ONES}
+    )
     assert answer.status_code == 200
     assert federation.state.num_examples == 5000
 
 
 def test_counts_are_exact_although_the_client_adds_the_servers_own(http, federation):
-    """Twelve shards of 5,000: 60,000, and not some 2**12 times 5,000 as with the original server."""
+    """Twelve shards of 5,000: 60,000, and not some 2**12 times 5,000 as with the original's."""
     for shard in range(12):
         counted = fetch(http, name=str(shard % 3)).json["datasets"]
         assert send(http, ONES, counted + 5000, name=str(shard % 3)).status_code == 200
@@ -100,7 +113,10 @@ def test_many_at_once_lose_nothing(federation):
     def client(name):
         with app.test_client() as http:
             for _ in range(10):
-                assert send(http, ONES, fetch(http, name).json["datasets"] + 100, name).status_code == 200
+                assert (
+                    send(http, ONES, fetch(http, name).json["datasets"] + 100, name).status_code
+                    == 200
+                )
 
     threads = [threading.Thread(target=client, args=(str(number),)) for number in range(8)]
     for thread in threads:
@@ -119,14 +135,16 @@ def test_many_at_once_lose_nothing(federation):
     "an object": {"datasets": "5000", "weights": '{"a": 1}'},
     "texts": {"datasets": "5000", "weights": '[["a"], ["b"]]'},
     "too few arrays": {"datasets": "5000", "weights": as_json(np.ones((2, 3)))},
-    "too many arrays": {"datasets": "5000", "weights": as_json(np.ones((2, 3)), np.ones(2), np.ones(2))},
+    "too many arrays": {"datasets": "5000",
+    "weights": as_json(np.ones((2, 3)), np.ones(2), np.ones(2))},
     "wrong shape": {"datasets": "5000", "weights": as_json(np.ones((3, 2)), np.ones(2))},
     "ragged": {"datasets": "5000", "weights": "[[[1, 2, 3], [4, 5]], [1, 1]]"},
     "NaN": {"datasets": "5000", "weights": "[[[1, 2, 3], [4, 5, NaN]], [1, 1]]"},
     "infinity": {"datasets": "5000", "weights": "[[[1, 2, 3], [4, 5, Infinity]], [1, 1]]"},
     "beyond float32": {"datasets": "5000", "weights": "[[[1, 2, 3], [4, 5, 1e300]], [1, 1]]"},
     "beyond float64": {"datasets": "5000", "weights": "[[[1, 2, 3], [4, 5, 1e999]], [1, 1]]"},
-    "a huge integer": {"datasets": "5000", "weights": f"[[[1, 2, 3], [4, 5, 1{'0' * 400}]], [1, 1]]"},
+    "a huge integer": {"datasets": "5000",
+    "weights": f"[[[1, 2, 3], [4, 5, 1{'0' * 400}]], [1, 1]]"},
     "null": {"datasets": "5000", "weights": "[[[1, 2, 3], [4, 5, null]], [1, 1]]"},
     "very deep": {"datasets": "5000", "weights": "[" * 150 + "]" * 150},
     "count 0": {"datasets": "0", "weights": ONES},
@@ -140,10 +158,17 @@ def test_many_at_once_lose_nothing(federation):
 }.items())  # fmt: skip
 def test_what_cannot_be_right_is_refused_and_changes_nothing(http, federation, case, fields):
     before = [w.copy() for w in federation.weights]
-    answers = [http.post("/", data={"id": "1", "send": "True"} | fields), http.get("/", query_string={"id": "1", "send": "True"} | fields)]
+    answers = [
+        http.post("/", data={"id": "1", "send": "True"} | fields),
+        http.get("/", query_string={"id": "1", "send": "True"} | fields),
+    ]
     for answer in answers:
         assert answer.status_code == 400, answer.text
-        assert answer.is_json and "expected" in answer.json["error"] and "\n" not in answer.json["error"]
+        assert (
+            answer.is_json
+            and "expected" in answer.json["error"]
+            and "\n" not in answer.json["error"]
+        )
     assert all(np.array_equal(a, b) for a, b in zip(before, federation.weights, strict=True))
     assert federation.state.num_examples == 0 and len(federation.history) == 0
     assert federation.status().members == []
@@ -162,14 +187,17 @@ def test_no_run_no_updates(http, federation):
     assert federation.state.num_examples == 0
 
 
-# ---- who is let in -------------------------------------------------------------------------------------------------------
+# ---- who is let in -------------------------------------------------------------------------------
 
 
 def test_off_unless_asked_for(federation):
     http = create_app(federation, TOKEN).test_client()
     assert send(http, ONES, 5000).status_code == 405
     assert http.get("/?id=1&send=False").status_code == 401
-    assert b"weights" not in http.get("/?id=1&send=False", headers={"Authorization": f"Bearer {TOKEN}"}).data, "the page for people"
+    assert (
+        b"weights"
+        not in http.get("/?id=1&send=False", headers={"Authorization": f"Bearer {TOKEN}"}).data
+    ), "the page for people"
     assert federation.state.num_examples == 0
 
 
@@ -190,9 +218,20 @@ def test_the_other_routes_keep_their_token(http):
     {"Sec-Fetch-Site": "same-site"},
 ])  # fmt: skip
 def test_no_web_page_gets_through(http, federation, headers):
-    """Neither by a name of its own that it points at this machine, nor by a form or a picture that it sends to it."""
-    assert http.post("/", data={"id": "1", "send": "True", "datasets": "5000", "weights": ONES}, headers=headers).status_code == 403
-    assert http.get("/", query_string={"id": "1", "send": "False"}, headers=headers).status_code == 403
+    """Neither by a name of its own that it points at this machine, nor by a form or a picture that
+    it sends to it.
+    """
+    assert (
+        http.post(
+            "/",
+            data={"id": "1", "send": "True", "datasets": "5000", "weights": ONES},
+            headers=headers,
+        ).status_code
+        == 403
+    )
+    assert (
+        http.get("/", query_string={"id": "1", "send": "False"}, headers=headers).status_code == 403
+    )
     assert federation.state.num_examples == 0
 
 
@@ -207,7 +246,7 @@ def test_only_where_updates_are_merged_at_once():
         Server(original_protocol=True)
 
 
-# ---- what the server makes of clients who come and go without a word ----------------------------------------------------
+# ---- what the server makes of clients who come and go without a word -----------------------------
 
 
 def test_the_status_stays_sensible(http, federation):
@@ -245,50 +284,87 @@ def wait_until(true, seconds=10.0):
         time.sleep(0.01)
 
 
-# ---- the real thing ------------------------------------------------------------------------------------------------------
+# ---- the real thing ------------------------------------------------------------------------------
 
 
 def test_four_megabytes_of_form_over_http(mnist):
-    """The 2NN's weights as the original writes them: 199,210 numbers, some 4 MB, through a real socket."""
+    """The 2NN's weights as the original writes them: 199,210 numbers, some 4 MB, through a real
+    socket.
+    """
     import requests
 
     with Server(strategy=async_average(), original_protocol=True, linger=0) as server:
         server.start(rounds=None)
-        fetched = requests.post(server.address, data={"id": "1", "send": "False"}, timeout=10).json()
-        assert [np.shape(values) for values in fetched["weights"]] == [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
-        weights = json.dumps([(np.asarray(values) - 1e-5).tolist() for values in fetched["weights"]])  # 17 digits or so each
+        fetched = requests.post(
+            server.address, data={"id": "1", "send": "False"}, timeout=10
+        ).json()
+        assert [np.shape(values) for values in fetched["weights"]] == [
+            (784, 200),
+            (200,),
+            (200, 200),
+            (200,),
+            (200, 10),
+            (10,),
+        ]
+        # 17 digits or so each
+        weights = json.dumps(
+            [(np.asarray(values) - 1e-5).tolist() for values in fetched["weights"]]
+        )
         assert len(weights) > 4e6
-        answer = requests.post(server.address, data={"id": "1", "send": "True", "datasets": 5000, "weights": weights}, timeout=10)
+        answer = requests.post(
+            server.address,
+            data={"id": "1", "send": "True", "datasets": 5000, "weights": weights},
+            timeout=10,
+        )
         assert answer.status_code == 200, answer.text
         assert server.federation.state.num_examples == 5000
 
 
 def test_three_of_the_originals_clients_at_once(tmp_path):
-    """As in its own demonstration, but for 2 epochs instead of 20: `python tests/test_original.py` runs all of it."""
+    """As in its own demonstration, but for 2 epochs instead of 20: `python tests/test_original.py`
+    runs all of it.
+    """
     num_examples, accuracy, _ = demonstration(tmp_path, epochs=2, port=free_port())
     assert num_examples == 60_000
     assert accuracy > 0.90
 
 
 def demonstration(folder, epochs, port):
-    """Server and three clients as processes; the server's count, the saved model's accuracy, and the seconds from start to last update."""
+    """Server and three clients as processes; the server's count, the saved model's accuracy, and
+    the seconds from start to last update.
+    """
     checkpoint = Path(folder) / "original.safetensors"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     quiet = {"env": environment, "text": True, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-m", "fedlab", "server", "--original", "--port", str(port), "--checkpoint", str(checkpoint)]
+    command = [
+        sys.executable,
+        "-m",
+        "fedlab",
+        "server",
+        "--original",
+        "--port",
+        str(port),
+        "--checkpoint",
+        str(checkpoint),
+    ]
     server = subprocess.Popen(command, **quiet)
     clients = []
     try:
         assert server.stdout.readline().startswith(f"http://127.0.0.1:{port}/")
         began = time.monotonic()
         for number, (first, last) in enumerate([(1, 4), (5, 8), (9, 12)], 1):
-            command = [sys.executable, str(ROOT / "tests" / "original_client.py"), *map(str, (number, first, last, port, epochs))]
+            command = [
+                sys.executable,
+                str(ROOT / "tests" / "original_client.py"),
+                *map(str, (number, first, last, port, epochs)),
+            ]
             clients.append(subprocess.Popen(command, **quiet))
         for client in clients:
             said, _ = client.communicate(timeout=500)
             assert client.returncode == 0 and said == "Successfully sent\n" * 4
         seconds = time.monotonic() - began
-        wait_until(lambda: checkpoint.exists() and len(load_checkpoint(checkpoint)[1]) == 12)  # the last updates are still being tested
+        # The last updates are still being tested
+        wait_until(lambda: checkpoint.exists() and len(load_checkpoint(checkpoint)[1]) == 12)
         server.send_signal(signal.SIGINT)
         said, _ = server.communicate(timeout=30)
         assert server.returncode == 130 and f"checkpoint: {checkpoint}" in said
@@ -298,7 +374,11 @@ def demonstration(folder, epochs, port):
                 process.kill()
             process.communicate()
     state, _ = load_checkpoint(checkpoint)
-    return state.num_examples, fedlab.Classifier().evaluate(state.weights, fedlab.load_mnist().test)[1], seconds
+    return (
+        state.num_examples,
+        fedlab.Classifier().evaluate(state.weights, fedlab.load_mnist().test)[1],
+        seconds,
+    )
 
 
 def free_port():
@@ -311,4 +391,7 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as folder:
         num_examples, accuracy, seconds = demonstration(folder, epochs=20, port=5000)
-    print(f"3 clients, 4 shards each, 20 epochs: {num_examples:,} examples, accuracy {accuracy:.2%}, {seconds:.0f} s")
+    print(
+        f"3 clients, 4 shards each, 20 epochs: {num_examples:,} examples, accuracy {accuracy:.2%},"
+        f" {seconds:.0f} s"
+    )

@@ -1,4 +1,5 @@
-"""The Prediction: nothing of what to do next before an answer, and the answer in sight afterwards."""
+"""The Prediction: nothing of what to do next before an answer, and the answer in sight
+afterwards."""
 
 import ipywidgets as widgets
 import pytest

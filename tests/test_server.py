@@ -1,4 +1,5 @@
-"""The server: every row of the HTTP table, every kind of bad input, tokens, Hosts, and the real socket."""
+"""The server: every row of the HTTP table, every kind of bad input, tokens, Hosts, and the real
+socket."""
 
 import contextlib
 import itertools
@@ -42,14 +43,22 @@ def bits(weights) -> list[bytes]:
 
 
 def update(client: str = "alice", round: int = 1, value: float = 1.0, **changes) -> bytes:
-    fields = {"client": client, "round": round, "num_examples": SIZES[client], "weights": toy(value), "accuracy": 0.5} | changes
+    fields = {
+        "client": client,
+        "round": round,
+        "num_examples": SIZES[client],
+        "weights": toy(value),
+        "accuracy": 0.5,
+    } | changes
     return wire.encode_update(Update(**fields))
 
 
 class Api:
     """The application without a socket, over a federation of three clients with a run going on."""
 
-    def __init__(self, strategy=None, plan: Plan | None = THREE_ROUNDS, clients=SIZES, shards=1, **settings):
+    def __init__(
+        self, strategy=None, plan: Plan | None = THREE_ROUNDS, clients=SIZES, shards=1, **settings
+    ):
         self.federation = Federation(toy(), strategy or fed_avg())
         self.exchanges = []
         self.app = create_app(self.federation, TOKEN, on_exchange=self.exchanges.append, **settings)
@@ -61,25 +70,47 @@ class Api:
             if clients:
                 assert all(self.federation.task(client, 5) for client in clients)
 
-    def call(self, method: str, path: str, body=None, kind: str | None = None, headers=(), token: str | None = TOKEN, **options):
+    def call(
+        self,
+        method: str,
+        path: str,
+        body=None,
+        kind: str | None = None,
+        headers=(),
+        token: str | None = TOKEN,
+        **options,
+    ):
         sent = dict(headers)
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         if isinstance(body, dict):
             body, kind = json.dumps(body), kind or "application/json"
-        return self.http.open(path, method=method, data=body, content_type=kind, headers=sent, **options)
+        return self.http.open(
+            path, method=method, data=body, content_type=kind, headers=sent, **options
+        )
 
     def send(self, body: bytes, kind: str = wire.CONTENT_TYPE, **options):
         return self.call("POST", "/updates", body, kind, **options)
 
     def snapshot(self):
         status, state = self.federation.status(), self.federation.state
-        return bits(state.weights), state.num_examples, self.federation.history.to_json(), status.round, status.waiting_for, status.members
+        return (
+            bits(state.weights),
+            state.num_examples,
+            self.federation.history.to_json(),
+            status.round,
+            status.waiting_for,
+            status.members,
+        )
 
     def routes(self) -> list[tuple[str, str, str]]:
         """(endpoint, method, path) of every route there is."""
         rules = self.app.url_map.iter_rules()
-        return [(rule.endpoint, method, rule.rule.replace("<client>", "alice")) for rule in rules for method in sorted(rule.methods)]
+        return [
+            (rule.endpoint, method, rule.rule.replace("<client>", "alice"))
+            for rule in rules
+            for method in sorted(rule.methods)
+        ]
 
 
 @pytest.fixture
@@ -101,20 +132,29 @@ def api(make_api) -> Api:
 
 
 def sentence(answer, status: int) -> str:
-    """The error of an answer: its status, JSON with `error` and nothing else, one sentence that is not long and holds no token."""
+    """The error of an answer: its status, JSON with `error` and nothing else, one sentence that is
+    not long and holds no token.
+    """
     assert answer.status_code == status, (answer.status_code, answer.text)
     assert answer.headers["Content-Type"].startswith("application/json")
     fields = json.loads(answer.text)
-    assert list(fields) == ["error"] and "\n" not in fields["error"] and 10 < len(fields["error"]) < 700 and TOKEN not in answer.text
+    assert (
+        list(fields) == ["error"]
+        and "\n" not in fields["error"]
+        and 10 < len(fields["error"]) < 700
+        and TOKEN not in answer.text
+    )
     return fields["error"]
 
 
-# ---- the table: what each route answers --------------------------------------------------------------------------------
+# ---- the table: what each route answers ----------------------------------------------------------
 
 
 def test_the_routes_are_those_of_the_table(api):
-    assert sorted((method, path) for _, method, path in api.routes() if method not in ("HEAD", "OPTIONS")) == [
-        ("DELETE", "/clients/alice"), ("GET", "/"), ("GET", "/history"), ("GET", "/model"), ("GET", "/status"), ("GET", "/task"),
+    assert sorted((method, path) for _, method, path in api.routes() if method not in ("HEAD",
+    "OPTIONS")) == [
+        ("DELETE", "/clients/alice"), ("GET", "/"), ("GET", "/history"), ("GET", "/model"),
+        ("GET", "/status"), ("GET", "/task"),
         ("POST", "/clients"), ("POST", "/updates"),
     ]  # fmt: skip
 
@@ -123,12 +163,15 @@ def test_joining_and_leaving(make_api):
     api = make_api(plan=None, clients=[])
     answer = api.call("POST", "/clients", {"client": "dave", "num_examples": 5000})
     assert (answer.status_code, answer.json) == (201, {"client": "dave"})
-    assert [(member.client, member.num_examples) for member in api.federation.status().members] == [("dave", 5000)]
+    assert [(member.client, member.num_examples) for member in api.federation.status().members] == [
+        ("dave", 5000)
+    ]
     answer = api.call("DELETE", "/clients/dave")
     assert (answer.status_code, answer.data) == (204, b"") and api.federation.status().members == []
     assert "has left" in sentence(api.call("DELETE", "/clients/dave"), 410)
     assert "no client called 'eve' has joined" in sentence(api.call("DELETE", "/clients/eve"), 404)
-    assert api.call("POST", "/clients", {"client": "dave", "num_examples": 1}).status_code == 201  # back again
+    # Back again
+    assert api.call("POST", "/clients", {"client": "dave", "num_examples": 1}).status_code == 201
 
 
 def test_a_client_with_a_name_of_any_letters(make_api):
@@ -146,7 +189,9 @@ def test_two_clients_of_one_id_and_the_repeated_join_of_one(make_api):
     assert "a client called 'dave' has already joined" in sentence(
         api.call("POST", "/clients", fields | {"session": "two", "num_examples": 1}), 409
     )
-    assert "already joined" in sentence(api.call("POST", "/clients", {"client": "dave", "num_examples": 1}), 409)
+    assert "already joined" in sentence(
+        api.call("POST", "/clients", {"client": "dave", "num_examples": 1}), 409
+    )
     assert api.call("POST", "/clients", fields).status_code == 201 and api.snapshot() == before
 
 
@@ -157,7 +202,11 @@ def test_a_task_is_what_the_federation_says(make_api):
     answer = api.call("GET", "/task?client=alice&wait=5")
     assert answer.status_code == 200 and answer.headers["Content-Type"] == wire.CONTENT_TYPE
     task = wire.decode_task(answer.data)
-    assert (task.round, task.rounds, task.training) == (1, 2, Training(3, None, 0.25, "adam")) and bits(task.weights) == bits(toy())
+    assert (task.round, task.rounds, task.training) == (
+        1,
+        2,
+        Training(3, None, 0.25, "adam"),
+    ) and bits(task.weights) == bits(toy())
     assert "no client called 'dave'" in sentence(api.call("GET", "/task?client=dave"), 404)
     assert "no client called ''" in sentence(api.call("GET", "/task"), 404)
 
@@ -165,7 +214,10 @@ def test_a_task_is_what_the_federation_says(make_api):
 def test_a_long_poll_waits_and_ends_with_the_run(make_api):
     api = make_api(plan=None)
     began = time.monotonic()
-    assert api.call("GET", "/task?client=alice&wait=0.2").status_code == 204 and 0.2 <= time.monotonic() - began < 1
+    assert (
+        api.call("GET", "/task?client=alice&wait=0.2").status_code == 204
+        and 0.2 <= time.monotonic() - began < 1
+    )
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(api.call, "GET", "/task?client=alice&wait=30")
         time.sleep(0.1)
@@ -176,13 +228,17 @@ def test_a_long_poll_waits_and_ends_with_the_run(make_api):
         time.sleep(0.1)
         api.federation.close(0.1)
         assert sentence(waiting.result(1), 410) == "the run is over"
-    assert "closing" in sentence(api.call("POST", "/clients", {"client": "dave", "num_examples": 1}), 410)
+    assert "closing" in sentence(
+        api.call("POST", "/clients", {"client": "dave", "num_examples": 1}), 410
+    )
     assert sentence(api.send(update("bob")), 410)
 
 
 @pytest.mark.parametrize("wait", ["nan", "soon", "1e", "--1", "%00"])
 def test_a_wait_that_is_no_number(api, wait):
-    assert "expected seconds, at most 30" in sentence(api.call("GET", f"/task?client=alice&wait={wait}"), 400)
+    assert "expected seconds, at most 30" in sentence(
+        api.call("GET", f"/task?client=alice&wait={wait}"), 400
+    )
 
 
 def test_a_wait_is_held_to_its_limits(make_api, monkeypatch):
@@ -204,13 +260,17 @@ def test_a_whole_round_by_hand(api):
     task = wire.decode_task(api.call("GET", "/task?client=bob&wait=5").data)
     assert task.round == 2 and float(task.weights[0][0, 0]) == pytest.approx(2)
     (record,) = json.loads(api.call("GET", "/history").data)
-    assert (record["round"], record["accuracy"], record["bytes_up"]) == (1, None, sum(sizes)) and record["clients"]["bob"][
-        "num_examples"
-    ] == 100
+    assert (record["round"], record["accuracy"], record["bytes_up"]) == (
+        1,
+        None,
+        sum(sizes),
+    ) and record["clients"]["bob"]["num_examples"] == 100
 
 
 def test_the_bytes_of_an_update_belong_to_the_round_that_it_closes(make_api, monkeypatch):
-    """Without a test set a round is committed at once: the last update's bytes must have been counted by then."""
+    """Without a test set a round is committed at once: the last update's bytes must have been
+    counted by then.
+    """
     api = make_api(clients=["alice"], plan=Plan(1))
     count = api.federation.count_bytes
 
@@ -226,7 +286,10 @@ def test_the_bytes_of_an_update_belong_to_the_round_that_it_closes(make_api, mon
 
 def test_the_model_is_a_safetensors_file(api):
     answer = api.call("GET", "/model")
-    assert answer.status_code == 200 and answer.headers["Content-Disposition"] == "attachment; filename=model.safetensors"
+    assert (
+        answer.status_code == 200
+        and answer.headers["Content-Disposition"] == "attachment; filename=model.safetensors"
+    )
     (length,) = struct.unpack("<Q", answer.data[:8])
     assert answer.data[8 + length :] == b"".join(bits(api.federation.weights))
 
@@ -236,8 +299,17 @@ def test_status_and_history_are_json_without_nan(api):
         raise AssertionError(f"JSON has no {constant}")
 
     status = json.loads(api.call("GET", "/status").data, parse_constant=refuse)
-    assert status["running"] and (status["round"], status["rounds"], status["accuracy"], status["strategy"]) == (1, 3, None, "FedAvg")
-    assert status["members"][1] == {"client": "bob", "num_examples": 100, "state": "training"} and status["waiting_for"] == [
+    assert status["running"] and (
+        status["round"],
+        status["rounds"],
+        status["accuracy"],
+        status["strategy"],
+    ) == (1, 3, None, "FedAvg")
+    assert status["members"][1] == {
+        "client": "bob",
+        "num_examples": 100,
+        "state": "training",
+    } and status["waiting_for"] == [
         "alice",
         "bob",
         "carol",
@@ -246,13 +318,22 @@ def test_status_and_history_are_json_without_nan(api):
         api.send(update(client))
     api.federation.task("alice", 5)
     (record,) = json.loads(api.call("GET", "/history").data, parse_constant=refuse)
-    assert record["accuracy"] is None and record["clients"]["alice"] == {"num_examples": 300, "accuracy": 0.5, "loss": None}
+    assert record["accuracy"] is None and record["clients"]["alice"] == {
+        "num_examples": 300,
+        "accuracy": 0.5,
+        "loss": None,
+    }
 
 
 def test_errors_of_the_web_are_json_too(api):
-    assert "there is no /nowhere; expected /, /clients, /task" in sentence(api.call("GET", "/nowhere"), 404)
+    assert "there is no /nowhere; expected /, /clients, /task" in sentence(
+        api.call("GET", "/nowhere"), 404
+    )
     assert "there is no /clients/; expected" in sentence(api.call("POST", "/clients/"), 404)
-    assert sentence(api.call("PUT", "/updates"), 405) == "/updates does not take PUT; expected OPTIONS, POST"
+    assert (
+        sentence(api.call("PUT", "/updates"), 405)
+        == "/updates does not take PUT; expected OPTIONS, POST"
+    )
     assert "does not take DELETE" in sentence(api.call("DELETE", "/model"), 405)
 
 
@@ -284,16 +365,29 @@ def test_what_went_over_the_wire_can_be_looked_at(make_api):
         ("alice", "POST", "/updates", 202),
         ("", "POST", "/updates", 400),
     ]
-    assert [e.bytes_up for e in api.exchanges] == [40, 0, len(body), 4] and api.exchanges[1].bytes_down == len(task.data)
+    assert [e.bytes_up for e in api.exchanges] == [40, 0, len(body), 4] and api.exchanges[
+        1
+    ].bytes_down == len(task.data)
     assert abs(api.exchanges[0].time - time.time()) < 5
 
 
-# ---- bad bodies --------------------------------------------------------------------------------------------------------
+# ---- bad bodies ----------------------------------------------------------------------------------
 
 
 def packed(weights, **fields) -> bytes:
     return wire.pack(
-        weights, **({"kind": "update", "client": "alice", "round": 1, "num_examples": 300, "accuracy": 0.5, "loss": 1.0} | fields)
+        weights,
+        **(
+            {
+                "kind": "update",
+                "client": "alice",
+                "round": 1,
+                "num_examples": 300,
+                "accuracy": 0.5,
+                "loss": 1.0,
+            }
+            | fields
+        ),
     )
 
 
@@ -358,7 +452,8 @@ def test_a_bad_body_gets_a_sentence_and_changes_nothing(make_api, strategy):
         status = 409 if name == "round 0" and strategy is fed_avg else 400
         assert sentence(api.send(body), status), name
         assert api.snapshot() == before, name
-    assert len(BAD_UPDATES) >= 40 and api.send(update()).status_code == 202  # and the server goes on
+    # And the server goes on
+    assert len(BAD_UPDATES) >= 40 and api.send(update()).status_code == 202
 
 
 def test_a_good_update_is_what_the_bad_ones_differ_from(api):
@@ -367,7 +462,15 @@ def test_a_good_update_is_what_the_bad_ones_differ_from(api):
 
 @pytest.mark.parametrize(
     "kind",
-    ["", "application/octet-stream", "application/json", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "é"],
+    [
+        "",
+        "application/octet-stream",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "text/plain",
+        "é",
+    ],
 )
 def test_an_update_of_another_content_type(api, kind):
     before = api.snapshot()
@@ -378,16 +481,24 @@ def test_an_update_of_another_content_type(api, kind):
 def test_a_body_that_is_too_large(api):
     limit = wire.size_limit(api.federation.weights)
     before = api.snapshot()
-    assert sentence(api.send(b"x" * (limit + 1)), 413) == f"the body is {limit + 1:,} bytes; expected at most {limit:,} here"
+    assert (
+        sentence(api.send(b"x" * (limit + 1)), 413)
+        == f"the body is {limit + 1:,} bytes; expected at most {limit:,} here"
+    )
     assert sentence(api.send(b"x" * limit), 400)
     assert "expected at most 10,000 here" in sentence(
-        api.call("POST", "/clients", {"client": "dave", "num_examples": 1, "padding": "x" * 10_000}), 413
+        api.call(
+            "POST", "/clients", {"client": "dave", "num_examples": 1, "padding": "x" * 10_000}
+        ),
+        413,
     )
     assert api.snapshot() == before
 
 
 def test_a_body_of_unknown_length_is_refused(api):
-    answer = api.send(update(), headers={"Transfer-Encoding": "chunked"}, environ_overrides={"CONTENT_LENGTH": ""})
+    answer = api.send(
+        update(), headers={"Transfer-Encoding": "chunked"}, environ_overrides={"CONTENT_LENGTH": ""}
+    )
     assert sentence(answer, 411) == "the body has no Content-Length; expected one"
 
 
@@ -425,16 +536,31 @@ BAD_JOINS = {
 def test_a_bad_join_gets_a_sentence_and_changes_nothing(api):
     before = api.snapshot()
     for name, body in BAD_JOINS.items():
-        assert "expected" in sentence(api.call("POST", "/clients", body, "application/json"), 400), name
+        assert "expected" in sentence(
+            api.call("POST", "/clients", body, "application/json"), 400
+        ), name
         assert api.snapshot() == before, name
-    for kind in ("", "text/plain", "application/x-www-form-urlencoded"):  # what a form of a foreign page can send
-        assert "expected 'application/json'" in sentence(api.call("POST", "/clients", b'{"client": "dave", "num_examples": 5}', kind), 415)
-    assert api.snapshot() == before and api.call("POST", "/clients", {"client": "dave", "num_examples": 5}).status_code == 201
+    # What a form of a foreign page can send
+    for kind in ("", "text/plain", "application/x-www-form-urlencoded"):
+        assert "expected 'application/json'" in sentence(
+            api.call("POST", "/clients", b'{"client": "dave", "num_examples": 5}', kind), 415
+        )
+    assert (
+        api.snapshot() == before
+        and api.call("POST", "/clients", {"client": "dave", "num_examples": 5}).status_code == 201
+    )
 
 
 def test_a_thousand_damaged_updates_change_nothing_or_are_an_update(make_api):
-    """From one seed. Whatever comes, no 5xx; a model only ever from an update that was answered 202."""
-    api, rng, whole, taken = make_api(async_average(), shards=1000), np.random.default_rng(4), update(), 0
+    """From one seed. Whatever comes, no 5xx; a model only ever from an update that was answered
+    202.
+    """
+    api, rng, whole, taken = (
+        make_api(async_average(), shards=1000),
+        np.random.default_rng(4),
+        update(),
+        0,
+    )
     for _ in range(1000):
         body = bytearray(whole)
         for _ in range(rng.integers(1, 4)):
@@ -451,7 +577,7 @@ def test_a_thousand_damaged_updates_change_nothing_or_are_an_update(make_api):
     assert all(np.isfinite(w).all() for w in api.federation.weights) and taken < 100
 
 
-# ---- stale and repeated updates ----------------------------------------------------------------------------------------
+# ---- stale and repeated updates ------------------------------------------------------------------
 
 
 def test_a_stale_update_changes_nothing(api):
@@ -460,7 +586,9 @@ def test_a_stale_update_changes_nothing(api):
     for client in SIZES:
         assert api.call("GET", f"/task?client={client}&wait=5").status_code == 200
     before = api.snapshot()
-    assert "got an update of 'alice' for round 1; expected one for round 2" in sentence(api.send(update()), 409)
+    assert "got an update of 'alice' for round 1; expected one for round 2" in sentence(
+        api.send(update()), 409
+    )
     assert "expected one for round 2" in sentence(api.send(update(round=3)), 409)
     assert "no client called 'carol' has" not in sentence(api.send(update("carol", 9)), 409)
     assert api.snapshot() == before
@@ -471,7 +599,8 @@ def test_an_update_whose_answer_was_lost_is_sent_again_and_counted_once(make_api
     api = make_api(strategy(), plan=Plan(1))
     body = update(value=1)
     assert api.send(body).status_code == 202
-    while strategy is async_average and not len(api.federation.history):  # merged at once, written down a moment later
+    # Merged at once, written down a moment later
+    while strategy is async_average and not len(api.federation.history):
         time.sleep(0.005)
     before = api.snapshot()
     for _ in range(3):
@@ -480,7 +609,9 @@ def test_an_update_whose_answer_was_lost_is_sent_again_and_counted_once(make_api
     api.send(update("bob", value=5))
     api.send(update("carol", value=2))
     api.federation.wait()
-    assert api.federation.state.num_examples == 1000 and float(api.federation.weights[0][0, 0]) == pytest.approx(2)
+    assert api.federation.state.num_examples == 1000 and float(
+        api.federation.weights[0][0, 0]
+    ) == pytest.approx(2)
 
 
 def test_an_update_without_a_run_or_a_client(make_api):
@@ -488,19 +619,28 @@ def test_an_update_without_a_run_or_a_client(make_api):
     assert "expected none: no run is going on" in sentence(api.send(update()), 409)
     api.federation.leave("bob")
     assert "'bob' has left" in sentence(api.send(update("bob")), 410)
-    assert "no client called 'dave' has joined" in sentence(api.send(packed(toy(), client="dave")), 404)
+    assert "no client called 'dave' has joined" in sentence(
+        api.send(packed(toy(), client="dave")), 404
+    )
 
 
 def test_a_client_says_why_it_goes(make_api):
     api = make_api(plan=Plan(1))
-    assert api.call("DELETE", "/clients/alice", headers={"X-Reason": "MemoryError: no more"}).status_code == 204
+    assert (
+        api.call(
+            "DELETE", "/clients/alice", headers={"X-Reason": "MemoryError: no more"}
+        ).status_code
+        == 204
+    )
     api.send(update("bob"))
     api.send(update("carol"))
-    with pytest.raises(fedlab.ClientFailed, match="client 'alice' failed in round 1: MemoryError: no more"):
+    with pytest.raises(
+        fedlab.ClientFailed, match="client 'alice' failed in round 1: MemoryError: no more"
+    ):
         api.federation.wait()
 
 
-# ---- tokens ------------------------------------------------------------------------------------------------------------
+# ---- tokens --------------------------------------------------------------------------------------
 
 COOKIE = "fedlab-localhost"  # the test client's Host is localhost, without a port
 WRONG = {
@@ -512,7 +652,9 @@ WRONG = {
     "other case": {"Authorization": f"Bearer {TOKEN.upper()}"},
     "bare": {"Authorization": TOKEN},
     "other scheme": {"Authorization": f"Basic {TOKEN}"},
-    "twice": {"Authorization": f"Bearer {TOKEN}, Bearer {TOKEN}"},  # as a WSGI server joins two headers
+    "twice": {
+        "Authorization": f"Bearer {TOKEN}, Bearer {TOKEN}"
+    },  # as a WSGI server joins two headers
     "non-ASCII": {"Authorization": "Bearer tökén-\xff"},
     "wrong with a good cookie": {"Authorization": "Bearer wrong", "Cookie": f"{COOKIE}={TOKEN}"},
     "another port's cookie": {"Cookie": f"fedlab-8888={TOKEN}"},
@@ -522,7 +664,9 @@ WRONG = {
 
 
 def test_every_route_wants_the_token(api):
-    """Every route there is, every method that it takes, every way to have no right to it; and in the query, where a token leaks from."""
+    """Every route there is, every method that it takes, every way to have no right to it; and in
+    the query, where a token leaks from.
+    """
     before, asked = api.snapshot(), 0
     for endpoint, method, path in api.routes():
         if (endpoint, method) == ("page", "OPTIONS"):
@@ -533,7 +677,13 @@ def test_every_route_wants_the_token(api):
             assert method == "HEAD" or "expected" in sentence(answer, 401)
             asked += 1
         if endpoint != "page":
-            answer = api.call(method, f"{path}?token={TOKEN}&client=alice", update(), wire.CONTENT_TYPE, token=None)
+            answer = api.call(
+                method,
+                f"{path}?token={TOKEN}&client=alice",
+                update(),
+                wire.CONTENT_TYPE,
+                token=None,
+            )
             assert answer.status_code == 401, (method, path, "in the query only")
     assert api.snapshot() == before and asked > 200
     assert api.call("OPTIONS", "/", token=None).data == b""
@@ -542,41 +692,76 @@ def test_every_route_wants_the_token(api):
 def test_another_servers_token_is_a_wrong_token(make_api):
     other = create_app(Federation(toy(), fed_avg()), "the-token-of-the-server-before").test_client()
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    assert sentence(other.get("/status", headers=headers), 401) and sentence(other.get(f"/?token={TOKEN}"), 401)
-    assert other.get("/status", headers={"Authorization": "Bearer the-token-of-the-server-before"}).status_code == 200
+    assert sentence(other.get("/status", headers=headers), 401) and sentence(
+        other.get(f"/?token={TOKEN}"), 401
+    )
+    assert (
+        other.get(
+            "/status", headers={"Authorization": "Bearer the-token-of-the-server-before"}
+        ).status_code
+        == 200
+    )
 
 
 def test_each_server_has_a_secret_of_its_own():
-    with Server(federation=Federation(toy(), fed_avg())) as one, Server(federation=Federation(toy(), fed_avg())) as two:
+    with (
+        Server(federation=Federation(toy(), fed_avg())) as one,
+        Server(federation=Federation(toy(), fed_avg())) as two,
+    ):
         tokens = [server.url.partition("?token=")[2] for server in (one, two)]
         assert tokens[0] != tokens[1] and all(len(token) >= 32 for token in tokens)
         for server, token in ((one, tokens[1]), (two, tokens[0])):
-            assert requests.get(f"{server.address}status", headers={"Authorization": f"Bearer {token}"}, timeout=5).status_code == 401
+            assert (
+                requests.get(
+                    f"{server.address}status",
+                    headers={"Authorization": f"Bearer {token}"},
+                    timeout=5,
+                ).status_code
+                == 401
+            )
 
 
 def test_the_page_turns_the_token_of_the_address_into_a_cookie(api):
     answer = api.call("GET", f"/?token={TOKEN}", token=None)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
     cookie = answer.headers["Set-Cookie"]
-    assert cookie.startswith(f"{COOKIE}={TOKEN};") and "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert (
+        cookie.startswith(f"{COOKIE}={TOKEN};")
+        and "HttpOnly" in cookie
+        and "SameSite=Strict" in cookie
+    )
     answer = api.call("GET", "/", headers={"Cookie": f"{COOKIE}={TOKEN}"}, token=None)
-    assert answer.status_code == 200 and answer.headers["Content-Type"] == "text/html; charset=utf-8" and TOKEN not in answer.text
-    assert "is wrong" in sentence(api.call("GET", "/?token=wrong", headers={"Cookie": f"{COOKIE}={TOKEN}"}, token=None), 401)
+    assert (
+        answer.status_code == 200
+        and answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        and TOKEN not in answer.text
+    )
+    assert "is wrong" in sentence(
+        api.call("GET", "/?token=wrong", headers={"Cookie": f"{COOKIE}={TOKEN}"}, token=None), 401
+    )
     assert "expected the whole address" in sentence(api.call("GET", "/", token=None), 401)
 
 
 def test_the_cookie_reads_and_changes_nothing(api):
-    """A page of another program on this machine is of the same site (ports do not count): its browser sends the cookie along."""
+    """A page of another program on this machine is of the same site (ports do not count): its
+    browser sends the cookie along.
+    """
     before, cookie = api.snapshot(), {"Cookie": f"{COOKIE}={TOKEN}"}
     readable = {
-        path for _, method, path in api.routes() if method == "GET" and api.call("GET", path, headers=cookie, token=None).status_code == 200
+        path
+        for _, method, path in api.routes()
+        if method == "GET" and api.call("GET", path, headers=cookie, token=None).status_code == 200
     }
     assert readable == {"/", "/status", "/history", "/model"}
     for _, method, path in api.routes():
         if method not in ("GET", "HEAD", "OPTIONS"):
-            for kind, body in ((wire.CONTENT_TYPE, update()), ("application/json", b'{"client": "dave", "num_examples": 5}')):
+            for kind, body in (
+                (wire.CONTENT_TYPE, update()),
+                ("application/json", b'{"client": "dave", "num_examples": 5}'),
+            ):
                 assert sentence(api.call(method, path, body, kind, cookie, token=None), 401)
-    assert sentence(api.call("GET", "/task?client=alice", headers=cookie, token=None), 401)  # taking a task is taking part
+    # Taking a task is taking part
+    assert sentence(api.call("GET", "/task?client=alice", headers=cookie, token=None), 401)
     assert api.snapshot() == before
 
 
@@ -584,17 +769,22 @@ def test_headers_that_keep_what_is_said_here(api):
     for endpoint, method, path in api.routes():
         for token in (TOKEN, None):
             answer = api.call(method, path, token=token)
-            assert answer.headers["Referrer-Policy"] == "no-referrer" and answer.headers["X-Content-Type-Options"] == "nosniff", endpoint
+            assert (
+                answer.headers["Referrer-Policy"] == "no-referrer"
+                and answer.headers["X-Content-Type-Options"] == "nosniff"
+            ), endpoint
             assert answer.headers["Cache-Control"] == "no-store"
     policy = api.call("GET", "/").headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy
 
 
-# ---- Hosts and Origins -------------------------------------------------------------------------------------------------
+# ---- Hosts and Origins ---------------------------------------------------------------------------
 
 GOOD_HOSTS = ["127.0.0.1", "127.0.0.1:8642", "localhost", "localhost:1", "[::1]", "[::1]:8642"]
-BAD_HOSTS = ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.", "0.0.0.0:8642", "127.0.0.1@evil.example",
-             "evil.example#127.0.0.1", "127.1", "2130706433", "::1", "[::1].evil.example", "127.0.0.1, evil.example", "",
+BAD_HOSTS = ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.",
+"0.0.0.0:8642", "127.0.0.1@evil.example",
+             "evil.example#127.0.0.1", "127.1", "2130706433", "::1", "[::1].evil.example",
+             "127.0.0.1, evil.example", "",
              "192.168.1.5:8642", "localhost:80:evil"]  # fmt: skip
 ORIGINS = [
     None,
@@ -609,22 +799,41 @@ ORIGINS = [
 
 
 def test_no_other_host_is_answered_on_any_route_by_any_method_from_any_origin(api):
-    """A page that rebinds its own name to 127.0.0.1 sends the right token to the right place under the wrong Host (DNS rebinding)."""
+    """A page that rebinds its own name to 127.0.0.1 sends the right token to the right place under
+    the wrong Host (DNS rebinding).
+    """
     before = api.snapshot()
     paths = sorted({path for _, _, path in api.routes()}) + ["/nowhere"]
     for host, origin, method, path in itertools.product(BAD_HOSTS, ORIGINS, METHODS, paths):
         headers = {"Cookie": f"{COOKIE}={TOKEN}"} | ({"Origin": origin} if origin else {})
-        answer = api.call(method, path, update(), wire.CONTENT_TYPE, headers, environ_overrides={"HTTP_HOST": host})
+        answer = api.call(
+            method,
+            path,
+            update(),
+            wire.CONTENT_TYPE,
+            headers,
+            environ_overrides={"HTTP_HOST": host},
+        )
         assert answer.status_code in (400, 403), (host, origin, method, path)
         assert not any(name.startswith("Access-Control") for name, _ in answer.headers)
     assert api.snapshot() == before
-    words = sentence(api.call("GET", "/status", environ_overrides={"HTTP_HOST": "evil.example"}), 403)
-    assert "the Host header is 'evil.example'; expected one of 127.0.0.1, [::1], localhost" in words and "allowed_hosts" in words
+    words = sentence(
+        api.call("GET", "/status", environ_overrides={"HTTP_HOST": "evil.example"}), 403
+    )
+    assert (
+        "the Host header is 'evil.example'; expected one of 127.0.0.1, [::1], localhost" in words
+        and "allowed_hosts" in words
+    )
 
 
 def test_this_machines_names_are_answered_and_no_origin_is_given_rights(api):
     for host, origin in itertools.product(GOOD_HOSTS, ORIGINS):
-        answer = api.call("GET", "/status", headers={"Origin": origin} if origin else {}, environ_overrides={"HTTP_HOST": host})
+        answer = api.call(
+            "GET",
+            "/status",
+            headers={"Origin": origin} if origin else {},
+            environ_overrides={"HTTP_HOST": host},
+        )
         assert answer.status_code == 200, host
         assert not any(name.startswith("Access-Control") for name, _ in answer.headers)
 
@@ -632,22 +841,42 @@ def test_this_machines_names_are_answered_and_no_origin_is_given_rights(api):
 def test_a_host_can_be_allowed():
     with Server(federation=Federation(toy(), fed_avg()), allowed_hosts=["lab.example"]) as server:
         headers = {"Authorization": f"Bearer {server.url.partition('=')[2]}"}
-        for host, status in ((f"lab.example:{server.port}", 200), ("lab.example", 200), ("other.example", 403), ("xlab.example", 403)):
-            assert requests.get(f"{server.address}status", headers=headers | {"Host": host}, timeout=5).status_code == status
+        for host, status in (
+            (f"lab.example:{server.port}", 200),
+            ("lab.example", 200),
+            ("other.example", 403),
+            ("xlab.example", 403),
+        ):
+            assert (
+                requests.get(
+                    f"{server.address}status", headers=headers | {"Host": host}, timeout=5
+                ).status_code
+                == status
+            )
 
 
 def test_a_name_with_capital_letters_is_the_same_name():
     """Windows and macOS show a computer's name with them; browsers send it without."""
-    with Server(federation=Federation(toy(), fed_avg()), allowed_hosts=["Teacher-PC.local"]) as server:
+    with Server(
+        federation=Federation(toy(), fed_avg()), allowed_hosts=["Teacher-PC.local"]
+    ) as server:
         headers = {"Authorization": f"Bearer {server.url.partition('=')[2]}"}
         for host in ("teacher-pc.local", "Teacher-PC.local", f"TEACHER-PC.LOCAL:{server.port}"):
-            assert requests.get(f"{server.address}status", headers=headers | {"Host": host}, timeout=5).status_code == 200, host
+            assert (
+                requests.get(
+                    f"{server.address}status", headers=headers | {"Host": host}, timeout=5
+                ).status_code
+                == 200
+            ), host
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 def test_every_network_is_ipv4_too():
     with Server(federation=Federation(toy(), fed_avg()), host="::") as server:
-        url, headers = f"http://127.0.0.1:{server.port}/status", {"Authorization": f"Bearer {server.url.partition('=')[2]}"}
+        url, headers = (
+            f"http://127.0.0.1:{server.port}/status",
+            {"Authorization": f"Bearer {server.url.partition('=')[2]}"},
+        )
         assert requests.get(url, headers=headers, timeout=5).status_code == 200
 
 
@@ -656,7 +885,7 @@ def test_a_token_that_no_header_carries_is_refused():
         Server(federation=Federation(toy(), fed_avg()), token="geheim…")
 
 
-# ---- the original's routes ---------------------------------------------------------------------------------------------
+# ---- the original's routes -----------------------------------------------------------------------
 
 
 def test_the_originals_routes_are_off_unless_asked_for(make_api):
@@ -664,16 +893,31 @@ def test_the_originals_routes_are_off_unless_asked_for(make_api):
     before = api.snapshot()
     form = {"id": "1", "send": "True", "datasets": "5", "weights": original.write_weights(toy(9))}
     for token in (None, TOKEN):
-        assert "does not take POST" in sentence(api.http.post("/", data=form, headers={"Authorization": f"Bearer {token}"}), 405)
+        assert "does not take POST" in sentence(
+            api.http.post("/", data=form, headers={"Authorization": f"Bearer {token}"}), 405
+        )
     assert sentence(api.http.get("/", query_string=form), 401)
     assert api.call("GET", "/", query_string=form).text.startswith("<!doctype html>")
     assert api.snapshot() == before
 
 
 def test_the_originals_routes_are_only_for_this_machine_and_its_way_to_merge():
-    with pytest.raises(Refused, match="original_protocol with host '0.0.0.0': the original's clients have no token; expected 127.0.0.1"):
-        Server(federation=Federation(toy(), async_average()), strategy=async_average(), host="0.0.0.0", original_protocol=True)
-    with pytest.raises(Refused, match=r"original_protocol with the strategy FedAvg; expected async_average\(\)"):
+    with pytest.raises(
+        Refused,
+        match=(
+            "original_protocol with host '0.0.0.0': the original's clients have no token; expected"
+            " 127.0.0.1"
+        ),
+    ):
+        Server(
+            federation=Federation(toy(), async_average()),
+            strategy=async_average(),
+            host="0.0.0.0",
+            original_protocol=True,
+        )
+    with pytest.raises(
+        Refused, match=r"original_protocol with the strategy FedAvg; expected async_average\(\)"
+    ):
         Server(federation=Federation(toy(), fed_avg()), original_protocol=True)
 
 
@@ -681,26 +925,45 @@ def test_the_originals_routes_are_not_for_other_hosts_either(make_api):
     api = make_api(async_average(), original_protocol=True)
     before = api.snapshot()
     form = {"id": "1", "send": "True", "datasets": "5", "weights": original.write_weights(toy(9))}
-    assert sentence(api.http.post("/", data=form, environ_overrides={"HTTP_HOST": "evil.example"}), 403)
-    assert sentence(api.http.get("/", query_string=form, environ_overrides={"HTTP_HOST": "evil.example"}), 403)
+    assert sentence(
+        api.http.post("/", data=form, environ_overrides={"HTTP_HOST": "evil.example"}), 403
+    )
+    assert sentence(
+        api.http.get("/", query_string=form, environ_overrides={"HTTP_HOST": "evil.example"}), 403
+    )
     assert api.snapshot() == before
-    assert api.http.post("/", data=form).status_code == 200 and api.federation.state.num_examples == 5
+    assert (
+        api.http.post("/", data=form).status_code == 200 and api.federation.state.num_examples == 5
+    )
 
 
-# ---- the page ----------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------
 
 
 def test_the_page_stands_alone_and_says_how_to_join(api):
     page = api.call("GET", "/").text
-    assert page.startswith("<!doctype html>") and '<html lang="en">' in page and "<title>" in page and 'name="viewport"' in page
+    assert (
+        page.startswith("<!doctype html>")
+        and '<html lang="en">' in page
+        and "<title>" in page
+        and 'name="viewport"' in page
+    )
     assert 'aria-live="polite"' in page and "<svg" in page and "<table" in page
-    assert all(words in page for words in ("fedlab client &lt;URL&gt;", "--id NAME", "--shards L R", 'fedlab.Client("&lt;URL&gt;", "NAME"'))
+    assert all(
+        words in page
+        for words in (
+            "fedlab client &lt;URL&gt;",
+            "--id NAME",
+            "--shards L R",
+            'fedlab.Client("&lt;URL&gt;", "NAME"',
+        )
+    )
     loaded = re.findall(r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]*)|@import|url\(""", page)
     assert all(address.startswith(("data:", "#")) for address in loaded), loaded
     assert TOKEN not in page and "innerHTML" not in page  # a client's name is text, never markup
 
 
-# ---- the real socket ---------------------------------------------------------------------------------------------------
+# ---- the real socket -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -714,13 +977,23 @@ def headers_of(server: Server) -> dict:
 
 
 def post(server: Server, path: str, **options) -> requests.Response:
-    return requests.post(server.address + path, headers=headers_of(server) | options.pop("headers", {}), timeout=10, **options)
+    return requests.post(
+        server.address + path,
+        headers=headers_of(server) | options.pop("headers", {}),
+        timeout=10,
+        **options,
+    )
 
 
 def raw(server: Server, request: bytes) -> bytes:
-    """Everything that comes back for these bytes, until the server closes the line (with a reset where it left some of them unread)."""
+    """Everything that comes back for these bytes, until the server closes the line (with a reset
+    where it left some of them unread).
+    """
     answer = b""
-    with socket.create_connection(("127.0.0.1", server.port), 5) as link, contextlib.suppress(ConnectionResetError):
+    with (
+        socket.create_connection(("127.0.0.1", server.port), 5) as link,
+        contextlib.suppress(ConnectionResetError),
+    ):
         link.sendall(request)
         while piece := link.recv(10_000):
             answer += piece
@@ -730,10 +1003,13 @@ def raw(server: Server, request: bytes) -> bytes:
 def test_a_server_listens_from_its_making_to_its_close():
     began = time.monotonic()
     server = Server(federation=Federation(toy(), fed_avg()))
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", server.url) and server.url.startswith(
-        f"http://127.0.0.1:{server.port}/"
+    assert re.fullmatch(
+        r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,}", server.url
+    ) and server.url.startswith(f"http://127.0.0.1:{server.port}/")
+    assert (
+        requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code
+        == 200
     )
-    assert requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code == 200
     assert repr(server) == f"<Server at {server.address}, ready>"
     server.close()
     server.close()
@@ -744,17 +1020,26 @@ def test_a_server_listens_from_its_making_to_its_close():
 
 def test_closing_is_prompt_though_clients_wait_and_connections_are_open(server):
     for client in SIZES:
-        assert post(server, "clients", json={"client": client, "num_examples": 1}).status_code == 201
+        assert (
+            post(server, "clients", json={"client": client, "num_examples": 1}).status_code == 201
+        )
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
     with ThreadPoolExecutor(3) as pool:
         polls = [
-            pool.submit(requests.get, f"{server.address}task?client={c}&wait=30", headers=headers_of(server), timeout=40) for c in SIZES
+            pool.submit(
+                requests.get,
+                f"{server.address}task?client={c}&wait=30",
+                headers=headers_of(server),
+                timeout=40,
+            )
+            for c in SIZES
         ]
         time.sleep(0.3)
         began = time.monotonic()
         server.close()
         assert time.monotonic() - began < 1
-        assert [poll.result().status_code for poll in polls] == [410, 410, 410]  # each was told, none was cut off
+        # Each was told, none was cut off
+        assert [poll.result().status_code for poll in polls] == [410, 410, 410]
     for connection in idle:
         connection.close()
 
@@ -762,7 +1047,11 @@ def test_closing_is_prompt_though_clients_wait_and_connections_are_open(server):
 def test_a_port_in_use_is_said_in_a_sentence_and_leaves_nothing_behind(server):
     threads = threading.active_count()
     with pytest.raises(
-        OSError, match=rf"cannot listen on 127\.0\.0\.1:{server.port} \(Address already in use\); expected .* a free port, or 0"
+        OSError,
+        match=(
+            rf"cannot listen on 127\.0\.0\.1:{server.port} \(Address already in use\); expected .*"
+            r" a free port, or 0"
+        ),
     ):
         Server(federation=Federation(toy(), fed_avg()), port=server.port)
     assert threading.active_count() == threads
@@ -785,15 +1074,28 @@ def test_where_one_cannot_listen(host, port, words):
 def test_localhost_is_a_host_like_another():
     with Server(federation=Federation(toy(), fed_avg()), host="localhost") as server:
         assert server.address == f"http://localhost:{server.port}/"
-        assert requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code == 200
+        assert (
+            requests.get(
+                server.address + "status", headers=headers_of(server), timeout=5
+            ).status_code
+            == 200
+        )
 
 
 def test_listening_on_every_network_announces_an_address_that_answers():
     with Server(federation=Federation(toy(), fed_avg()), host="0.0.0.0") as server:
         assert "0.0.0.0" not in server.url
         for address in (server.address, f"http://127.0.0.1:{server.port}/"):
-            assert requests.get(address + "status", headers=headers_of(server), timeout=5).status_code == 200
-        assert requests.get(f"http://0.0.0.0:{server.port}/status", headers=headers_of(server), timeout=5).status_code == 403
+            assert (
+                requests.get(address + "status", headers=headers_of(server), timeout=5).status_code
+                == 200
+            )
+        assert (
+            requests.get(
+                f"http://0.0.0.0:{server.port}/status", headers=headers_of(server), timeout=5
+            ).status_code
+            == 403
+        )
 
 
 def test_a_body_too_large_is_refused_before_it_is_read_and_in_json(server):
@@ -805,14 +1107,23 @@ def test_a_body_too_large_is_refused_before_it_is_read_and_in_json(server):
     )
     assert sentence(post(server, "updates", data=b"x" * limit, headers=kind), 400)
     # Announced and never sent: answered at once, and the line is closed.
-    announced = raw(server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
-    assert announced.startswith(b"HTTP/1.1 413 ") and b"the body is 99,999,999,999 bytes" in announced
+    announced = raw(
+        server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
+    )
+    assert (
+        announced.startswith(b"HTTP/1.1 413 ") and b"the body is 99,999,999,999 bytes" in announced
+    )
     # In chunks, without a length: as soon as it is too much.
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
     chunked = raw(
-        server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * (limit // 0x4000 + 1)
+        server,
+        b"POST /updates HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunk * (limit // 0x4000 + 1),
     )
-    assert chunked.startswith(b"HTTP/1.1 413 ") and f"the body is more than {limit:,} bytes".encode() in chunked
+    assert (
+        chunked.startswith(b"HTTP/1.1 413 ")
+        and f"the body is more than {limit:,} bytes".encode() in chunked
+    )
 
 
 def test_what_is_no_http_is_answered_and_the_server_goes_on(server):
@@ -824,36 +1135,61 @@ def test_what_is_no_http_is_answered_and_the_server_goes_on(server):
         b"\x16\x03\x01\x02\r\n\r\n",
     ):
         answer = raw(server, request)
-        assert re.match(rb"HTTP/1\.[01] 400 ", answer) and b'{"error": "the request cannot be read' in answer, request
-    assert requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code == 200
+        assert (
+            re.match(rb"HTTP/1\.[01] 400 ", answer)
+            and b'{"error": "the request cannot be read' in answer
+        ), request
+    assert (
+        requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code
+        == 200
+    )
 
 
 def test_half_sent_requests_hold_no_one_up(server):
     links = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
     for link in links:
-        link.sendall(b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf")
+        link.sendall(
+            b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf"
+        )
     began = time.monotonic()
     for _ in range(10):
-        assert requests.get(server.address + "status", headers=headers_of(server), timeout=5).status_code == 200
+        assert (
+            requests.get(
+                server.address + "status", headers=headers_of(server), timeout=5
+            ).status_code
+            == 200
+        )
     assert time.monotonic() - began < 2
     for link in links:
         link.close()
 
 
 def test_a_reply_that_was_lost_on_the_way(server):
-    """The update goes out, the line is cut before the answer: sent again, it is known, and counted once."""
+    """The update goes out, the line is cut before the answer: sent again, it is known, and counted
+    once.
+    """
     post(server, "clients", json={"client": "alice", "num_examples": 300})
     server.start(rounds=2)
-    assert requests.get(server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10).status_code == 200
+    assert (
+        requests.get(
+            server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10
+        ).status_code
+        == 200
+    )
     body = update()
-    head = f"POST /updates HTTP/1.1\r\nHost: localhost\r\nAuthorization: {headers_of(server)['Authorization']}\r\n"
+    head = (
+        "POST /updates HTTP/1.1\r\nHost: localhost\r\nAuthorization:"
+        f" {headers_of(server)['Authorization']}\r\n"
+    )
     head += f"Content-Type: {wire.CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as link:
         link.sendall(head.encode() + body)
     end = time.monotonic() + 5
     while not len(server.history) and time.monotonic() < end:
         time.sleep(0.01)
-    assert sentence(post(server, "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}), 409)
+    assert sentence(
+        post(server, "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}), 409
+    )
     server.stop()
     assert server.federation.state.num_examples == 300 and len(server.history) == 1
 
@@ -866,7 +1202,11 @@ def test_forty_clients_at_once(server):
         with requests.Session() as session:
             session.headers.update(headers_of(server))
             statuses.append(
-                session.post(server.address + "clients", json={"client": name, "num_examples": number + 1}, timeout=10).status_code
+                session.post(
+                    server.address + "clients",
+                    json={"client": name, "num_examples": number + 1},
+                    timeout=10,
+                ).status_code
             )
             while True:
                 answer = session.get(f"{server.address}task?client={name}&wait=10", timeout=20)
@@ -878,16 +1218,26 @@ def test_forty_clients_at_once(server):
                 task = wire.decode_task(answer.content)
                 body = wire.encode_update(Update(name, task.round, number + 1, toy(number)))
                 statuses.append(
-                    session.post(server.address + "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}, timeout=10).status_code
+                    session.post(
+                        server.address + "updates",
+                        data=body,
+                        headers={"Content-Type": wire.CONTENT_TYPE},
+                        timeout=10,
+                    ).status_code
                 )
 
     with ThreadPoolExecutor(40) as pool:
         clients = [pool.submit(take_part, number) for number in range(40)]
         history = server.run(rounds=3, min_clients=40, progress=False)
         server.close()
-        assert all([status for status in client.result(10) if status != 204] == [201, 202, 202, 202, 410] for client in clients)
+        assert all(
+            [status for status in client.result(10) if status != 204] == [201, 202, 202, 202, 410]
+            for client in clients
+        )
     assert [record.num_examples for record in history] == [820] * 3
-    assert float(server.weights[0][0, 0]) == pytest.approx(sum(n * (n + 1) for n in range(40)) / 820)
+    assert float(server.weights[0][0, 0]) == pytest.approx(
+        sum(n * (n + 1) for n in range(40)) / 820
+    )
 
 
 def test_a_run_that_is_wrong_is_refused_at_once(server):
@@ -919,7 +1269,7 @@ def test_progress_is_shown_round_by_round(server, capsys):
     assert seen == [1, 2] and "2/2" in capsys.readouterr().err
 
 
-# ---- checkpoints -------------------------------------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -932,12 +1282,17 @@ def test_a_server_goes_on_from_its_checkpoint(tmp_path, two_nn_weights):
     saved = State([w + np.float32(1) for w in two_nn_weights], 4321)
     save_checkpoint(path, saved, History([RoundRecord(7, 0.5)]), "FedAvg")
     with Server(checkpoint=path) as server:
-        assert bits(server.weights) == bits(saved.weights) and server.federation.state.num_examples == 4321
+        assert (
+            bits(server.weights) == bits(saved.weights)
+            and server.federation.state.num_examples == 4321
+        )
         assert server.history.last.round == 7 and server.federation.status().round == 7
 
 
 @pytest.mark.parametrize("damage", ["cut", "junk", "another model", "another strategy"])
-def test_a_checkpoint_that_cannot_be_used_is_refused_and_left_alone(tmp_path, two_nn_weights, damage):
+def test_a_checkpoint_that_cannot_be_used_is_refused_and_left_alone(
+    tmp_path, two_nn_weights, damage
+):
     path = tmp_path / "model.safetensors"
     save_checkpoint(
         path,
@@ -956,18 +1311,23 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_left_alone(tmp_path, tw
     assert path.read_bytes() == before and threading.active_count() == threads
 
 
-# ---- secrets -----------------------------------------------------------------------------------------------------------
+# ---- secrets -------------------------------------------------------------------------------------
 
 
 def test_the_token_is_nowhere_but_in_the_url(tmp_path, caplog):
     """Not in logs, reprs, the wire, errors, answers, the page or the checkpoint."""
     path = tmp_path / "model.safetensors"
-    with caplog.at_level(logging.DEBUG), Server(federation=Federation(toy(), fed_avg(), checkpoint=path), linger=0.1) as server:
+    with (
+        caplog.at_level(logging.DEBUG),
+        Server(federation=Federation(toy(), fed_avg(), checkpoint=path), linger=0.1) as server,
+    ):
         token = server.url.partition("?token=")[2]
         answers = [requests.get(server.url, allow_redirects=False, timeout=5).text]
         post(server, "clients", json={"client": "alice", "num_examples": 300})
         server.start(rounds=1)
-        requests.get(server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10)
+        requests.get(
+            server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10
+        )
         answers += [
             requests.get(server.address + path, headers=headers_of(server), timeout=5).text
             for path in ("", "status", "history", "nowhere", "clients")
@@ -978,19 +1338,41 @@ def test_the_token_is_nowhere_but_in_the_url(tmp_path, caplog):
             post(server, "clients?token=" + token, json=[]).text,
         ]
         server.federation.wait()
-        seen = [*answers, repr(server), repr(server.federation), str(list(server.wire)), server.history.to_json(), server.history.to_csv()]
+        seen = [
+            *answers,
+            repr(server),
+            repr(server.federation),
+            str(list(server.wire)),
+            server.history.to_json(),
+            server.history.to_csv(),
+        ]
         assert len(server.wire) >= 4
     assert token not in "\n".join(seen) and token.encode() not in path.read_bytes()
-    ours = [record for record in caplog.records if not record.name.startswith("urllib3")]  # the test's own requests
+    # The test's own requests
+    ours = [record for record in caplog.records if not record.name.startswith("urllib3")]
     assert token not in "\n".join(record.getMessage() for record in ours)
 
 
-# ---- HTTP and simulation -----------------------------------------------------------------------------------------------
+# ---- HTTP and simulation -------------------------------------------------------------------------
 
 
-def test_over_http_and_in_one_process_one_seed_gives_the_same_weights_bit_for_bit(small, test_images):
-    data = {"alice": small.subset(np.arange(60)), "bob": small.subset(np.arange(60, 210)), "carol": small.subset(np.arange(210, 600))}
-    settings = {"rounds": 3, "fraction": 0.7, "epochs": 2, "batch_size": 32, "learning_rate": 0.1, "optimizer": "adam", "progress": False}
+def test_over_http_and_in_one_process_one_seed_gives_the_same_weights_bit_for_bit(
+    small, test_images
+):
+    data = {
+        "alice": small.subset(np.arange(60)),
+        "bob": small.subset(np.arange(60, 210)),
+        "carol": small.subset(np.arange(210, 600)),
+    }
+    settings = {
+        "rounds": 3,
+        "fraction": 0.7,
+        "epochs": 2,
+        "batch_size": 32,
+        "learning_rate": 0.1,
+        "optimizer": "adam",
+        "progress": False,
+    }
     settings["learning_rate"] = 0.001
     simulated = []
 
@@ -998,14 +1380,22 @@ def test_over_http_and_in_one_process_one_seed_gives_the_same_weights_bit_for_bi
         simulated.append(fed_avg().aggregate(state, updates))
         return simulated[-1]
 
-    expected = fedlab.simulate(data, test=test_images, seed=3, strategy=Strategy("noting", "", noting), **settings)
+    expected = fedlab.simulate(
+        data, test=test_images, seed=3, strategy=Strategy("noting", "", noting), **settings
+    )
     with Server(test=test_images, seed=3) as server:
         for client in ("carol", "alice", "bob"):  # in another order
             fedlab.Client(server.url, client, data[client]).start()
         history = server.run(min_clients=3, **settings)
         assert bits(server.weights) == bits(simulated[-1].weights)
-    assert [(r.accuracy, r.loss, sorted(r.clients)) for r in history] == [(r.accuracy, r.loss, sorted(r.clients)) for r in expected]
-    assert {size for r in history for size in (r.num_examples,)} <= {210, 450, 540} and history.last.accuracy > 0.2
+    assert [(r.accuracy, r.loss, sorted(r.clients)) for r in history] == [
+        (r.accuracy, r.loss, sorted(r.clients)) for r in expected
+    ]
+    assert {size for r in history for size in (r.num_examples,)} <= {
+        210,
+        450,
+        540,
+    } and history.last.accuracy > 0.2
 
 
 def test_the_checkpoint_of_a_run_over_http_is_the_global_model(tmp_path, small):
@@ -1015,4 +1405,8 @@ def test_the_checkpoint_of_a_run_over_http_is_the_global_model(tmp_path, small):
         server.run(rounds=2, progress=False, min_clients=1)
         weights = server.weights
     state, history = load_checkpoint(path)
-    assert bits(state.weights) == bits(weights) and [record.round for record in history] == [1, 2] and state.num_examples == 200
+    assert (
+        bits(state.weights) == bits(weights)
+        and [record.round for record in history] == [1, 2]
+        and state.num_examples == 200
+    )

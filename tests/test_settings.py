@@ -10,8 +10,20 @@ THREE = {"alice": (1, 4), "bob": (5, 8), "carol": (9, 12)}
 
 
 def test_settings_become_a_plan():
-    plan = Settings(THREE, rounds=7, fraction=0.5, epochs=2, batch_size=None, learning_rate=0.3, optimizer="adam").plan()
-    assert (plan.rounds, plan.fraction, plan.min_clients) == (7, 0.5, 3) and plan.training == Training(2, None, 0.3, "adam")
+    plan = Settings(
+        THREE,
+        rounds=7,
+        fraction=0.5,
+        epochs=2,
+        batch_size=None,
+        learning_rate=0.3,
+        optimizer="adam",
+    ).plan()
+    assert (plan.rounds, plan.fraction, plan.min_clients) == (
+        7,
+        0.5,
+        3,
+    ) and plan.training == Training(2, None, 0.3, "adam")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +44,10 @@ def test_the_difference_names_what_was_special():
     now = Settings(THREE)
     assert Settings(THREE).difference(now) == "same settings"
     assert Settings(THREE, epochs=5, batch_size=None).difference(now) == "E 5, B all"
-    assert Settings({**THREE, "carol": (9, 9)}, strategy="async_average").difference(now) == "carol only 9, Asynchronous"
+    assert (
+        Settings({**THREE, "carol": (9, 9)}, strategy="async_average").difference(now)
+        == "carol only 9, Asynchronous"
+    )
     assert now.difference(Settings({**THREE, "dave": (1, 2)}, optimizer="adam")) == "no dave, sgd"
 
 

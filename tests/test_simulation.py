@@ -21,37 +21,65 @@ def unequal(mnist):
 
 
 def run(clients, **settings):
-    return fedlab.simulate(clients, progress=False, **{"rounds": 3, "batch_size": 10, "seed": 7, **settings})
+    return fedlab.simulate(
+        clients, progress=False, **{"rounds": 3, "batch_size": 10, "seed": 7, **settings}
+    )
 
 
 def test_a_round_is_the_papers_algorithm(unequal, test_images):
-    """One round, written out by hand: every client trains, and the average is weighted by the number of examples."""
+    """One round, written out by hand: every client trains, and the average is weighted by the
+    number of examples.
+    """
     classifier = Classifier(seed=7)
     total = sum(len(data) for data in unequal)
     average = [np.zeros(w.shape) for w in classifier.weights]
     for i, data in enumerate(unequal):
-        weights, _ = classifier.train(classifier.weights, data, Training(1, 10, 0.1), local_seed(7, 1, f"client-{i:04d}"))
+        weights, _ = classifier.train(
+            classifier.weights, data, Training(1, 10, 0.1), local_seed(7, 1, f"client-{i:04d}")
+        )
         average = [a + len(data) / total * w for a, w in zip(average, weights, strict=True)]
     loss, accuracy = classifier.evaluate([a.astype(np.float32) for a in average], test_images)
     record = run(unequal, test=test_images, rounds=1)[0]
-    assert record.accuracy == pytest.approx(accuracy, abs=0.0021) and record.loss == pytest.approx(loss, rel=1e-4)
+    assert record.accuracy == pytest.approx(accuracy, abs=0.0021) and record.loss == pytest.approx(
+        loss, rel=1e-4
+    )
     assert record.num_examples == total and len(record.clients) == 5
 
 
 def test_the_number_of_workers_changes_nothing(unequal, test_images):
-    histories = [run(unequal, test=test_images, workers=workers, fraction=0.6, evaluate_clients=True) for workers in (1, 2, 5)]
+    histories = [
+        run(unequal, test=test_images, workers=workers, fraction=0.6, evaluate_clients=True)
+        for workers in (1, 2, 5)
+    ]
     for history in histories[1:]:
         for a, b in zip(histories[0], history, strict=True):
-            assert (a.loss, a.accuracy, a.clients, a.bytes) == (b.loss, b.accuracy, b.clients, b.bytes)
+            assert (a.loss, a.accuracy, a.clients, a.bytes) == (
+                b.loss,
+                b.accuracy,
+                b.clients,
+                b.bytes,
+            )
     assert run(unequal, test=test_images, seed=8)[-1].loss != histories[0][-1].loss
 
 
 def test_federated_is_near_a_centralised_run(mnist):
-    """Ten IID clients come close to one model trained on all of their data, and far above one client alone."""
+    """Ten IID clients come close to one model trained on all of their data, and far above one
+    client alone.
+    """
     data = mnist.train.subset(np.arange(10_000))
-    federated = fedlab.simulate(fedlab.partition_iid(data, 10), test=mnist.test, rounds=8, batch_size=10, progress=False).last.accuracy
-    central = fedlab.simulate([data], test=mnist.test, rounds=8, batch_size=10, progress=False).last.accuracy
-    alone = fedlab.simulate([fedlab.partition_iid(data, 10)[0]], test=mnist.test, rounds=8, batch_size=10, progress=False).last.accuracy
+    federated = fedlab.simulate(
+        fedlab.partition_iid(data, 10), test=mnist.test, rounds=8, batch_size=10, progress=False
+    ).last.accuracy
+    central = fedlab.simulate(
+        [data], test=mnist.test, rounds=8, batch_size=10, progress=False
+    ).last.accuracy
+    alone = fedlab.simulate(
+        [fedlab.partition_iid(data, 10)[0]],
+        test=mnist.test,
+        rounds=8,
+        batch_size=10,
+        progress=False,
+    ).last.accuracy
     assert abs(central - federated) < 0.02 and federated > alone + 0.03
 
 
@@ -73,7 +101,11 @@ def test_transforms_touch_what_leaves(unequal, test_images):
     from dataclasses import replace
 
     nothing_learned = Classifier(seed=7).weights
-    history = run(unequal, test=test_images, transforms=[lambda update: replace(update, weights=nothing_learned)])
+    history = run(
+        unequal,
+        test=test_images,
+        transforms=[lambda update: replace(update, weights=nothing_learned)],
+    )
     assert len(set(history.accuracy)) == 1 and history.last.accuracy < 0.3
 
 
@@ -90,7 +122,8 @@ def test_an_interrupt_keeps_the_history_so_far(unequal, test_images):
 def test_asked_to_stop_it_ends_at_once_and_keeps_the_history(unequal, test_images):
     asked = threading.Event()
 
-    def show(record):  # as long as somebody draws: meanwhile other workers finish what nobody wants any more
+    # As long as somebody draws: meanwhile other workers finish what nobody wants any more
+    def show(record):
         if record.round == 3:
             asked.set()
             time.sleep(0.1)
@@ -111,7 +144,9 @@ def test_a_question_whether_to_stop_that_fails_is_raised(unequal):
 def test_divergence_names_the_round_and_keeps_the_history(mnist):
     clients = fedlab.partition_iid(mnist.train.subset(np.arange(2_000)), 4)
     with pytest.raises(Diverged, match=r"diverged in round \d+.*100") as caught:
-        fedlab.simulate(clients, test=mnist.test, rounds=60, batch_size=10, learning_rate=100.0, progress=False)
+        fedlab.simulate(
+            clients, test=mnist.test, rounds=60, batch_size=10, learning_rate=100.0, progress=False
+        )
     assert caught.value.history is not None and len(caught.value.history) < 60
 
 
@@ -126,7 +161,10 @@ def test_divergence_names_the_round_and_keeps_the_history(mnist):
         ({"rounds": 0}, "rounds is 0; expected"),
         ({"target": 1.0}, "target is 1.0; expected an accuracy between 0 and 1"),
         ({"workers": 0}, "workers is 0; expected"),
-        ({"strategy": fedlab.async_average()}, "the strategy is Asynchronous; expected one with rounds"),
+        (
+            {"strategy": fedlab.async_average()},
+            "the strategy is Asynchronous; expected one with rounds",
+        ),
     ],
 )
 def test_settings_that_cannot_be(unequal, settings, sentence):

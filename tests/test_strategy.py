@@ -4,17 +4,30 @@ import numpy as np
 import pytest
 
 from fedlab.messages import BadUpdate, Update
-from fedlab.strategy import STRATEGIES, State, async_average, fed_avg, fed_avg_momentum, weighted_mean
+from fedlab.strategy import (
+    STRATEGIES,
+    State,
+    async_average,
+    fed_avg,
+    fed_avg_momentum,
+    weighted_mean,
+)
 
 
 def update(num_examples: int, *values: float, client: str = "a") -> Update:
     """One array of shape (2,) and one of shape (1, 1)."""
     first, second, third = values
-    return Update(client, 1, num_examples, [np.array([first, second], np.float32), np.array([[third]], np.float32)])
+    return Update(
+        client,
+        1,
+        num_examples,
+        [np.array([first, second], np.float32), np.array([[third]], np.float32)],
+    )
 
 
 THREE = [update(100, 1, 0, 8), update(300, 2, 4, 0), update(600, 5, -1, 2)]
-MEAN = [[3.7, 0.6], [[2.0]]]  # (100*1 + 300*2 + 600*5) / 1000, (0 + 1200 - 600) / 1000; (800 + 0 + 1200) / 1000
+# (100*1 + 300*2 + 600*5) / 1000, (0 + 1200 - 600) / 1000; (800 + 0 + 1200) / 1000
+MEAN = [[3.7, 0.6], [[2.0]]]
 
 
 def start() -> State:
@@ -43,7 +56,10 @@ def test_fed_avg_replaces_the_model_by_the_weighted_mean_and_changes_no_input():
     after = fed_avg().aggregate(state, iter(THREE))
     close(after.weights, MEAN)
     assert after.num_examples == 1000 and fed_avg().aggregate(after, THREE).num_examples == 2000
-    assert (values(state.weights), [values(u.weights) for u in THREE]) == before and state.num_examples == 0
+    assert (
+        values(state.weights),
+        [values(u.weights) for u in THREE],
+    ) == before and state.num_examples == 0
 
 
 def test_the_mean_of_one_is_that_one_bit_for_bit():
@@ -80,7 +96,9 @@ def test_no_updates_is_an_error(strategy):
 
 
 def test_momentum_by_hand():
-    """v1 = w0 - m1; w1 = w0 - v1/2; v2 = 0.9 v1 + (w1 - m2); w2 = w1 - v2/2, where m is the mean of the updates and w0 is 9."""
+    """v1 = w0 - m1; w1 = w0 - v1/2; v2 = 0.9 v1 + (w1 - m2); w2 = w1 - v2/2, where m is the mean of
+    the updates and w0 is 9.
+    """
     strategy = fed_avg_momentum(momentum=0.9, server_learning_rate=0.5)
     first = strategy.aggregate(start(), [update(1, 2, 0, 0), update(3, 6, 4, 8)])  # means 5, 3, 6
     close(first.memory, [[4, 6], [[3]]])
@@ -97,7 +115,10 @@ def test_momentum_without_momentum_is_fed_avg():
     close(other.weights, [w.tolist() for w in plain.weights])
 
 
-@pytest.mark.parametrize(("momentum", "rate"), [(-0.1, 1), (1.0, 1), (float("nan"), 1), (0.9, 0), (0.9, -1), (0.9, float("nan"))])
+@pytest.mark.parametrize(
+    ("momentum", "rate"),
+    [(-0.1, 1), (1.0, 1), (float("nan"), 1), (0.9, 0), (0.9, -1), (0.9, float("nan"))],
+)
 def test_momentum_that_cannot_be(momentum, rate):
     with pytest.raises(ValueError, match="expected a number"):
         fed_avg_momentum(momentum, rate)
@@ -122,15 +143,21 @@ def test_the_first_asynchronous_update_is_the_model_bit_for_bit():
 
 
 def test_finite_updates_never_make_an_infinite_model():
-    """3e38 is near the end of float32; ten times it, or twice it, is infinity. (And a RuntimeWarning, which is an error here.)"""
+    """3e38 is near the end of float32; ten times it, or twice it, is infinity. (And a
+    RuntimeWarning, which is an error here.)
+    """
     for strategy in (fed_avg(), async_average()):
         state = strategy.aggregate(start(), [update(10, 3e38, -3e38, 3e38)])
-        state = strategy.aggregate(state, [update(1, -3e38, 3e38, 3e38), update(9, -3e38, 3e38, 3e38)])
+        state = strategy.aggregate(
+            state, [update(1, -3e38, 3e38, 3e38), update(9, -3e38, 3e38, 3e38)]
+        )
         assert all(np.isfinite(w).all() for w in state.weights)
 
 
 def test_the_asynchronous_average_step_by_step():
-    """N = 100, w = 1; then 300 of 2: (100 + 600)/400 = 1.75; then 600 of 5: (400*1.75 + 3000)/1000 = 3.7."""
+    """N = 100, w = 1; then 300 of 2: (100 + 600)/400 = 1.75; then 600 of 5: (400*1.75 + 3000)/1000
+    = 3.7.
+    """
     strategy, state, seen = async_average(), start(), []
     for item in THREE:
         state = strategy.aggregate(state, [item])
@@ -145,4 +172,6 @@ def test_the_menu_of_strategies():
         "async_average": True,
     }
     made = [make() for make in STRATEGIES.values()]
-    assert len({s.name for s in made}) == 3 and all("\n" not in s.meaning and len(s.meaning) < 120 for s in made)
+    assert len({s.name for s in made}) == 3 and all(
+        "\n" not in s.meaning and len(s.meaning) < 120 for s in made
+    )

@@ -30,7 +30,14 @@ def body_of(header, data: bytes = b"") -> bytes:
 
 
 def metadata(**changes) -> dict:
-    fields = {"kind": "update", "client": "alice", "round": "1", "num_examples": "100", "accuracy": "0.5", "loss": "nan"}
+    fields = {
+        "kind": "update",
+        "client": "alice",
+        "round": "1",
+        "num_examples": "100",
+        "accuracy": "0.5",
+        "loss": "nan",
+    }
     return {name: value for name, value in (fields | changes).items() if value is not None}
 
 
@@ -44,15 +51,25 @@ def by_hand(**changes) -> bytes:
 
 
 def same_bits(left, right) -> bool:
-    return [(w.shape, w.dtype, w.tobytes()) for w in left] == [(w.shape, w.dtype, w.tobytes()) for w in right]
+    return [(w.shape, w.dtype, w.tobytes()) for w in left] == [
+        (w.shape, w.dtype, w.tobytes()) for w in right
+    ]
 
 
 @pytest.mark.parametrize("batch_size", [32, None])
 def test_a_task_comes_back_to_the_bit(batch_size):
-    training = Training(epochs=5, batch_size=batch_size, learning_rate=0.1 + 1e-17, optimizer="adam")
+    training = Training(
+        epochs=5, batch_size=batch_size, learning_rate=0.1 + 1e-17, optimizer="adam"
+    )
     task = Task(3, 10, weights_2nn(), training, seed=-7, shard_by_shard=True)
     back = wire.decode_task(wire.encode_task(task))
-    assert (back.round, back.rounds, back.training, back.seed, back.shard_by_shard) == (3, 10, training, -7, True)
+    assert (back.round, back.rounds, back.training, back.seed, back.shard_by_shard) == (
+        3,
+        10,
+        training,
+        -7,
+        True,
+    )
     assert same_bits(back.weights, task.weights)
 
 
@@ -66,7 +83,9 @@ def test_an_update_comes_back_to_the_bit(accuracy, loss):
 
 
 def test_the_format_is_safetensors_as_specified():
-    """Read by the specification, not by the library: arrays in Keras order, little-endian, one after the other."""
+    """Read by the specification, not by the library: arrays in Keras order, little-endian, one
+    after the other.
+    """
     body = wire.encode_update(Update("alice", 1, 100, small_weights(), 0.5))
     (length,) = struct.unpack("<Q", body[:8])
     header, data = json.loads(body[8 : 8 + length]), body[8 + length :]
@@ -87,7 +106,14 @@ def test_a_message_of_the_2nn_is_at_most_one_per_cent_more_than_its_weights():
     assert sum(w.nbytes for w in weights) == 796_840
     longest = Update("x" * 40, 10**9, 10**9, weights, 0.12345678901234567, 123456.78901234567)
     assert 796_840 < len(wire.encode_update(longest)) <= 804_808
-    assert len(wire.encode_task(Task(10**9, 10**9, weights, Training(10_000, 10**9, 1e-7, "adam"), 2**63, True))) <= 804_808
+    assert (
+        len(
+            wire.encode_task(
+                Task(10**9, 10**9, weights, Training(10_000, 10**9, 1e-7, "adam"), 2**63, True)
+            )
+        )
+        <= 804_808
+    )
     assert wire.size_limit(weights) > 804_808
 
 
@@ -135,17 +161,37 @@ NOT_SAFETENSORS = {
     "header deep": body_of(b"[" * 10_000),
     "metadata deep": body_of(b'{"__metadata__":{"a":' + b"[" * 10_000),
     "metadata of numbers": body_of({"__metadata__": {"round": 1}}),
-    "offsets beyond the data": body_of({"0000": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}, b"\0" * 8),
-    "offsets backwards": body_of({"0000": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, b"\0" * 8),
-    "offsets negative": body_of({"0000": {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}}, b"\0" * 8),
+    "offsets beyond the data": body_of(
+        {"0000": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}, b"\0" * 8
+    ),
+    "offsets backwards": body_of(
+        {"0000": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, b"\0" * 8
+    ),
+    "offsets negative": body_of(
+        {"0000": {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}}, b"\0" * 8
+    ),
     "offsets overlapping": body_of(NAN_HEADER | {"0001": NAN_HEADER["0000"]}, b"\0" * 8),
-    "a hole in the data": body_of({"0000": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"\0" * 8),
-    "shape that is not the data": body_of({"0000": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, b"\0" * 8),
-    "shape of 2**62 times 4": body_of({"0000": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}),
-    "shape negative": body_of({"0000": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, b"\0" * 8),
-    "dtype unknown": body_of({"0000": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 8),
-    "dtype that NumPy has not": body_of({"0000": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}, b"\0" * 8),
-    "dtype of 4 bits": body_of({"0000": {"dtype": "F4", "shape": [16], "data_offsets": [0, 8]}}, b"\0" * 8),
+    "a hole in the data": body_of(
+        {"0000": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"\0" * 8
+    ),
+    "shape that is not the data": body_of(
+        {"0000": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, b"\0" * 8
+    ),
+    "shape of 2**62 times 4": body_of(
+        {"0000": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 0]}}
+    ),
+    "shape negative": body_of(
+        {"0000": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, b"\0" * 8
+    ),
+    "dtype unknown": body_of(
+        {"0000": {"dtype": "O", "shape": [1], "data_offsets": [0, 8]}}, b"\0" * 8
+    ),
+    "dtype that NumPy has not": body_of(
+        {"0000": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}, b"\0" * 8
+    ),
+    "dtype of 4 bits": body_of(
+        {"0000": {"dtype": "F4", "shape": [16], "data_offsets": [0, 8]}}, b"\0" * 8
+    ),
     "names of its own": body_of({"dense/kernel": NAN_HEADER["0000"]}, b"\0" * 8),
     "names from 1": body_of({"0001": NAN_HEADER["0000"]}, b"\0" * 8),
     "no dtype": body_of({"0000": {"shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8),
@@ -196,7 +242,14 @@ def test_metadata_that_is_missing_or_null():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("epochs", "0"), ("epochs", "999999"), ("batch_size", "-1"), ("learning_rate", "nan"), ("optimizer", "x")]
+    ("field", "value"),
+    [
+        ("epochs", "0"),
+        ("epochs", "999999"),
+        ("batch_size", "-1"),
+        ("learning_rate", "nan"),
+        ("optimizer", "x"),
+    ],
 )
 def test_a_task_with_training_that_cannot_be_is_refused_by_the_client(field, value):
     texts = {
@@ -215,7 +268,9 @@ def test_a_task_with_training_that_cannot_be_is_refused_by_the_client(field, val
 
 
 def test_ten_thousand_damaged_messages_are_refused_or_read_and_never_anything_else():
-    """Bits flipped, bytes cut, doubled or exchanged, all from one seed: BadUpdate, or an update that then passes or fails its check."""
+    """Bits flipped, bytes cut, doubled or exchanged, all from one seed: BadUpdate, or an update
+    that then passes or fails its check.
+    """
     rng, read = np.random.default_rng(20), 0
     for _ in range(10_000):
         body = bytearray(WHOLE)
@@ -240,12 +295,15 @@ def test_ten_thousand_damaged_messages_are_refused_or_read_and_never_anything_el
     assert 100 < read < 5_000  # a flipped bit in a number of the weights is another number
 
 
-# ---- the original demonstration's wire ---------------------------------------------------------------------------------
+# ---- the original demonstration's wire -----------------------------------------------------------
 
 
 def test_the_original_json_is_a_list_of_nested_lists():
     text = original.write_weights(small_weights())
-    assert json.loads(text) == [[[0, 1, 2], [3, 4, 5]], [float(np.float32(0.1)), 0, float(np.float32(3e38))]]
+    assert json.loads(text) == [
+        [[0, 1, 2], [3, 4, 5]],
+        [float(np.float32(0.1)), 0, float(np.float32(3e38))],
+    ]
     assert same_bits(original.read_weights(text, small_weights()), small_weights())
 
 
@@ -258,9 +316,18 @@ def test_the_original_json_is_a_list_of_nested_lists():
         ('{"a": 1}', "weights is dict"),
         ("[]", "weights is 0 arrays; expected a JSON list of 2 arrays"),
         ("[[1], [2], [3]]", "weights is 3 arrays"),
-        ("[[1, [2]], [3]]", "weights cannot be read .*; expected a JSON list of nested lists of numbers"),  # ragged
-        ('[["a"], [3]]', "weights cannot be read .*; expected a JSON list of nested lists of numbers"),
-        ('[{"a": 1}, [3]]', "weights cannot be read .*; expected a JSON list of nested lists of numbers"),
+        (
+            "[[1, [2]], [3]]",
+            "weights cannot be read .*; expected a JSON list of nested lists of numbers",
+        ),  # ragged
+        (
+            '[["a"], [3]]',
+            "weights cannot be read .*; expected a JSON list of nested lists of numbers",
+        ),
+        (
+            '[{"a": 1}, [3]]',
+            "weights cannot be read .*; expected a JSON list of nested lists of numbers",
+        ),
         ("[" * 20_000, "weights cannot be read .*; expected a JSON list"),
     ],
 )

@@ -1,4 +1,5 @@
-"""The panel of a notebook: widgets that show a federation and its clients and call them. The only folder that imports ipywidgets.
+"""The panel of a notebook: widgets that show a federation and its clients and call them. The only
+folder that imports ipywidgets.
 
 session.py  the server, the clients and the runs behind a panel, without widgets
 panel.py    the Dashboard: layout, buttons, and the one thread that keeps it up to date

@@ -9,31 +9,73 @@ import ipywidgets as widgets
 from fedlab.dashboard import views
 from fedlab.data import NUM_SHARDS, SHARD_SIZE, DataError, shard_range
 
-NAMES = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "karl", "lena"]
+NAMES = [
+    "alice",
+    "bob",
+    "carol",
+    "dave",
+    "erin",
+    "frank",
+    "grace",
+    "heidi",
+    "ivan",
+    "judy",
+    "karl",
+    "lena",
+]
 
 
 class ClientCard(widgets.VBox):
     """A client's name, shards (a slider and a number box for each end), images, state and progress.
 
-    on_change: called with no argument when the name or the range changes; on_remove: with this card, when its remove button is pressed.
+    on_change: called with no argument when the name or the range changes; on_remove: with this
+               card, when its remove button is pressed.
     """
 
-    def __init__(self, number: int, name: str, first: int, last: int, on_change: Callable[[], None], on_remove: Callable):
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        first: int,
+        last: int,
+        on_change: Callable[[], None],
+        on_remove: Callable,
+    ):
         self._on_change = on_change
         self.dot = widgets.HTML(views.dot(number))
         self.name = widgets.Text(
-            name, description="Client", continuous_update=False, layout=_width(176), style={"description_width": "48px"}
+            name,
+            description="Client",
+            continuous_update=False,
+            layout=_width(176),
+            style={"description_width": "48px"},
         )
-        self.remove = widgets.Button(description="Remove", tooltip=f"Remove {name}", layout=_width(86))
-        self.slider = widgets.IntRangeSlider(value=(first, last), min=1, max=NUM_SHARDS, description="Shards", readout=False, layout=_width(288),
-                                             style={"description_width": "52px"})  # fmt: skip
-        box = {"layout": _width(84), "style": {"description_width": "34px"}, "continuous_update": False}
+        self.remove = widgets.Button(
+            description="Remove", tooltip=f"Remove {name}", layout=_width(86)
+        )
+        self.slider = widgets.IntRangeSlider(
+            value=(first, last),
+            min=1,
+            max=NUM_SHARDS,
+            description="Shards",
+            readout=False,
+            layout=_width(288),
+            style={"description_width": "52px"},
+        )
+        box = {
+            "layout": _width(84),
+            "style": {"description_width": "34px"},
+            "continuous_update": False,
+        }
         self.first = widgets.IntText(first, description="first", **box)
         self.last = widgets.IntText(last, description="last", **box)
         self.images = widgets.HTML(layout=_width(108))
         self.images.add_class("fl-images")
-        self.state = widgets.HTML(layout=widgets.Layout(min_height="44px"))  # two lines, so that nothing below jumps
-        self.progress = widgets.IntProgress(0, 0, 100, layout=widgets.Layout(width="288px", height="14px"))
+        # Two lines, so that nothing below jumps
+        self.state = widgets.HTML(layout=widgets.Layout(min_height="44px"))
+        self.progress = widgets.IntProgress(
+            0, 0, 100, layout=widgets.Layout(width="288px", height="14px")
+        )
         super().__init__(
             [
                 widgets.HBox([self.dot, self.name, self.remove]),
@@ -103,7 +145,11 @@ class ClientCard(widgets.VBox):
         else:
             self.state.value = views.client_state(status)
         if status is not None and status.rounds:
-            part = (status.epoch - 1) / status.epochs if status.phase == "training" and status.epochs else 1.0
+            part = (
+                (status.epoch - 1) / status.epochs
+                if status.phase == "training" and status.epochs
+                else 1.0
+            )
             self.progress.value = int(100 * max(status.round - 1 + part, 0) / status.rounds)
         else:
             self.progress.value = 0

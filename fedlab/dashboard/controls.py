@@ -9,40 +9,83 @@ import ipywidgets as widgets
 from fedlab.settings import Settings
 from fedlab.strategy import STRATEGIES
 
-BATCH_SIZES = [("8", 8), ("10", 10), ("16", 16), ("32", 32), ("64", 64), ("128", 128), ("all", None)]  # few: each costs a compilation
+# Few: each costs a compilation
+BATCH_SIZES = [
+    ("8", 8),
+    ("10", 10),
+    ("16", 16),
+    ("32", 32),
+    ("64", 64),
+    ("128", 128),
+    ("all", None),
+]
 LEARNING_RATES = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 
 
 class Controls(widgets.VBox):
-    """Rounds, C, E, B, learning rate, optimizer, strategy and seed. `on_change` is called with no argument whenever one moves."""
+    """Rounds, C, E, B, learning rate, optimizer, strategy and seed. `on_change` is called with no
+    argument whenever one moves.
+    """
 
     def __init__(self, settings: Settings, on_change: Callable[[], None]):
         wide = widgets.Layout(width="305px")
         # A dashboard may be made with any settings that can run: ranges reach as far as they do.
         look = {"style": {"description_width": "104px"}, "layout": wide}
-        self.rounds = widgets.IntSlider(settings.rounds, 1, max(50, settings.rounds), description="Rounds", **look)
-        self.epochs = widgets.IntSlider(settings.epochs, 1, max(20, settings.epochs), description="E epochs", **look)
+        self.rounds = widgets.IntSlider(
+            settings.rounds, 1, max(50, settings.rounds), description="Rounds", **look
+        )
+        self.epochs = widgets.IntSlider(
+            settings.epochs, 1, max(20, settings.epochs), description="E epochs", **look
+        )
         self.fraction = widgets.FloatSlider(
-            settings.fraction, min=0, max=1, step=0.1, description="C fraction", readout_format=".1f", **look
+            settings.fraction,
+            min=0,
+            max=1,
+            step=0.1,
+            description="C fraction",
+            readout_format=".1f",
+            **look,
         )
         self.batch_size = widgets.SelectionSlider(
-            options=_with(BATCH_SIZES, settings.batch_size), value=settings.batch_size, description="B batch", **look
+            options=_with(BATCH_SIZES, settings.batch_size),
+            value=settings.batch_size,
+            description="B batch",
+            **look,
         )
         rates = [(f"{rate:g}", rate) for rate in LEARNING_RATES]
         self.learning_rate = widgets.SelectionSlider(
-            options=_with(rates, settings.learning_rate), value=settings.learning_rate, description="Learning rate", **look
+            options=_with(rates, settings.learning_rate),
+            value=settings.learning_rate,
+            description="Learning rate",
+            **look,
         )
         self.optimizer = widgets.Dropdown(
-            options=[("SGD", "sgd"), ("Adam", "adam")], value=settings.optimizer, description="Optimizer", **look
+            options=[("SGD", "sgd"), ("Adam", "adam")],
+            value=settings.optimizer,
+            description="Optimizer",
+            **look,
         )
-        self.seed = widgets.BoundedIntText(settings.seed, min(0, settings.seed), max(10**6, settings.seed), description="Seed", **look)
+        self.seed = widgets.BoundedIntText(
+            settings.seed,
+            min(0, settings.seed),
+            max(10**6, settings.seed),
+            description="Seed",
+            **look,
+        )
         names = [(make().name, name) for name, make in STRATEGIES.items()]
-        self.strategy = widgets.Dropdown(options=names, value=settings.strategy, description="Strategy", **look)
+        self.strategy = widgets.Dropdown(
+            options=names, value=settings.strategy, description="Strategy", **look
+        )
         self.meaning = widgets.HTML(layout=wide)
         hints = {
-            self.rounds: "how often the server averages (asynchronous: how often each client goes through its shards)",
+            self.rounds: (
+                "how often the server averages (asynchronous: how often each client goes through"
+                " its shards)"
+            ),
             self.epochs: "E: passes over its own images that a client makes in one round",
-            self.fraction: "C: the fraction of the clients that takes part in a round; 0 is one client",
+            self.fraction: (
+                "C: the fraction of the clients that takes part in a round; 0 is one client"
+            ),
             self.batch_size: "B: images in one training step",
             self.learning_rate: "how far one training step goes",
         }
@@ -57,14 +100,24 @@ class Controls(widgets.VBox):
     def _changed(self, then: Callable[[], None]) -> None:
         strategy = STRATEGIES[self.strategy.value]()
         self.meaning.value = f'<div style="color:#444;padding-left:8px">{strategy.meaning}</div>'
-        self.fraction.disabled = strategy.asynchronous or self.rounds.disabled  # without rounds nobody is sampled
+        # Without rounds nobody is sampled
+        self.fraction.disabled = strategy.asynchronous or self.rounds.disabled
         then()
 
     def settings(self, shards: dict[str, tuple[int, int]]) -> Settings:
         """What the sliders say, for these clients."""
         values = {
             name: getattr(self, name).value
-            for name in ("rounds", "fraction", "epochs", "batch_size", "learning_rate", "optimizer", "strategy", "seed")
+            for name in (
+                "rounds",
+                "fraction",
+                "epochs",
+                "batch_size",
+                "learning_rate",
+                "optimizer",
+                "strategy",
+                "seed",
+            )
         }
         return Settings(shards, **{**values, "fraction": round(values["fraction"], 2)})
 
@@ -79,4 +132,7 @@ def _with(options: list[tuple[str, float]], value) -> list[tuple[str, float]]:
     """The options, and `value` where it is not one of them."""
     if value in [option for _, option in options]:
         return options
-    return sorted([*options, (f"{value:g}", value)], key=lambda option: float("inf") if option[1] is None else option[1])
+    return sorted(
+        [*options, (f"{value:g}", value)],
+        key=lambda option: float("inf") if option[1] is None else option[1],
+    )

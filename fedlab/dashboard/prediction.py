@@ -18,39 +18,66 @@ LOOK = """<style>
 
 
 class Prediction(widgets.VBox):
-    """One question. What to do now appears when a prediction is kept or skipped, and the prediction stays in sight above it.
+    """One question. What to do now appears when a prediction is kept or skipped, and the prediction
+    stays in sight above it.
 
     question: plain text. options: the answers to choose from, at least two, all different.
     then:     HTML: what to do now.
-    beside:   a widget to show below that, such as the panel in which to do it, so that the prediction stands beside the result.
+    beside:   a widget to show below that, such as the panel in which to do it, so that the
+              prediction stands beside the result.
 
-    `prediction` is the option that was kept: None before that, and after a skip. The buttons are plain calls too: `keep(option)`, `skip()`.
+    `prediction` is the option that was kept: None before that, and after a skip. The buttons are
+    plain calls too: `keep(option)`, `skip()`.
     Raises Refused for fewer than two options, or two that are the same.
     """
 
-    def __init__(self, question: str, options: Sequence[str], then: str, beside: widgets.Widget | None = None):
+    def __init__(
+        self, question: str, options: Sequence[str], then: str, beside: widgets.Widget | None = None
+    ):
         if isinstance(options, str) or len(set(options)) < max(len(options), 2):
-            raise Refused(f"options is {options!r}; expected at least two different answers, such as ['higher', 'lower']")
+            raise Refused(
+                f"options is {options!r}; expected at least two different answers, such as"
+                " ['higher', 'lower']"
+            )
         self.prediction: str | None = None
         self.answered = False
         self._options, self._then, self._beside = list(options), then, beside
-        self._choice = widgets.RadioButtons(options=self._options, value=None, layout={"width": "auto"})
-        self._keep = widgets.Button(description="Keep my prediction", button_style="success", disabled=True, layout={"width": "175px"})
-        self._skip = widgets.Button(description="Skip", tooltip="Go on without a prediction", layout={"width": "90px"})
+        self._choice = widgets.RadioButtons(
+            options=self._options, value=None, layout={"width": "auto"}
+        )
+        self._keep = widgets.Button(
+            description="Keep my prediction",
+            button_style="success",
+            disabled=True,
+            layout={"width": "175px"},
+        )
+        self._skip = widgets.Button(
+            description="Skip", tooltip="Go on without a prediction", layout={"width": "90px"}
+        )
         self._trouble = widgets.HTML()
-        self._choice.observe(self._guard(lambda: setattr(self._keep, "disabled", self._choice.value is None)), "value")
+        self._choice.observe(
+            self._guard(lambda: setattr(self._keep, "disabled", self._choice.value is None)),
+            "value",
+        )
         self._keep.on_click(self._guard(lambda: self.keep(self._choice.value)))
         self._skip.on_click(self._guard(self.skip))
         self._question = widgets.HTML(f'<div class="fl-question">{escape(question)}</div>')
         buttons = widgets.HBox([self._keep, self._skip])
-        super().__init__([widgets.HTML(views.STYLE + LOOK), self._question, self._choice, buttons, self._trouble])
+        super().__init__(
+            [widgets.HTML(views.STYLE + LOOK), self._question, self._choice, buttons, self._trouble]
+        )
         self.add_class("fedlab")
         self.add_class("fedlab-prediction")
 
     def keep(self, option: str) -> None:
-        """As Keep my prediction, with this option chosen. Raises Refused for another than those offered, or a second answer."""
+        """As Keep my prediction, with this option chosen. Raises Refused for another than those
+        offered, or a second answer.
+        """
         if option not in self._options:
-            raise Refused(f"the prediction is {option!r}; expected one of {', '.join(map(repr, self._options))}")
+            raise Refused(
+                f"the prediction is {option!r}; expected one of"
+                f" {', '.join(map(repr, self._options))}"
+            )
         self._answer(f"You predicted: <b>{escape(option)}</b>")
         self.prediction = option
 
@@ -60,12 +87,18 @@ class Prediction(widgets.VBox):
 
     def _answer(self, said: str) -> None:
         if self.answered:
-            raise Refused("this question was answered before; expected one answer: run its cell again for another")
+            raise Refused(
+                "this question was answered before; expected one answer: run its cell again for"
+                " another"
+            )
         self.answered = True
         said = f'<div role="status" class="fl-predicted">{said}</div>'
         now = widgets.HTML(said + f'<div class="fl-then">{self._then}</div>')
-        # Once more below what is beside it, which may be taller than the screen: prediction and result are seen together.
-        beside = [self._beside, widgets.HTML(said.replace('role="status" ', ""))] if self._beside else []
+        # Once more below what is beside it, which may be taller than the screen: prediction and
+        # result are seen together.
+        beside = (
+            [self._beside, widgets.HTML(said.replace('role="status" ', ""))] if self._beside else []
+        )
         self.children = [self.children[0], self._question, now, *beside]
 
     def _guard(self, action: Callable[[], None]) -> Callable:

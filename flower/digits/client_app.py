@@ -8,21 +8,39 @@ import numpy as np
 from fedlab import Dataset, load_mnist
 from fedlab.flower import FlowerError, client_app
 
-CLIENTS = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "kim", "lea"]
+CLIENTS = [
+    "alice",
+    "bob",
+    "carol",
+    "dave",
+    "erin",
+    "frank",
+    "grace",
+    "heidi",
+    "ivan",
+    "judy",
+    "kim",
+    "lea",
+]
 
 
 def own_examples(context) -> tuple[str, Dataset]:
-    """This node's id, and its examples: from its own file on a real node, dealt from MNIST in a simulation."""
+    """This node's id, and its examples: from its own file on a real node, dealt from MNIST in a
+    simulation.
+    """
     node = context.node_config
     if "client" in node:
         return str(node["client"]), from_file(str(node.get("examples", "")))
     if "partition-id" not in node:
         raise FlowerError(
-            f'this node\'s --node-config has {sorted(node) or "nothing"}; expected \'client="alice" examples="/path/alice.npz"\''
+            f"this node's --node-config has {sorted(node) or 'nothing'}; expected 'client=\"alice\""
+            ' examples="/path/alice.npz"\''
         )
     number, of = int(node["partition-id"]), int(node["num-partitions"])
     if of > 12:
-        raise FlowerError(f"num-supernodes is {of}; expected at most 12: there are 12 shards of images")
+        raise FlowerError(
+            f"num-supernodes is {of}; expected at most 12: there are 12 shards of images"
+        )
     return CLIENTS[number], dealt(number, of)
 
 
@@ -36,7 +54,8 @@ def from_file(path: str) -> Dataset:
     """`images` and `labels` of an .npz file, as deploy.py writes them."""
     if not path or not Path(path).is_file():
         raise FlowerError(
-            f"this node's examples are to be in {path or '(no file named)'}, which is not there; expected an .npz with images and labels"
+            f"this node's examples are to be in {path or '(no file named)'}, which is not there;"
+            " expected an .npz with images and labels"
         )
     with np.load(path, allow_pickle=False) as file:
         if not {"images", "labels"} <= set(file):

@@ -18,7 +18,11 @@ def main(grid, context) -> None:
     settings["deadline"] = settings["deadline"] or None
 
     def show(record) -> None:
-        print(f"round {record.round}: accuracy {record.accuracy:.2%}, loss {record.loss:.4f}, {record.seconds:.1f} s", flush=True)
+        print(
+            f"round {record.round}: accuracy {record.accuracy:.2%}, loss {record.loss:.4f},"
+            f" {record.seconds:.1f} s",
+            flush=True,
+        )
 
     if results:
         Path(results).mkdir(parents=True, exist_ok=True)
@@ -26,4 +30,5 @@ def main(grid, context) -> None:
     history = serve(grid, test=load_mnist().test, checkpoint=checkpoint, on_round=show, **settings)
     if results:
         history.to_csv(Path(results) / "history.csv")
-    print("the federation is finished", flush=True)  # deploy.py looks for it: flwr run ends with exit code 0 either way
+    # deploy.py looks for it: flwr run ends with exit code 0 either way
+    print("the federation is finished", flush=True)

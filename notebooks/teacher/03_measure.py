@@ -1,6 +1,8 @@
-"""The figures of lesson 3: lowest, mean and highest of five seeds. Eight to ten minutes on two processor cores.
+"""The figures of lesson 3: lowest, mean and highest of five seeds. Eight to ten minutes on two
+processor cores.
 
-The seed decides the first weights, how images are dealt, who is drawn, and the batches. A name picks cases: 03_measure.py momentum, or 03_measure.py 'non-iid E ='
+The seed decides the first weights, how images are dealt, who is drawn, and the batches. A name
+picks cases: 03_measure.py momentum, or 03_measure.py 'non-iid E ='
 """
 
 import sys
@@ -9,7 +11,9 @@ import numpy as np
 
 import fedlab
 
-CASES = [  # name, partition, settings that differ from C = 0.1, E = 1, B = 10, rate 0.2; most rounds; accuracies to count rounds for
+# name, partition, settings that differ from C = 0.1, E = 1, B = 10, rate 0.2; most rounds;
+# accuracies to count rounds for
+CASES = [
     ("C = 0", "iid", {"fraction": 0, "learning_rate": 0.05}, 400, [0.97]),
     ("C = 0.1", "iid", {}, 400, [0.97]),
     ("C = 0.2", "iid", {"fraction": 0.2}, 400, [0.97]),
@@ -31,11 +35,30 @@ for name, kind, settings, rounds, targets in CASES:
         continue
     values: dict[str, list[float]] = {}
     for seed in range(5):
-        options = {"fraction": 0.1, "batch_size": 10, "learning_rate": 0.2, "rounds": rounds, "target": max(targets, default=None), **settings}
-        history = fedlab.simulate(DEAL[kind](mnist.train, 100, seed=seed), test=mnist.test, seed=seed, progress=False, **options)
+        options = {
+            "fraction": 0.1,
+            "batch_size": 10,
+            "learning_rate": 0.2,
+            "rounds": rounds,
+            "target": max(targets, default=None),
+            **settings,
+        }
+        history = fedlab.simulate(
+            DEAL[kind](mnist.train, 100, seed=seed),
+            test=mnist.test,
+            seed=seed,
+            progress=False,
+            **options,
+        )
         for target in targets:
-            values.setdefault(f"rounds to {target:.0%}", []).append(history.rounds_to(target) or np.inf)
+            values.setdefault(f"rounds to {target:.0%}", []).append(
+                history.rounds_to(target) or np.inf
+            )
         if not targets:
             values.setdefault(f"% after round {rounds}", []).append(100 * history.last.accuracy)
     for what, of_seeds in values.items():
-        print(f"{kind:8} {name:16} {what:18} {min(of_seeds):6.1f} {np.mean(of_seeds):6.1f} {max(of_seeds):6.1f}", flush=True)
+        print(
+            f"{kind:8} {name:16} {what:18} {min(of_seeds):6.1f} {np.mean(of_seeds):6.1f}"
+            f" {max(of_seeds):6.1f}",
+            flush=True,
+        )
