@@ -70,20 +70,13 @@ def ready_made(client: str) -> tuple[bytes, bytes]:
     """The bytes of an update of the 2NN before and after its round, which has six digits."""
     import numpy as np
 
-    from fedlab.wire import pack
+    from fedlab.wire import pack, parts
 
     rng = np.random.default_rng(0)
     shapes = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
     weights = [rng.standard_normal(shape, dtype=np.float32) / 100 for shape in shapes]
-    body = pack(
-        weights,
-        kind="update",
-        client=client,
-        round="ROUND!",
-        num_examples=600,
-        accuracy="nan",
-        loss="nan",
-    )
+    texts = {"client": client, "round": "ROUND!", "num_examples": 600}
+    body = pack(parts(weights, kind="update", accuracy="nan", loss="nan", **texts))
     before, after = body.split(b"ROUND!", 1)
     return before, after
 

@@ -5,8 +5,8 @@ of the curve.
 
 Each time from the first import of a fresh Python process, but for the last line, which is from
 pressing Start to the first accuracy (all three clients have then trained a round), with the server
-ready. `import tensorflow`, which most of the wait for the server is, stands beside them. How to
-read it: medians of fresh processes, and how often `import tensorflow` would fit into each.
+ready. `import tensorflow`, which most of the wait for the server is, stands beside them.
+How to read it: medians of fresh processes, and how often `import tensorflow` would fit into each.
 """
 
 from __future__ import annotations

@@ -6,50 +6,96 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_HOME = {  # public name -> the module it lives in
-    "Dashboard": "dashboard",
-    "Prediction": "dashboard",
-    "Client": "client",
-    "Server": "server",
-    "simulate": "simulation",
-    "to_flower": "flower",
-    "FlowerError": "flower",
-    "Classifier": "model",
-    "two_nn": "model",
-    "Dataset": "data",
-    "DataError": "data",
-    "Mnist": "data",
-    "load_mnist": "data",
-    "partition_iid": "data",
-    "partition_by_label": "data",
-    "partition_dirichlet": "data",
-    "Strategy": "strategy",
-    "State": "strategy",
-    "weighted_mean": "strategy",
-    "fed_avg": "strategy",
-    "fed_avg_momentum": "strategy",
-    "async_average": "strategy",
-    "Training": "messages",
-    "Task": "messages",
-    "Update": "messages",
-    "Refused": "messages",
-    "ClientFailed": "messages",
-    "Diverged": "messages",
-    "local_seed": "messages",
-    "Plan": "plan",
-    "Federation": "federation",
-    "History": "history",
-    "RoundRecord": "history",
-    "load_checkpoint": "checkpoint",
-    "plot_history": "plots",
-    "plot_partition": "plots",
-    "plot_digits": "plots",
+_ROOMS = {  # room -> the public names that live in it
+    "checkpoint": "BadCheckpoint load_checkpoint",
+    "checks": "Refused",
+    "dashboard": "Dashboard Prediction",
+    "data": """DataError Dataset Mnist load_mnist partition_by_label partition_dirichlet
+        partition_iid""",
+    "federation": "Federation",
+    "flower": "FlowerError to_flower",
+    "history": "ClientRecord History RoundRecord",
+    "http.client": "Client ClientStatus ServerAway",
+    "http.server": "Server",
+    "messages": """BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task Training
+        UnknownClient Update Weights local_seed""",
+    "model": "Classifier TrainingStopped two_nn",
+    "participant": "Participant Transform",
+    "plan": "Plan Status",
+    "plots": "plot_digits plot_history plot_partition",
+    "simulation": "simulate",
+    "strategies": """Adam Mean Median Momentum Replace State Strategy TooFewUpdates TrimmedMean
+        Updates Yogi async_average fed_adam fed_avg fed_avg_momentum fed_prox fed_yogi median
+        scaffold trimmed_mean weighted_mean""",
 }
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = sorted(_HOME)
+
+if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
+    from fedlab.checkpoint import BadCheckpoint, load_checkpoint
+    from fedlab.checks import Refused
+    from fedlab.dashboard import Dashboard, Prediction
+    from fedlab.data import (
+        DataError,
+        Dataset,
+        Mnist,
+        load_mnist,
+        partition_by_label,
+        partition_dirichlet,
+        partition_iid,
+    )
+    from fedlab.federation import Federation
+    from fedlab.flower import FlowerError, to_flower
+    from fedlab.history import ClientRecord, History, RoundRecord
+    from fedlab.http.client import Client, ClientStatus, ServerAway
+    from fedlab.http.server import Server
+    from fedlab.messages import (
+        BadUpdate,
+        ClientFailed,
+        Conflict,
+        Diverged,
+        NotFinite,
+        RunOver,
+        Task,
+        Training,
+        UnknownClient,
+        Update,
+        Weights,
+        local_seed,
+    )
+    from fedlab.model import Classifier, TrainingStopped, two_nn
+    from fedlab.participant import Participant, Transform
+    from fedlab.plan import Plan, Status
+    from fedlab.plots import plot_digits, plot_history, plot_partition
+    from fedlab.simulation import simulate
+    from fedlab.strategies import (
+        Adam,
+        Mean,
+        Median,
+        Momentum,
+        Replace,
+        State,
+        Strategy,
+        TooFewUpdates,
+        TrimmedMean,
+        Updates,
+        Yogi,
+        async_average,
+        fed_adam,
+        fed_avg,
+        fed_avg_momentum,
+        fed_prox,
+        fed_yogi,
+        median,
+        scaffold,
+        trimmed_mean,
+        weighted_mean,
+    )
 
 
 def __getattr__(name: str):

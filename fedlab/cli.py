@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fedlab.checkpoint import load_checkpoint
+from fedlab.checks import Refused
 from fedlab.data import (
-    DataError,
     load_mnist,
     partition_by_label,
     partition_dirichlet,
@@ -25,7 +25,7 @@ from fedlab.data import (
     shard_range,
 )
 from fedlab.history import History, RoundRecord
-from fedlab.messages import ClientFailed, Diverged, Refused, check_client_id
+from fedlab.messages import ClientFailed, Diverged, check_client_id
 from fedlab.options import (
     GATHERING,
     ORIGINAL_TRAINING,
@@ -35,10 +35,11 @@ from fedlab.options import (
     TRAINING,
     parse,
     parser,
+    strategy_of,
     training,
 )
 from fedlab.plan import Plan
-from fedlab.strategy import STRATEGIES, Strategy
+from fedlab.strategies import Strategy
 from fedlab.terminal import Screen, client_line, note, round_line, summary
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read what we print has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
-    except (Refused, DataError) as error:
+    except Refused as error:
         code = _failed(USAGE, error)
     except (OSError, ImportError, ClientFailed, Diverged) as error:
         code = _failed(FAILED, error)
@@ -155,6 +156,8 @@ def server(args) -> int:
             f"--original with --rounds {rounds}: its clients do not say how many they plan;"
             " expected no --rounds, Ctrl-C ends it"
         )
+    if args.pixels is not None and not args.original:
+        raise Refused(f"--pixels {args.pixels} without --original; expected them together")
     if rounds is None and not strategy.asynchronous:
         rounds = 10
     plan = Plan(
@@ -165,11 +168,12 @@ def server(args) -> int:
         min_updates=args.min_updates,
         strict=False,  # a student's laptop that fails is no failure of the class
     )
+    strategy.check(plan.training)
     for path in (args.checkpoint, args.history):
         _check_writable(path)
     mnist = load_mnist(args.data)
     note("loading TensorFlow ...")
-    from fedlab.server import Server
+    from fedlab.http.server import Server
 
     # The original's clients look for it at port 5000.
     port = args.port if args.port is not None else 5000 if args.original else 0
@@ -183,6 +187,7 @@ def server(args) -> int:
         original_protocol=args.original,
         allowed_hosts=args.allow_host,
         token=os.environ.get(TOKEN),
+        pixels=args.pixels,
     )
     screen, linger = Screen(pipe=False), None
     try:
@@ -275,7 +280,7 @@ def _strategy(args) -> Strategy:
     """The strategy that --strategy, --mode and --original ask for together."""
     mode = args.mode or ("async" if args.original else None)
     name = args.strategy or ("async_average" if mode == "async" else "fed_avg")
-    strategy = STRATEGIES[name]()
+    strategy = strategy_of(args, name)
     if args.original and not strategy.asynchronous:
         received = f"--strategy {name}" if args.strategy else "--mode rounds"
         raise Refused(f"--original with {received}; expected --mode async, as the original merges")
@@ -303,7 +308,7 @@ def client(args) -> int:
         first, last = _asked("Dataset range L R (1 to 12): ", _range, "--shards")
     mnist = load_mnist(args.data)
     note("loading TensorFlow ...")
-    from fedlab.client import Client
+    from fedlab.http.client import Client
 
     screen = Screen()
     images, show = mnist.shards(first, last), lambda status: screen.now(client_line(name, status))
@@ -342,7 +347,7 @@ def _asked(question: str, understood: Callable[[str], object], option: str):
             ) from None
         try:
             return understood(answer)
-        except (Refused, DataError) as error:
+        except Refused as error:
             if not sys.stdin.isatty():
                 print(flush=True)
                 raise
@@ -357,13 +362,18 @@ def evaluate(args) -> int:
     load_checkpoint(args.checkpoint)  # before TensorFlow is loaded: a wrong name is told at once
     test = load_mnist(args.data).test
     note("loading TensorFlow ...")
+    from fedlab.http.original import scaled
     from fedlab.model import Classifier
 
     classifier = Classifier()
     state, history = load_checkpoint(args.checkpoint, like=classifier.weights)
+    # What its clients train on was seen while they did; --pixels knows better.
+    pixels = args.pixels or (history.last.pixels if history.last else 1)
+    test = scaled(test, pixels)
     right = classifier.predict(state.weights, test).argmax(1) == test.y
     print(f"{args.checkpoint}: {len(history)} rounds, {state.num_examples:,} examples trained on")
-    print(f"accuracy {right.mean():.2%} on the {len(test):,} test images")
+    grey = "" if pixels == 1 else f", grey values 0-{pixels}"
+    print(f"accuracy {right.mean():.2%} on the {len(test):,} test images{grey}")
     print("digit  images  right  accuracy")
     for digit in range(classifier.classes):
         own = right[test.y == digit]
@@ -379,7 +389,8 @@ def simulate(args) -> int:
     how = training(args, SIMULATED_TRAINING)
     # Refuses what cannot be, at once
     Plan(args.rounds, how, args.fraction, evaluate_every=args.evaluate_every, target=args.target)
-    strategy = STRATEGIES[args.strategy]()
+    strategy = strategy_of(args, args.strategy)
+    strategy.check(how)
     _check_writable(args.history)
     mnist = load_mnist(args.data)
     if args.partition == "iid":

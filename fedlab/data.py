@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedlab.checks import Refused, number, whole
+
 SHARD_SIZE = 5_000
 """Training images in one shard of the original demonstration (its `NUM_IMAGES_TRAIN`)."""
 
@@ -20,10 +22,12 @@ NUM_SHARDS = 12
 """Shards in the 60,000 training images of MNIST."""
 
 
-class DataError(ValueError):
+class DataError(Refused):
     """A data set, a range of shards or a partition that cannot be; the message says what was
     received and what was expected.
     """
+
+    kind = "data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,8 +314,7 @@ def partition_dirichlet(
     """
     _check_clients(data, clients)
     _check_clients(data, clients * max(minimum, 1), "clients x minimum")
-    if not (np.isfinite(alpha) and alpha > 0):
-        raise DataError(f"alpha is {alpha}; expected a number above 0, for example 0.5")
+    number("alpha", alpha, "a number above 0, for example 0.5", above=0, error=DataError)
     rng, y = np.random.default_rng(seed), data.y
     hands: list[list[np.ndarray]] = [[] for _ in range(clients)]
     for label in np.unique(y):
@@ -334,12 +337,4 @@ def partition_dirichlet(
 
 
 def _check_clients(data: Sequence, clients: int, what: str = "clients") -> None:
-    if (
-        isinstance(clients, bool)
-        or not isinstance(clients, (int, np.integer))
-        or not 1 <= clients <= len(data)
-    ):
-        raise DataError(
-            f"{what} is {clients!r}; expected a whole number from 1 to {len(data):,}, the number of"
-            " examples"
-        )
+    whole(what, clients, 1, len(data), more=", the number of examples", error=DataError)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,17 @@ class ClientRecord:
     loss: float = math.nan
 
 
+class Tested(NamedTuple):
+    """What a test of the global model gave: the mean cross-entropy in nats, the fraction that was
+    right, and what `RoundRecord` says of pixels and note.
+    """
+
+    loss: float = math.nan
+    accuracy: float = math.nan
+    pixels: int = 1
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class RoundRecord:
     """One round of the global model; in the asynchronous way, one merged update.
@@ -32,6 +44,8 @@ class RoundRecord:
     bytes_down, bytes_up: message bodies from and to the server in this round.
     clients:        who contributed, by client id.
     note:           what was out of the ordinary, in words.
+    pixels:         the grey value of white in the test: 1 as everything here, or 255 as the
+                    original demonstration's clients have it (`fedlab server --original`).
     """
 
     round: int
@@ -42,6 +56,7 @@ class RoundRecord:
     bytes_up: int = 0
     clients: dict[str, ClientRecord] = field(default_factory=dict)
     note: str = ""
+    pixels: int = 1
 
     @property
     def num_examples(self) -> int:
@@ -119,20 +134,8 @@ class History:
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            [
-                "round",
-                "seconds",
-                "accuracy",
-                "loss",
-                "bytes_down",
-                "bytes_up",
-                "bytes",
-                "num_examples",
-                "clients",
-                "note",
-            ]
-        )
+        names = "round seconds accuracy loss bytes_down bytes_up bytes num_examples clients note"
+        writer.writerow(names.split())
         for r in self:
             row = [
                 r.round,
@@ -174,10 +177,11 @@ class History:
     def __repr__(self) -> str:
         if not self._records:
             return "<History: no rounds yet>"
-        return (
-            f"<History: {len(self)} rounds, accuracy {self.last.accuracy:.2%}, best"
-            f" {self.best.accuracy if self.best else math.nan:.2%}>"
-        )
+        if self.best is None:
+            return f"<History: {len(self)} rounds, not tested>"
+        untested = math.isnan(self.last.accuracy)
+        last = "the last not tested" if untested else f"accuracy {self.last.accuracy:.2%}"
+        return f"<History: {len(self)} rounds, {last}, best {self.best.accuracy:.2%}>"
 
 
 def _short(value: float) -> str:

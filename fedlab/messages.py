@@ -5,23 +5,34 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from fedlab.checks import Refused, is_whole, number, whole
 
 Weights = list[np.ndarray]
 """A model's arrays in Keras `get_weights()` order, float32."""
 
 
-class Refused(ValueError):
-    """Something the federation does not accept. The message names what was received and what was
-    expected; nothing was changed.
-    """
+TRAIN = "train"
+"""The phase of a round in which clients train; the only one, unless a strategy asks for more."""
+
+DENSE = "dense"
+"""The codec that sends every number of an update as it is."""
 
 
 class BadUpdate(Refused):
     """An update that cannot be right: its shapes, types, numbers or count."""
+
+    kind = "bad_update"
+
+
+class NotFinite(BadUpdate):
+    """An update with NaN or infinity in it: training has diverged, or a transform has."""
+
+    kind = "not_finite"
 
 
 class Conflict(Refused):
@@ -29,13 +40,19 @@ class Conflict(Refused):
     update, an id that is taken.
     """
 
+    kind = "conflict"
+
 
 class UnknownClient(Refused):
     """A message from a client that has not joined, or has left."""
 
+    kind = "unknown_client"
+
 
 class RunOver(Refused):
     """There is no more work for this client."""
+
+    kind = "run_over"
 
 
 class ClientFailed(RuntimeError):
@@ -43,12 +60,15 @@ class ClientFailed(RuntimeError):
     end.
     """
 
+    kind = "client_failed"
+
 
 class Diverged(ArithmeticError):
     """Training left the finite numbers; the message says in which round. `history` (where there is
     one) holds the rounds before.
     """
 
+    kind = "diverged"
     history = None
 
 
@@ -63,6 +83,9 @@ class Training:
     optimizer:     "sgd" or "adam" (Kingma & Ba 2015). Moments start from zero in every task: a
                    client keeps no state.
 
+    proximal:      mu of FedProx (Li et al. 2020): every step follows g + mu (w - w0) in place of g,
+                   where w0 are the weights that the task began with. 0 is plain training.
+
     Raises Refused for anything else.
     """
 
@@ -70,24 +93,22 @@ class Training:
     batch_size: int | None = 32
     learning_rate: float = 0.1
     optimizer: str = "sgd"
+    proximal: float = 0.0
 
     def __post_init__(self):
-        if not _whole(self.epochs) or not 1 <= self.epochs <= 10_000:
-            raise Refused(
-                f"epochs (E) is {self.epochs!r}; expected a whole number from 1 to 10,000"
-            )
-        if self.batch_size is not None and (not _whole(self.batch_size) or self.batch_size < 1):
-            raise Refused(
-                f"batch_size (B) is {self.batch_size!r}; expected a whole number from 1, or None"
-                " for all examples at once"
-            )
-        if not _number(self.learning_rate) or not 0 < self.learning_rate < math.inf:
-            raise Refused(
-                f"learning_rate is {self.learning_rate!r}; expected a number above 0, for"
-                " example 0.1"
-            )
+        whole("epochs (E)", self.epochs, 1, 10_000)
+        if self.batch_size is not None:
+            more = ", or None for all examples at once"
+            whole("batch_size (B)", self.batch_size, more=more)
+        example = "a number above 0, for example 0.1"
+        number("learning_rate", self.learning_rate, example, above=0)
         if self.optimizer not in ("sgd", "adam"):
             raise Refused(f"optimizer is {self.optimizer!r}; expected 'sgd' or 'adam'")
+        number("proximal (mu)", self.proximal, "a number from 0 (none)", least=0)
+
+    def steps(self, num_examples: int) -> int:
+        """How many training steps these epochs have on so many examples, at least one."""
+        return self.epochs * -(-num_examples // min(self.batch_size or num_examples, num_examples))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +122,11 @@ class Task:
     seed:    the federation's seed; `local_seed` makes the client's own of it.
     shard_by_shard: train on one shard of the client's data in each task, as the original
                     demonstration does, not on all of it.
+    version: how many models there have been before this one: 0 is the untrained one.
+    phase:   what is asked: "train"; a strategy whose round has several exchanges names the others.
+    codec:   how the update's arrays are to be written: "dense", every number as it is.
+    more:    further arrays of the strategy's by name, a list each (SCAFFOLD's control variate).
+    note:    further texts of the strategy's, by name.
     """
 
     round: int
@@ -109,6 +135,11 @@ class Task:
     training: Training
     seed: int = 0
     shard_by_shard: bool = False
+    version: int = 0
+    phase: str = TRAIN
+    codec: str = DENSE
+    more: Mapping[str, Weights] = field(default_factory=dict, repr=False)
+    note: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +149,10 @@ class Update:
     num_examples: n_k, the examples trained on: the weight of this update in the average.
     accuracy, loss: the client's own model before it is sent, on its test set (the examples just
                     trained on where it has none); NaN if not measured.
+    version: of the model that this one was trained from, as the task said.
+    phase:   which of the round's exchanges this answers, as the task said. What identifies an
+             update is its client, round and phase.
+    more, note: as in Task: what a strategy of several exchanges needs beside the weights.
     """
 
     client: str
@@ -126,6 +161,10 @@ class Update:
     weights: Weights = field(repr=False)
     accuracy: float = math.nan
     loss: float = math.nan
+    version: int = 0
+    phase: str = TRAIN
+    more: Mapping[str, Weights] = field(default_factory=dict, repr=False)
+    note: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_client_id(client) -> str:
@@ -149,9 +188,8 @@ def check_update(
 
     most_examples: the number the client joined with: it cannot have trained on more.
     """
-    if not _whole(update.round) or update.round < 1:
-        raise BadUpdate(f"round is {update.round!r}; expected a whole number from 1")
-    if not _whole(update.num_examples) or update.num_examples <= 0:
+    whole("round", update.round, error=BadUpdate)
+    if not is_whole(update.num_examples) or update.num_examples <= 0:
         raise BadUpdate(f"num_examples is {update.num_examples!r}; expected a whole number above 0")
     if most_examples is not None and update.num_examples > most_examples:
         raise BadUpdate(
@@ -163,7 +201,19 @@ def check_update(
             f"accuracy is {update.accuracy!r}; expected a fraction from 0 to 1, or NaN where it was"
             " not measured"
         )
-    check_weights(update.weights, weights)
+    if update.phase == TRAIN or update.weights:  # other phases may say all they have to in `more`
+        check_weights(update.weights, weights)
+    for name, arrays in update.more.items():
+        for array in arrays:
+            check_finite(f"an array of {name!r}", array)
+
+
+def check_finite(what: str, array: np.ndarray) -> None:
+    """Raise NotFinite if `array` holds NaN or infinity."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise NotFinite(
+            f"{what} holds NaN or infinity; expected finite numbers (did training diverge?)"
+        )
 
 
 def check_token(token: str) -> str:
@@ -185,16 +235,12 @@ def check_weights(received: Sequence[np.ndarray], expected: Sequence[np.ndarray]
             f"got {len(received)} arrays; expected {len(expected)}, one for each of the model's"
             " weights"
         )
-    for number, (got, want) in enumerate(zip(received, expected, strict=True)):
+    for place, (got, want) in enumerate(zip(received, expected, strict=True)):
         if got.shape != want.shape:
-            raise BadUpdate(f"array {number} has the shape {got.shape}; expected {want.shape}")
+            raise BadUpdate(f"array {place} has the shape {got.shape}; expected {want.shape}")
         if got.dtype != want.dtype:
-            raise BadUpdate(f"array {number} is {got.dtype}; expected {want.dtype}")
-        if not np.isfinite(got).all():
-            raise BadUpdate(
-                f"array {number} holds NaN or infinity; expected finite numbers (did training"
-                " diverge?)"
-            )
+            raise BadUpdate(f"array {place} is {got.dtype}; expected {want.dtype}")
+        check_finite(f"array {place}", got)
 
 
 def local_seed(seed: int, round: int, client: str) -> int:
@@ -202,11 +248,3 @@ def local_seed(seed: int, round: int, client: str) -> int:
     thread or order it runs in.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}/{round}/{client}".encode()).digest()[:8], "big")
-
-
-def _whole(value) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _number(value) -> bool:
-    return isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)

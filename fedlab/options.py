@@ -8,8 +8,9 @@ import textwrap
 from pathlib import Path
 
 from fedlab import __version__
-from fedlab.messages import Refused, Training
-from fedlab.strategy import STRATEGIES
+from fedlab.checks import Refused
+from fedlab.messages import Training
+from fedlab.strategies import STRATEGIES, Setting, Strategy, settings_of
 
 PROJECT = Path(__file__).parents[1]
 """The clone, where there is one: the lessons are in it."""
@@ -65,6 +66,33 @@ def training(options: argparse.Namespace, default: Training) -> Training:
         rate,
         optimizer,
     )
+
+
+def strategy_of(options: argparse.Namespace, name: str) -> Strategy:
+    """The strategy of this name with the settings that were given. Raises Refused for a setting
+    that it does not have.
+    """
+    known, given = settings_of(STRATEGIES[name]()), {}
+    for key, owners in _strategy_settings().items():
+        value = getattr(options, key)
+        if value is None:
+            continue
+        if key not in known:
+            raise Refused(
+                f"--{key.replace('_', '-')} {value} with the strategy {name}; expected it with"
+                f" {' or '.join(owners)}"
+            )
+        given[key] = value
+    return STRATEGIES[name](**given)
+
+
+def _strategy_settings() -> dict[str, dict[str, tuple[Setting, float]]]:
+    """Setting -> the strategies that have it, with what is known of it there."""
+    found: dict[str, dict[str, tuple[Setting, float]]] = {}
+    for name, make in STRATEGIES.items():
+        for key, known in settings_of(make()).items():
+            found.setdefault(key, {})[name] = known
+    return found
 
 
 class _Parser(argparse.ArgumentParser):
@@ -212,11 +240,18 @@ def _server(commands) -> None:
     add("--deadline", type=_seconds, default=120.0, metavar="S", help=text)
     text = "with fewer updates at the deadline the round is abandoned (default: %(default)s)"
     add("--min-updates", type=_positive, default=1, metavar="N", help=text)
+    with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]
     text = (
-        "how updates are aggregated: fed_avg or fed_avg_momentum; async_average in the async mode"
+        f"how updates are aggregated: {', '.join(with_rounds)}; async_average in the async mode"
         " (default: that of the mode)"
     )
     add("--strategy", choices=list(STRATEGIES), metavar="NAME", help=text)
+    _add_strategy_settings(page)
+    text = (
+        "with --original: white in its clients' images is 255 (their .npy files as they usually"
+        " are) or 1 (default: whichever the model does better on)"
+    )
+    add("--pixels", type=int, choices=[255, 1], help=text)
     _add_training(page, TRAINING, ORIGINAL_TRAINING)
     _add_common(page, history=True, seed="first weights, choice of clients and batches")
     text = (
@@ -263,6 +298,8 @@ def _evaluate(commands) -> None:
         " every digit.",
     )
     page.add_argument("checkpoint", metavar="F", help="a checkpoint that fedlab server wrote")
+    text = "white in the images it is tested on (default: as its server tested it)"
+    page.add_argument("--pixels", type=int, choices=[255, 1], help=text)
     _add_common(page)
 
 
@@ -336,8 +373,10 @@ def _simulate(commands) -> None:
         "--strategy",
         choices=with_rounds,
         default="fed_avg",
-        help="how updates are aggregated (default: %(default)s)",
+        metavar="NAME",
+        help=f"how updates are aggregated: {', '.join(with_rounds)} (default: %(default)s)",
     )
+    _add_strategy_settings(page)
     add(
         "--workers",
         type=_positive,
@@ -346,6 +385,19 @@ def _simulate(commands) -> None:
     )
     _add_training(page, SIMULATED_TRAINING)
     _add_common(page, history=True, seed="partition, first weights, choice of clients and batches")
+
+
+def _add_strategy_settings(page) -> None:
+    """An option for every setting of every strategy, without a default: the strategy has one."""
+    for key, owners in _strategy_settings().items():
+        known = next(iter(owners.values()))[0]
+        defaults = ", ".join(f"{default:g} with {name}" for name, (_, default) in owners.items())
+        page.add_argument(
+            f"--{key.replace('_', '-')}",
+            type=_whole if known.whole else _number,
+            metavar="X",
+            help=f"{known.meaning} (default: {defaults})",
+        )
 
 
 def _add_training(page, default: Training, original: Training | None = None) -> None:

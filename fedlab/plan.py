@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from fedlab.messages import Refused, Training
+from fedlab.checks import number, whole
+from fedlab.messages import Training
 
 
 @dataclass(frozen=True)
@@ -60,29 +59,16 @@ class Plan:
 
     def __post_init__(self):
         for name in ("rounds", "min_updates", "min_clients", "evaluate_every"):
-            value = getattr(self, name)
-            if name == "rounds" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise Refused(f"{name} is {value!r}; expected a whole number from 1")
-        if not isinstance(self.fraction, (int, float)) or not 0 <= self.fraction <= 1:
-            raise Refused(
-                f"fraction (C) is {self.fraction!r}; expected a number from 0 (one client) to 1"
-                " (every client)"
-            )
-        if self.deadline is not None and not (
-            isinstance(self.deadline, (int, float)) and 0 < self.deadline <= 1e6
-        ):
-            raise Refused(
-                f"deadline is {self.deadline!r}; expected seconds above 0, at most 1,000,000, or"
-                " None to wait for everyone"
-            )
-        if self.target is not None and not (
-            isinstance(self.target, (int, float)) and 0 < self.target < 1
-        ):
-            raise Refused(
-                f"target is {self.target!r}; expected an accuracy between 0 and 1, for example 0.97"
-            )
+            if getattr(self, name) is not None or name != "rounds":
+                whole(name, getattr(self, name))
+        expected = "a number from 0 (one client) to 1 (every client)"
+        number("fraction (C)", self.fraction, expected, least=0, most=1)
+        if self.deadline is not None:
+            expected = "seconds above 0, at most 1,000,000, or None to wait for everyone"
+            number("deadline", self.deadline, expected, above=0, most=1e6)
+        if self.target is not None:
+            expected = "an accuracy between 0 and 1, for example 0.97"
+            number("target", self.target, expected, above=0, below=1)
 
 
 @dataclass(frozen=True)

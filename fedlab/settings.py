@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from fedlab.checks import Refused
 from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
-from fedlab.messages import Refused, Training, check_client_id
+from fedlab.messages import Training, check_client_id
 from fedlab.plan import Plan
-from fedlab.strategy import STRATEGIES, Strategy
+from fedlab.strategies import STRATEGIES, Strategy, settings_of
 
 LABELS = {
     "rounds": "rounds",
@@ -20,7 +21,6 @@ LABELS = {
     "batch_size": "B",
     "learning_rate": "rate",
     "optimizer": "",
-    "strategy": "",
     "seed": "seed",
 }
 
@@ -28,7 +28,8 @@ LABELS = {
 @dataclass(frozen=True)
 class Settings:
     """shards: client id -> (first, last) of its shards, 1-12. The others as in `Plan` and
-    `Training`; strategy: a name in STRATEGIES.
+    `Training`; strategy: a name in STRATEGIES; strategy_settings: its settings by name, those that
+    are not there as they are by default.
     """
 
     shards: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Settings:
     learning_rate: float = 0.1
     optimizer: str = "sgd"
     strategy: str = "fed_avg"
+    strategy_settings: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
 
     def check(self) -> None:
@@ -50,6 +52,19 @@ class Settings:
             shard_range(first, last)
         if self.strategy not in STRATEGIES:
             raise Refused(f"strategy is {self.strategy!r}; expected one of {', '.join(STRATEGIES)}")
+        known = settings_of(STRATEGIES[self.strategy]())
+        if unknown := sorted(set(self.strategy_settings) - set(known)):
+            raise Refused(
+                f"strategy_settings has {', '.join(unknown)}; expected for {self.strategy} one of"
+                f" {', '.join(known) or 'none'}"
+            )
+        strategy = self.make_strategy()
+        strategy.check(self.training())
+        if strategy.min_updates > len(self.shards):
+            raise Refused(
+                f"there are {len(self.shards)} clients; expected at least {strategy.min_updates}"
+                f" with the strategy {strategy.identity}"
+            )
         self.plan()
 
     def training(self) -> Training:
@@ -63,8 +78,24 @@ class Settings:
         )
 
     def make_strategy(self) -> Strategy:
-        """The strategy of this name, with its defaults."""
-        return STRATEGIES[self.strategy]()
+        """The strategy of this name, with these settings. Raises Refused for a value that cannot
+        be.
+        """
+        return STRATEGIES[self.strategy](**self.strategy_settings)
+
+    def _set(self) -> dict[str, float]:
+        """The settings of the strategy that are not as they are by default."""
+        known = settings_of(STRATEGIES[self.strategy]())
+        return {n: value for n, value in self.strategy_settings.items() if value != known[n][1]}
+
+    def _call(self) -> str:
+        """The strategy as Python: "fed_prox(mu=0.1)"."""
+        return f"{self.strategy}({', '.join(f'{n}={v!r}' for n, v in self._set().items())})"
+
+    def _spoken(self) -> str:
+        """The strategy in a legend: "FedProx, mu 0.1"."""
+        name = STRATEGIES[self.strategy]().name
+        return ", ".join([name, *(f"{n} {v:g}".replace("_", " ") for n, v in self._set().items())])
 
     def datasets(self, mnist: Mnist) -> dict[str, Dataset]:
         """Each client's own examples."""
@@ -94,7 +125,10 @@ class Settings:
                 ]
                 parts += [f"no {name}" for name in its if name not in mine]
             elif item.name == "strategy":
-                parts.append(self.make_strategy().name)
+                parts.append(self._spoken())
+            elif item.name == "strategy_settings":
+                if self.strategy == other.strategy:
+                    parts.append(self._spoken())
             else:
                 parts.append(f"{LABELS[item.name]} {'all' if mine is None else mine}".strip())
         return ", ".join(parts) or "same settings"
@@ -113,7 +147,7 @@ mnist = fedlab.load_mnist()
 shards = {{
 {clients}}}
 
-with fedlab.Server(test=mnist.test, strategy=fedlab.{self.strategy}(), seed={self.seed}) as server:
+with fedlab.Server(test=mnist.test, strategy=fedlab.{self._call()}, seed={self.seed}) as server:
     for name, (first, last) in shards.items():
         fedlab.Client(server.url, name, mnist.shards(first, last), test=mnist.test).start()
     history = server.run(

@@ -5,21 +5,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from fedlab.checks import whole
 from fedlab.data import DataError, Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Diverged, Refused, Training, Update, local_seed
+from fedlab.messages import BadUpdate, Refused, Task, Training
 from fedlab.model import Classifier, TrainingStopped, chunk_shape
+from fedlab.participant import Answer, Participant, Transform
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
-from fedlab.strategy import Strategy, fed_avg
+from fedlab.strategies import State, Strategy, fed_avg
+from fedlab.strategies.scaffold import correction
 from fedlab.wire import encode_task, encode_update
-
-Transform = Callable[[Update], Update]
-"""What happens to an update before it leaves the client: clip, add noise, mask, compress,
-poison."""
 
 
 def simulate(
@@ -39,6 +38,7 @@ def simulate(
     evaluate_every: int = 1,
     evaluate_clients: bool = False,
     transforms: Sequence[Transform] = (),
+    phases: Mapping[str, Answer] | None = None,
     workers: int | None = None,
     progress: bool = True,
     on_round: Callable[[RoundRecord], None] | None = None,
@@ -52,6 +52,8 @@ def simulate(
     rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target,
     evaluate_every: as in `Plan` and `Training`.
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
+    transforms: what happens to an update before it leaves a client, in order; phases: how clients
+              answer phases other than training: as in `Participant`.
     evaluate_clients: test each client's own model on `test` too (as clients over HTTP do): slow
                       with many clients.
     workers:  threads that train; one more than there are cores if None. The result is the same, bit
@@ -72,23 +74,30 @@ def simulate(
             f"the strategy is {strategy.name}; expected one with rounds: who comes first is not"
             " simulated"
         )
-    if workers is not None and (
-        isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
-    ):
+    if strategy.min_updates > len(named):
         raise Refused(
-            f"workers is {workers!r}; expected a whole number from 1, or None for one more than"
-            " there are cores"
+            f"there are {len(named)} clients; expected at least {strategy.min_updates} with the"
+            f" strategy {strategy.identity}"
         )
+    if workers is not None:
+        whole("workers", workers, more=", or None for one more than there are cores")
     training = Training(epochs, batch_size, learning_rate, optimizer)
     plan = Plan(rounds, training, fraction, evaluate_every=evaluate_every, target=target)
+    strategy.check(training)
     classifier = Classifier(model, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
     federation = Federation(classifier.weights, strategy, evaluate=evaluate, seed=seed)
+    own_test = test if evaluate_clients else None
+    participants = {
+        name: Participant(
+            name, data, classifier, test=own_test, transforms=transforms, phases=phases
+        )
+        for name, data in named.items()
+    }
     for name, data in named.items():
         federation.join(name, len(data))
-
-    for data in {chunk_shape(batch_size, len(data)): data for data in named.values()}.values():
-        classifier.prepare(data, training)  # compile before the clock of the first round starts
+    # Compile before the clock of the first round starts.
+    compile_for(classifier, named.values(), strategy, training)
     if test is not None:
         classifier.prepare_evaluation(test)
     stopped = threading.Event()
@@ -98,46 +107,29 @@ def simulate(
 
     def work() -> None:
         """One worker: the next participant's task, train, report; again."""
-        down = up = 0
+        sizes: dict[str, tuple[int, int]] = {}
         try:
             while not enough():
-                # Short: the end of a run is not announced to those who wait here
+                # Short: the end of a run is not announced to those who wait here.
                 taken = federation.take(wait=0.02)
                 if taken is None:
                     continue
                 client, task = taken
-                weights, _ = classifier.train(
-                    task.weights,
-                    named[client],
-                    task.training,
-                    local_seed(task.seed, task.round, client),
-                    stop=enough,
-                )
-                loss, accuracy = (
-                    classifier.evaluate(weights, test)
-                    if evaluate_clients and test is not None
-                    else (float("nan"), float("nan"))
-                )
-                update = Update(client, task.round, len(named[client]), weights, accuracy, loss)
-                for transform in transforms:
-                    update = transform(update)
-                # Every message of a run has the same size, but for a digit or two of its header
-                if not up:
-                    down, up = len(encode_task(task)), len(encode_update(update))
-                federation.count_bytes(down, up)
+                update = participants[client].answer(task, stop=enough)
+                # Every message of a phase has the same size, but for a digit or two of its header.
+                if task.phase not in sizes:
+                    sizes[task.phase] = len(encode_task(task)), len(encode_update(update))
+                federation.count_bytes(*sizes[task.phase])
                 federation.report(update)
         except TrainingStopped:
             pass
         except Exception as error:  # raised again by `wait`, in the caller's thread
-            # else the run was ended while this client trained: its update is not wanted, and no
-            # mistake
+            # Else the run was ended while this client trained: its update is not wanted, and no
+            # mistake.
             if not stopped.is_set():
                 if isinstance(error, BadUpdate):
-                    rate = task.training.learning_rate
-                    error = Diverged(
-                        f"training diverged in round {task.round}, at {client} with learning_rate"
-                        f" {rate}: {error}"
-                    )
+                    where = f"{client}'s update of round {task.round}, after its transforms"
+                    error = type(error)(f"{where}: {error}")
                 federation.fail(error)
         stopped.set()  # first, for the others
         federation.stop(timeout=0)
@@ -164,6 +156,17 @@ def simulate(
             # An interrupt may come before all of them have been started
             if thread.ident is not None:
                 thread.join()
+
+
+def compile_for(
+    classifier: Classifier, clients: Iterable[Dataset], strategy: Strategy, training: Training
+) -> None:
+    """Compile what local training will need under this strategy, once for each shape of data."""
+    task = Task(1, 1, classifier.weights, training)
+    task = strategy.prepare(task, State(classifier.weights))
+    added = correction(task, {})
+    for data in {chunk_shape(training.batch_size, len(data)): data for data in clients}.values():
+        classifier.prepare(data, task.training, added)
 
 
 def named_clients(clients: Mapping[str, Dataset] | Sequence[Dataset]) -> dict[str, Dataset]:

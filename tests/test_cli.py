@@ -20,8 +20,8 @@ import pytest
 import fedlab
 from fedlab import cli, terminal
 from fedlab.checkpoint import load_checkpoint
-from fedlab.client import ClientStatus
 from fedlab.history import ClientRecord, RoundRecord
+from fedlab.http.client import ClientStatus
 
 ROOT = Path(__file__).parents[1]
 URL = "http://127.0.0.1:1/?token=nobody"
@@ -565,7 +565,7 @@ def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):
 def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
     """A laptop that was closed: the round goes on without it, and the next do not wait for it."""
     monkeypatch.setenv("FEDLAB_TOKEN", "the-token")
-    monkeypatch.setattr("fedlab.federation.SILENT_AFTER", 2.0)
+    monkeypatch.setattr("fedlab.federation.members.SILENT_AFTER", 2.0)
     # So that the living one is never too late
     fedlab.Classifier().prepare(small, fedlab.Training())
     port = free_port()

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import fedlab
-from fedlab import client as module
 from fedlab import wire
-from fedlab.client import Client, ServerAway, split_url
+from fedlab.http import client as module
+from fedlab.http.client import Client, ServerAway, split_url
+from fedlab.http.server import Server
 from fedlab.messages import ClientFailed, Refused, Task, Training, local_seed
-from fedlab.server import Server
-from fedlab.strategy import async_average
+from fedlab.strategies import async_average
 
 TOKEN = "the-token-of-this-server-0123456789"
 
@@ -99,7 +99,7 @@ class Scripted:
         joined = {
             ("POST", "clients"): [(201, b"{}")],
             ("DELETE", "clients"): [(204, b"")],
-            ("GET", "task"): [(410, error("the run is over"))],
+            ("GET", "task"): [OVER],
         }
         self.answers = joined | {
             tuple(name.split("_")): list(given) for name, given in answers.items()
@@ -176,8 +176,11 @@ class Scripted:
         self.http.server_close()
 
 
-def error(text: str) -> bytes:
-    return json.dumps({"error": text}).encode()
+def error(text: str, kind: str = "refused") -> bytes:
+    return json.dumps({"error": text, "kind": kind}).encode()
+
+
+OVER = (410, error("the run is over", "run_over"))
 
 
 def task(
@@ -188,7 +191,6 @@ def task(
     )
 
 
-OVER = (410, error("the run is over"))
 TAKEN = (202, b'{"round": 1}')
 
 
@@ -254,10 +256,10 @@ def test_a_client_trains_on_its_own_examples_and_says_what_it_does(
 
 
 def test_what_happens_to_an_update_before_it_leaves_happens_in_order(make, model, classifier):
-    def double(update):
+    def double(update, task):
         return replace(update, weights=[2 * w for w in update.weights])
 
-    def one_more(update):
+    def one_more(update, task):
         return replace(update, weights=[w + 1 for w in update.weights], num_examples=50)
 
     with Server(model=model, seed=7) as server:
@@ -277,7 +279,7 @@ def test_three_unequal_clients_asynchronously_go_through_their_shards_once(make,
     with Server(model=model, strategy=async_average()) as server:
         for (name, size), start in zip(sizes.items(), (0, 300, 400), strict=True):
             client = make(server.url, name, small.subset(np.arange(start, start + size)))
-            client._shards = client.data.split(60)  # as 5,000 of 60,000
+            client._participant.shards = client.data.split(60)  # as 5,000 of 60,000
             client.start()
         history = server.run(rounds=1, progress=False)
         assert server.federation.state.num_examples == 600
@@ -293,11 +295,11 @@ def test_a_client_without_a_test_set_tests_on_what_it_has_just_trained_on(
 ):
     with Server(model=model, seed=7, strategy=async_average()) as server:
         client = make(server.url, data=small)
-        client._shards = small.split(400)  # 400 and 200 images, as 5,000 of 60,000
+        client._participant.shards = small.split(400)  # 400 and 200 images, as 5,000 of 60,000
         client.start()
         history = server.run(rounds=1, epochs=2, progress=False)
     weights, training = classifier.weights, Training(2, 32, 0.1)
-    for round, shard in enumerate(client._shards, 1):
+    for round, shard in enumerate(client._participant.shards, 1):
         trained, _ = classifier.train(weights, shard, training, local_seed(7, round, "alice"))
         loss, accuracy = classifier.evaluate(trained, shard)
         mine = history[round - 1].clients["alice"]
@@ -351,7 +353,7 @@ def test_stopping_a_client_that_trains_is_prompt_and_the_round_goes_on_without_i
     with Server(model=model) as server:
         slow = make(server.url, "slow", small)
         quick = make(server.url, "quick").start()
-        slow._classifier = Endless(slow._classifier)
+        slow._participant.classifier = Endless(slow._participant.classifier)
         slow.start()
         server.start(rounds=1, epochs=1)
         until(
@@ -372,8 +374,9 @@ class Endless:
     def __init__(self, classifier):
         self.classifier = classifier
 
-    def train(self, weights, data, training, *rest):
-        return self.classifier.train(weights, data, replace(training, epochs=10_000), *rest)
+    def train(self, weights, data, training, *rest, **more):
+        endless = replace(training, epochs=10_000)
+        return self.classifier.train(weights, data, endless, *rest, **more)
 
 
 def test_stopping_a_client_that_waits_for_a_server_that_is_away(make, monkeypatch):
@@ -446,7 +449,7 @@ def test_a_server_that_was_restarted_and_does_not_know_the_client(make, classifi
     """It joins again, as the same client, and says again what it had to say; that costs it none of
     its tries.
     """
-    unknown = (404, error("no client called 'alice' has joined; expected POST /clients first"))
+    unknown = (404, error("it says so in other words", "unknown_client"))
     with Scripted(
         GET_task=[unknown, task(classifier), OVER], POST_updates=[unknown, TAKEN]
     ) as server:
@@ -501,7 +504,7 @@ def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_aft
         POST_updates=[*away, TAKEN],
     ) as server:
         client = make(server.url, tries=3)
-        client._shards = shards = client.data.split(30)
+        client._participant.shards = shards = client.data.split(30)
         said = []
         client._on_status = lambda status: said.append(status.message)
         client.run()
@@ -523,7 +526,7 @@ def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_aft
 def test_alone_to_the_last_shard_and_no_further(make, classifier):
     with Scripted(GET_task=[task(classifier, 2, 4, True), None], POST_updates=[None]) as server:
         client = make(server.url, tries=2)
-        client._shards = client.data.split(25)
+        client._participant.shards = client.data.split(25)
         with pytest.raises(ServerAway):
             client.run()
         rounds = [wire.decode_update(body).round for _, body in server.of("POST", "updates")]
@@ -544,7 +547,7 @@ def test_an_update_that_the_server_has_or_wants_no_more_is_done_with(make, class
     """409 after an answer that was lost: not a failure, and not to be sent a third time."""
     with Scripted(
         GET_task=[task(classifier), task(classifier, 2), OVER],
-        POST_updates=[None, (409, error(words)), TAKEN],
+        POST_updates=[None, (409, error(words, "conflict")), TAKEN],
     ) as server:
         said = []
         make(server.url, on_status=lambda status: said.append(status.message)).run()
@@ -623,8 +626,8 @@ def test_a_client_of_another_model_fails_before_it_sends_anything(make, model, s
 
 @pytest.mark.parametrize("where", ["transform", "status"])
 def test_a_failure_of_its_own_is_told_to_the_server_and_raised_where_one_waits(make, model, where):
-    def fail(_):
-        if where == "transform" or _.phase == "training":
+    def fail(status, task=None):
+        if where == "transform" or status.phase == "training":
             raise ZeroDivisionError("division by zero\n\u2620 of images")
 
     with Server(model=model) as server:
@@ -654,7 +657,7 @@ def test_training_that_leaves_the_finite_numbers_is_refused_by_the_server_and_ch
         client = make(
             server.url,
             transforms=[
-                lambda update: replace(
+                lambda update, task: replace(
                     update, weights=[w * np.float32(math.nan) for w in update.weights]
                 )
             ],

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedlab import federation as module
 from fedlab.checkpoint import load_checkpoint
-from fedlab.federation import Federation
+from fedlab.federation import Federation, members
+from fedlab.federation import run as module
 from fedlab.messages import (
     BadUpdate,
     ClientFailed,
@@ -29,7 +29,7 @@ from fedlab.messages import (
     local_seed,
 )
 from fedlab.plan import Plan
-from fedlab.strategy import Strategy, async_average, fed_avg, fed_avg_momentum, weighted_mean
+from fedlab.strategies import Strategy, async_average, fed_avg, fed_avg_momentum, weighted_mean
 
 SIZES = {"alice": 300, "bob": 100, "carol": 600}
 
@@ -434,7 +434,7 @@ def test_after_a_deadline_no_round_waits_for_a_client_that_was_silent_too_long(m
     """Its program has probably died. One that lives is told that it is unknown, joins again and
     takes part again.
     """
-    monkeypatch.setattr(module, "SILENT_AFTER", 0.2)
+    monkeypatch.setattr(members, "SILENT_AFTER", 0.2)
     federation = make()
     federation.start(Plan(3, deadline=0.4))
     late = federation.task("alice", 5)
@@ -551,7 +551,7 @@ def test_a_repeated_join_does_not_forget_what_was_done(make):
 def test_the_id_of_a_program_that_died_can_be_taken_after_a_while(make, monkeypatch):
     federation = make(clients=[])
     federation.join("alice", 300, session="one")
-    monkeypatch.setattr(module, "SILENT_AFTER", 0.05)
+    monkeypatch.setattr(members, "SILENT_AFTER", 0.05)
     time.sleep(0.06)
     federation.join("alice", 100, session="two")
     assert federation.status().members[0].num_examples == 100
@@ -570,7 +570,7 @@ def test_who_has_not_joined_is_told_so(make):
         lambda: federation.report(Update("dave", 1, 1, toy())),
     ):
         with pytest.raises(
-            UnknownClient, match="no client called 'dave' has joined; expected POST /clients first"
+            UnknownClient, match="no client called 'dave' has joined; expected it to join first"
         ):
             call()
 
@@ -996,7 +996,7 @@ def test_going_on_from_a_checkpoint_equals_an_undisturbed_run_bit_for_bit(make, 
     path = tmp_path / "model.safetensors"
     for rounds in (2, 1, 2):  # each in a federation of its own, as after a crash
         state, history = (
-            load_checkpoint(path, toy(), strategy().name) if path.exists() else (None, None)
+            load_checkpoint(path, toy(), strategy().identity) if path.exists() else (None, None)
         )
         federation = make(
             strategy(), evaluate=evaluate, seed=11, checkpoint=path, state=state, history=history

@@ -227,7 +227,7 @@ def test_what_happens_to_an_update_before_it_leaves(clients):
     seen = []
     app = flower.client_app(
         lambda context: ("alice", clients["alice"]),
-        transforms=[lambda update: seen.append(update) or update],
+        transforms=[lambda update, task: seen.append(update) or update],
     )
     flower.serve(Nodes(app, [{}]), nodes=1, rounds=1)
     assert [(update.client, update.num_examples) for update in seen] == [("alice", 300)]

@@ -153,7 +153,7 @@ def test_epochs_are_announced_and_training_can_be_stopped(mnist):
             mnist.shards(1, 1),
             Training(50, 32),
             0,
-            epochs.append,
+            on_epoch=epochs.append,
             stop=lambda: len(epochs) == 3,
         )
     assert epochs == [1, 2, 3]

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import fedlab
-from fedlab.app import create_app
 from fedlab.checkpoint import load_checkpoint
 from fedlab.federation import Federation
+from fedlab.http.app import create_app
+from fedlab.http.server import Server
 from fedlab.messages import Refused
 from fedlab.plan import Plan
-from fedlab.server import Server
-from fedlab.strategy import async_average
+from fedlab.strategies import async_average
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "the-token"

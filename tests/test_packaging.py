@@ -116,11 +116,15 @@ def test_conda_and_pip_ask_for_the_same():
     [("environment.yml", r"\s+- (?!pip:)|\s+- pip:"), ("pyproject.toml", r'\s+"[a-z]+[><=~]')],
 )
 def test_every_dependency_says_what_it_is_for(file, entry):
-    lines = [
-        line for line in (ROOT / file).read_text("utf-8").splitlines() if re.match(entry, line)
+    lines = (ROOT / file).read_text("utf-8").splitlines()
+    entries = [number for number, line in enumerate(lines) if re.match(entry, line)]
+    assert len(entries) >= len(CORE)
+    silent = [
+        lines[number]
+        for number in entries  # beside it, or above it
+        if not re.search(r"  # \S+", lines[number]) and not re.match(r"\s*# ", lines[number - 1])
     ]
-    assert len(lines) >= len(CORE)
-    assert [line for line in lines if not re.search(r"  # \S+", line)] == []
+    assert silent == []
 
 
 def test_pins_are_exact_and_within_the_ranges():

@@ -2,6 +2,7 @@
 socket."""
 
 import contextlib
+import http.server
 import itertools
 import json
 import logging
@@ -12,21 +13,29 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import requests
 
 import fedlab
-from fedlab import original, wire
-from fedlab.app import create_app
+from fedlab import wire
 from fedlab.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
+from fedlab.http import original
+from fedlab.http.app import create_app
+from fedlab.http.server import Server
 from fedlab.messages import Refused, Task, Training, Update
 from fedlab.plan import Plan
-from fedlab.server import Server
-from fedlab.strategy import State, Strategy, async_average, fed_avg
+from fedlab.strategies import State, Strategy, async_average, fed_avg
+
+
+def pack(weights, **texts) -> bytes:
+    """Weights and texts as the bytes of a message."""
+    return wire.pack(wire.parts(weights, **texts))
+
 
 TOKEN = "the-token-of-this-server"
 SIZES = {"alice": 300, "bob": 100, "carol": 600}
@@ -139,7 +148,8 @@ def sentence(answer, status: int) -> str:
     assert answer.headers["Content-Type"].startswith("application/json")
     fields = json.loads(answer.text)
     assert (
-        list(fields) == ["error"]
+        sorted(fields) == ["error", "kind"]
+        and re.fullmatch("[a-z_]+", fields["kind"])
         and "\n" not in fields["error"]
         and 10 < len(fields["error"]) < 700
         and TOKEN not in answer.text
@@ -375,7 +385,7 @@ def test_what_went_over_the_wire_can_be_looked_at(make_api):
 
 
 def packed(weights, **fields) -> bytes:
-    return wire.pack(
+    return pack(
         weights,
         **(
             {
@@ -436,11 +446,11 @@ BAD_UPDATES = {
     "count absurd": packed(toy(), num_examples=10**39),
     "count of 5000 digits": packed(toy(), num_examples="9" * 5000),
     "round 0": packed(toy(), round=0),
-    "round missing": wire.pack(toy(), client="alice", num_examples=300, accuracy=0.5, loss=1.0),
+    "round missing": pack(toy(), client="alice", num_examples=300, accuracy=0.5, loss=1.0),
     "round not whole": packed(toy(), round="1.5"),
     "accuracy 2": packed(toy(), accuracy=2.0),
     "accuracy a word": packed(toy(), accuracy="high"),
-    "client missing": wire.pack(toy(), round=1, num_examples=300, accuracy=0.5, loss=1.0),
+    "client missing": pack(toy(), round=1, num_examples=300, accuracy=0.5, loss=1.0),
 }
 
 
@@ -723,7 +733,7 @@ def test_each_server_has_a_secret_of_its_own():
 
 def test_the_page_turns_the_token_of_the_address_into_a_cookie(api):
     answer = api.call("GET", f"/?token={TOKEN}", token=None)
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "./")
     cookie = answer.headers["Set-Cookie"]
     assert (
         cookie.startswith(f"{COOKIE}={TOKEN};")
@@ -911,7 +921,6 @@ def test_the_originals_routes_are_only_for_this_machine_and_its_way_to_merge():
     ):
         Server(
             federation=Federation(toy(), async_average()),
-            strategy=async_average(),
             host="0.0.0.0",
             original_protocol=True,
         )
@@ -1410,3 +1419,103 @@ def test_the_checkpoint_of_a_run_over_http_is_the_global_model(tmp_path, small):
         and [record.round for record in history] == [1, 2]
         and state.num_examples == 200
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"seed": 3}, "seed"),
+        ({"strategy": fed_avg()}, "strategy"),
+        ({"checkpoint": "c.safetensors"}, "checkpoint"),
+        ({"pixels": 255, "model": object()}, "model, pixels"),
+    ],
+)
+def test_with_a_federation_of_ones_own_nothing_is_passed_over(given, named):
+    with pytest.raises(Refused, match=f"got a federation and {named}; expected the federation"):
+        Server(federation=Federation(toy(), fed_avg()), **given)
+
+
+def test_a_federation_of_ones_own_decides_whether_the_originals_wire_goes_with_it():
+    federation = Federation(toy(), async_average())
+    with Server(federation=federation, original_protocol=True) as server:
+        assert server.federation is federation
+
+
+def test_two_servers_in_one_process_each_keep_their_own_task(monkeypatch):
+    """Both clients of a server ask in turn with those of another: each task becomes bytes once."""
+    packed = []
+    pack = wire.pack
+    monkeypatch.setattr(wire, "pack", lambda message: packed.append(1) or pack(message))
+    federations = [Federation(toy(), fed_avg()) for _ in range(2)]
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    clients = []
+    for federation in federations:
+        for name in ("a", "b", "c"):
+            federation.join(name, 10)
+        federation.start(Plan(1))
+        clients.append(create_app(federation, TOKEN, {"localhost"}).test_client())
+    try:
+        for name in ("a", "b", "c"):
+            for client in clients:
+                answer = client.get(f"/task?client={name}&wait=5", headers=headers)
+                assert answer.status_code == 200
+        assert len(packed) == 2
+    finally:
+        for federation in federations:
+            federation.close(0)
+
+
+def test_behind_a_proxy_that_puts_a_path_before_it(small):
+    """A reverse proxy that serves http://host/lab/8642/ from the server's /, as Jupyter's does:
+    a client joins and trains, and the page turns its token into a cookie and stays below the path.
+    """
+    with Server(seed=1) as server, proxied(server.port, "/lab/8642") as base:
+        token = server.url.split("token=")[1]
+        client = fedlab.Client(f"{base}?token={token}", "alice", small).start()
+        assert len(server.run(rounds=1, progress=False)) == 1
+        client.stop()
+        browser = requests.Session()
+        answer = browser.get(f"{base}?token={token}")
+        assert (answer.status_code, answer.url) == (200, base) and "<title>" in answer.text
+
+
+@contextmanager
+def proxied(port: int, prefix: str):
+    """A proxy for this port of this machine; the address below which it serves it."""
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def forward(self):
+            if not self.path.startswith(prefix + "/"):
+                return self.send_error(404)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            kept = {k: v for k, v in self.headers.items() if k not in ("Host", "Connection")}
+            answer = requests.request(
+                self.command,
+                f"http://127.0.0.1:{port}{self.path.removeprefix(prefix)}",
+                data=body,
+                headers={**kept, "Host": "127.0.0.1"},
+                allow_redirects=False,
+                timeout=30,
+            )
+            self.send_response(answer.status_code)
+            for name in ("Content-Type", "Location", "Set-Cookie"):
+                if name in answer.headers:
+                    self.send_header(name, answer.headers[name])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_DELETE = forward
+
+        def log_message(self, *_):
+            pass
+
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{proxy.server_port}{prefix}/"
+    finally:
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()

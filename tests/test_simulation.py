@@ -104,7 +104,7 @@ def test_transforms_touch_what_leaves(unequal, test_images):
     history = run(
         unequal,
         test=test_images,
-        transforms=[lambda update: replace(update, weights=nothing_learned)],
+        transforms=[lambda update, task: replace(update, weights=nothing_learned)],
     )
     assert len(set(history.accuracy)) == 1 and history.last.accuracy < 0.3
 

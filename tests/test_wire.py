@@ -8,8 +8,15 @@ import struct
 import numpy as np
 import pytest
 
-from fedlab import original, wire
+from fedlab import wire
+from fedlab.http import original
 from fedlab.messages import BadUpdate, Refused, Task, Training, Update, check_update
+
+
+def pack(weights, **texts) -> bytes:
+    """Weights and texts as the bytes of a message."""
+    return wire.pack(wire.parts(weights, **texts))
+
 
 SHAPES_2NN = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
 
@@ -89,7 +96,7 @@ def test_the_format_is_safetensors_as_specified():
     body = wire.encode_update(Update("alice", 1, 100, small_weights(), 0.5))
     (length,) = struct.unpack("<Q", body[:8])
     header, data = json.loads(body[8 : 8 + length]), body[8 + length :]
-    assert header.pop("__metadata__") == metadata()
+    assert header.pop("__metadata__") == metadata(version="0", phase="train")
     assert list(header) == ["0000", "0001"]
     for name, w in header.items():
         begin, end = w["data_offsets"]
@@ -119,12 +126,19 @@ def test_a_message_of_the_2nn_is_at_most_one_per_cent_more_than_its_weights():
 
 def test_more_than_ten_arrays_keep_their_order():
     weights = [np.full(1, number, np.float32) for number in range(25)]
-    assert [float(w[0]) for w in wire.unpack(wire.pack(weights))[0]] == list(range(25))
+    assert [float(w[0]) for w in wire.groups(wire.unpack(pack(weights)).arrays)[""]] == list(
+        range(25)
+    )
+
+
+def test_a_single_number_stays_one():
+    back = wire.decode_update(pack([np.array(3, np.float32)], **metadata())).weights
+    assert back[0].shape == () and float(back[0]) == 3
 
 
 def test_weights_that_do_not_lie_in_c_order_are_sent_as_they_read():
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    (back,), _ = wire.unpack(wire.pack([turned]))
+    back = wire.unpack(pack([turned])).arrays["0000"]
     assert back.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
@@ -199,7 +213,7 @@ NOT_SAFETENSORS = {
 
 
 @pytest.mark.parametrize("body", NOT_SAFETENSORS.values(), ids=NOT_SAFETENSORS)
-@pytest.mark.parametrize("decode", [wire.decode_update, wire.decode_task, wire.unpack])
+@pytest.mark.parametrize("decode", [wire.decode_update, wire.decode_task])
 def test_what_is_not_a_whole_safetensors_file_is_refused_in_a_sentence(decode, body):
     with pytest.raises(BadUpdate) as caught:
         decode(body)
@@ -262,9 +276,9 @@ def test_a_task_with_training_that_cannot_be_is_refused_by_the_client(field, val
         "learning_rate": 0.1,
         "optimizer": "sgd",
     }
-    assert wire.decode_task(wire.pack(small_weights(), **texts)).training == Training()
+    assert wire.decode_task(pack(small_weights(), **texts)).training == Training()
     with pytest.raises(BadUpdate, match=field):
-        wire.decode_task(wire.pack(small_weights(), **(texts | {field: value})))
+        wire.decode_task(pack(small_weights(), **(texts | {field: value})))
 
 
 def test_ten_thousand_damaged_messages_are_refused_or_read_and_never_anything_else():
@@ -341,3 +355,42 @@ def test_the_originals_not_a_number_is_seen_by_the_check():
         weights = original.read_weights(f"[[[0,1,2],[3,4,{constant}]],[1,2,3]]", small_weights())
         with pytest.raises(Refused, match="array 0 holds NaN or infinity"):
             check_update(Update("o", 1, 1, weights), small_weights())
+
+
+def test_a_task_comes_back_with_everything_a_strategy_may_add():
+    more = {"control": small_weights(), "keys": [np.arange(3, dtype=np.uint32)]}
+    note = {"round": "not the round", "hello": "wörld"}
+    training = Training(2, None, 0.3, "sgd", 0.01)
+    task = Task(3, 9, small_weights(), training, 2**63, False, 17, "keys", "dense", more, note)
+    back = wire.decode_task(wire.encode_task(task))
+    assert (back.round, back.rounds, back.seed, back.training) == (3, 9, 2**63, training)
+    assert (back.version, back.phase, back.codec, back.note) == (17, "keys", "dense", note)
+    assert same_bits(back.weights, small_weights()) and sorted(back.more) == ["control", "keys"]
+    assert same_bits(back.more["control"], small_weights())
+    assert back.more["keys"][0].dtype == np.uint32
+
+
+def test_an_update_comes_back_with_everything_a_strategy_may_add():
+    update = Update("alice", 2, 7, [], version=3, phase="keys", more={"keys": [np.ones(2, "u1")]})
+    back = wire.decode_update(wire.encode_update(update))
+    assert (back.client, back.version, back.phase, back.weights) == ("alice", 3, "keys", [])
+    assert back.more["keys"][0].tolist() == [1, 1] and back.note == {}
+
+
+def test_a_client_in_another_language_may_leave_out_what_it_does_not_know():
+    """The fields of the first edition are enough: a version and a phase are there by themselves."""
+    update = wire.decode_update(pack(small_weights(), **metadata()))
+    assert (update.version, update.phase, update.more, update.note) == (0, "train", {}, {})
+
+
+@pytest.mark.parametrize("name", ["w", "1", "00000", "control/1", "Control/0000", "/0000", "a/b/0"])
+def test_arrays_of_other_names_are_refused(name):
+    body = wire.pack(wire.Parts({name: small_weights()[0]}, metadata()))
+    with pytest.raises(BadUpdate, match="the arrays are named"):
+        wire.decode_update(body)
+
+
+def test_a_list_of_arrays_with_a_gap_is_refused():
+    arrays = {"0000": small_weights()[0], "0002": small_weights()[1]}
+    with pytest.raises(BadUpdate, match="expected 0000, 0001"):
+        wire.decode_update(wire.pack(wire.Parts(arrays, metadata())))

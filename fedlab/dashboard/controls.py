@@ -7,9 +7,9 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from fedlab.settings import Settings
-from fedlab.strategy import STRATEGIES
+from fedlab.strategies import STRATEGIES, Setting, settings_of
 
-# Few: each costs a compilation
+# Few: each costs a compilation.
 BATCH_SIZES = [
     ("8", 8),
     ("10", 10),
@@ -91,41 +91,55 @@ class Controls(widgets.VBox):
         }
         for control, hint in hints.items():
             control.tooltip = hint
+        # Of every strategy, so that one that is chosen again is as it was left.
+        self.of_strategy = {
+            name: {
+                key: _slider(known, values.get(key, default), look)
+                for key, (known, default) in settings_of(make()).items()
+            }
+            for name, make in STRATEGIES.items()
+            for values in [settings.strategy_settings if name == settings.strategy else {}]
+        }
+        self.chosen = widgets.VBox()
         self._all = [*hints, self.optimizer, self.strategy, self.seed]
+        for sliders in self.of_strategy.values():
+            self._all += sliders.values()
         for control in self._all:
             control.observe(lambda _: self._changed(on_change), "value")
-        super().__init__([*self._all[:-1], self.meaning, self.seed])
+        above = [*hints, self.optimizer, self.strategy, self.meaning]
+        super().__init__([*above, self.chosen, self.seed])
         self._changed(lambda: None)
 
     def _changed(self, then: Callable[[], None]) -> None:
         strategy = STRATEGIES[self.strategy.value]()
         self.meaning.value = f'<div style="color:#444;padding-left:8px">{strategy.meaning}</div>'
-        # Without rounds nobody is sampled
+        self.chosen.children = list(self.of_strategy[self.strategy.value].values())
+        # Without rounds nobody is sampled.
         self.fraction.disabled = strategy.asynchronous or self.rounds.disabled
         then()
 
     def settings(self, shards: dict[str, tuple[int, int]]) -> Settings:
         """What the sliders say, for these clients."""
-        values = {
-            name: getattr(self, name).value
-            for name in (
-                "rounds",
-                "fraction",
-                "epochs",
-                "batch_size",
-                "learning_rate",
-                "optimizer",
-                "strategy",
-                "seed",
-            )
-        }
-        return Settings(shards, **{**values, "fraction": round(values["fraction"], 2)})
+        names = "rounds fraction epochs batch_size learning_rate optimizer strategy seed"
+        values = {name: getattr(self, name).value for name in names.split()}
+        values["fraction"] = round(values["fraction"], 2)
+        sliders = self.of_strategy[values["strategy"]]
+        chosen = {name: slider.value for name, slider in sliders.items()}
+        return Settings(shards, strategy_settings=chosen, **values)
 
     def set_disabled(self, disabled: bool) -> None:
         """Grey during a run: what is set here applies to the next one."""
         for control in self._all:
             control.disabled = disabled
         self.fraction.disabled = disabled or STRATEGIES[self.strategy.value]().asynchronous
+
+
+def _slider(known: Setting, value: float, look: dict) -> widgets.SelectionSlider:
+    """A slider for a strategy's setting."""
+    stops = _with([(f"{stop:g}", stop) for stop in known.stops], value)
+    slider = widgets.SelectionSlider(options=stops, value=value, description=known.label, **look)
+    slider.tooltip = known.meaning
+    return slider
 
 
 def _with(options: list[tuple[str, float]], value) -> list[tuple[str, float]]:

@@ -16,13 +16,13 @@ from contextlib import suppress
 
 import ipywidgets as widgets
 
+from fedlab.checks import Refused
 from fedlab.dashboard import views
 from fedlab.dashboard.card import NAMES, ClientCard
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.session import ALONE, POOLED, Session
 from fedlab.data import NUM_SHARDS, DataError, Mnist, load_mnist
 from fedlab.history import History
-from fedlab.messages import Refused
 from fedlab.plots import picture, plot_history, plot_partition
 from fedlab.settings import Settings
 
@@ -43,7 +43,7 @@ class Dashboard(widgets.VBox):
     clients:  name -> (first, last) shards; three clients with four shards each if None.
     host, port: where its server listens, as in `Server`: host="0.0.0.0" lets a class join.
     settings: where the sliders stand at first: rounds, fraction, epochs, batch_size, learning_rate,
-              optimizer, strategy, seed.
+              optimizer, strategy, strategy_settings, seed.
 
     A new panel (or the same cell run again) closes the one before it. Every control is a plain call
     too: `start`, `one_round`, `stop`, `reset`, `wait`, and `history`. Raises Refused or DataError

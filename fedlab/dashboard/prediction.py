@@ -7,8 +7,8 @@ from html import escape
 
 import ipywidgets as widgets
 
+from fedlab.checks import Refused
 from fedlab.dashboard import views
-from fedlab.messages import Refused
 
 LOOK = """<style>
 .fedlab-prediction { border: 1px solid #bbb; border-left: 5px solid #3f6fb5; margin: 4px 0; }

@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from fedlab.data import Mnist
 from fedlab.federation import Federation
@@ -50,8 +50,8 @@ class Session:
         """Start the server, and compile what these settings need. This is where TensorFlow is
         loaded: some seconds.
         """
+        from fedlab.http.server import Server
         from fedlab.model import Classifier
-        from fedlab.server import Server
 
         self.server = Server(
             test=self.mnist.test, seed=settings.seed, host=self._host, port=self._port, linger=1.0
@@ -132,7 +132,7 @@ class Session:
             )
 
     def _run(self, settings: Settings, plan) -> None:
-        from fedlab.client import Client
+        from fedlab.http.client import Client
 
         self.settings = settings
         self.clients = {}
@@ -211,7 +211,10 @@ class Session:
         if (
             self.baseline_settings is None
             or replace(
-                self.baseline_settings, strategy=settings.strategy, fraction=settings.fraction
+                self.baseline_settings,
+                strategy=settings.strategy,
+                strategy_settings=settings.strategy_settings,
+                fraction=settings.fraction,
             )
             != settings
         ):
@@ -246,7 +249,10 @@ class Session:
                     test=self.mnist.test,
                     rounds=settings.rounds,
                     seed=settings.seed,
-                    **asdict(settings.training()),
+                    epochs=settings.epochs,
+                    batch_size=settings.batch_size,
+                    learning_rate=settings.learning_rate,
+                    optimizer=settings.optimizer,
                     progress=False,
                     on_round=history.append,
                     stop=self._enough.is_set,

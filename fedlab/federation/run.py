@@ -1,8 +1,8 @@
-"""Who takes part, which round it is, what has been reported, and when a round closes.
+"""A federation at work: the rules of its neighbours, driven by a lock, a thread and this machine's
+clock.
 
-A Federation knows no HTTP, no TensorFlow and no widgets. Everything that happens in fedlab, over
-HTTP or in one process, goes through `task` and `report`. All of its methods may be called from any
-thread.
+It knows no HTTP, no TensorFlow and no widgets. Everything that happens in fedlab, over HTTP or in
+one process, goes through `task` and `report`. All methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -11,58 +11,35 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from fedlab.checkpoint import save_checkpoint
-from fedlab.history import ClientRecord, History, RoundRecord
+from fedlab.federation import merging
+from fedlab.federation.members import Joined, Members
+from fedlab.federation.rounds import Exchange, draw, size
+from fedlab.history import ClientRecord, History, RoundRecord, Tested
 from fedlab.messages import (
+    TRAIN,
     ClientFailed,
     Conflict,
     Diverged,
     Refused,
     RunOver,
     Task,
-    UnknownClient,
     Update,
     Weights,
-    check_client_id,
     check_update,
 )
 from fedlab.plan import Member, Plan, Status
-from fedlab.strategy import State, Strategy
+from fedlab.strategies import State, Strategy, TooFewUpdates, Updates
 
-SILENT_AFTER = 60.0
-"""Seconds without a word after which a client's id may be taken by a newcomer, and after which a
-client that missed a round's deadline is
-not expected in the next: its program has probably died."""
-
-Evaluate = Callable[[Weights], tuple[float, float]]
+Evaluate = Callable[[Weights], "tuple[float, float] | Tested"]
 """weights -> (loss, accuracy) of the global model on the test set."""
-
-
-@dataclass
-class _Joined:
-    num_examples: int
-    shards: int
-    session: str
-    seen: float
-    done: int = 0  # asynchronous: rounds of its own that this client has reported
-    training: bool = False
-    guest: bool = False
-    # has fetched no task since the run began: what it may still send belongs to an earlier one
-    stale: bool = False
 
 
 class _Stopped(Exception):
     """The run was asked to stop."""
-
-
-class _TooFew(Exception):
-    """A round ended with fewer updates than it needs."""
 
 
 class Federation:
@@ -99,10 +76,9 @@ class Federation:
         self._state = state or State(list(weights))
         self._history = history or History()
         self._changed = threading.Condition()  # guards everything below and the four above
-        # Asynchronous: one merge at a time, without keeping fetching clients out
+        # Asynchronous: one merge at a time, without keeping fetching clients out.
         self._merging = threading.Lock()
-        self._members: dict[str, _Joined] = {}
-        self._left: set[str] = set()
+        self._members = Members()
         self._failures: list[str] = []
         self._plan: Plan | None = None
         self._last_round = 0  # of the plan; 0 without one
@@ -112,16 +88,12 @@ class Federation:
         self._stopping = self._closed = False
         self._opened = False  # asynchronous: enough clients have joined, tasks are handed out
         self._round = self._history.last.round if self._history.last else 0
-        self._awaited: set[str] = set()  # this round's participants who have not reported
-        self._task: Task | None = None  # this round's
-        # Those of them whose task was not yet handed out by `take`
-        self._untaken: deque[str] = deque()
-        self._updates: dict[str, Update] = {}
-        # Asynchronous: merged, not yet evaluated
-        self._merged: deque[tuple[Update, State]] = deque()
+        self._model_version = self._round  # of the global model
+        self._exchange: Exchange | None = None  # the one under way
+        self._merged: deque[tuple[Update, State]] = deque()  # asynchronous: not yet evaluated
         self._down = self._up = 0
         self._message = "ready"
-        self._version = 0
+        self._version = 0  # of everything: it grows with every change
 
     # ---- who takes part --------------------------------------------------------------------------
 
@@ -142,62 +114,29 @@ class Federation:
         Raises Conflict when the id is taken, Refused for a bad id or count, RunOver when the server
         is closing.
         """
-        check_client_id(client)
-        for name, value in (("num_examples", num_examples), ("shards", shards)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**9:
-                raise Refused(
-                    f"{name} is {value!r}; expected a whole number from 1 to 1,000,000,000"
-                )
         with self._changed:
             if self._closed:
                 raise RunOver("the server is closing")
-            member = self._members.get(client)
-            if member and member.session != session and self.taken(client):
-                raise Conflict(
-                    f"a client called {client!r} has already joined; expected an id of your own, or"
-                    " remove that one first"
-                )
-            again = member is not None and member.session == session
-            done, stale = (member.done, member.stale) if again else (0, False)
-            self._members[client] = _Joined(
-                num_examples, shards, session, time.monotonic(), done, guest=guest, stale=stale
-            )
-            self._left.discard(client)
+            self._members.join(client, num_examples, shards, session, guest, time.monotonic())
             self._notify()
 
     def taken(self, client: str) -> bool:
-        """Whether a newcomer of this name is refused: somebody has it, and trains or was heard of
-        within `SILENT_AFTER` seconds.
-        """
+        """Whether a newcomer of this name is refused: see `Members.taken`."""
         with self._changed:
-            member = self._members.get(client)
-            return member is not None and (
-                member.training or time.monotonic() - member.seen < SILENT_AFTER
-            )
+            return self._members.taken(client, time.monotonic())
 
     def leave(self, client: str, reason: str = "") -> None:
         """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did.
         Raises UnknownClient.
         """
         with self._changed:
-            self._member(client)
-            del self._members[client]
-            self._left.add(client)
-            self._awaited.discard(client)
+            self._members.heard(client, time.monotonic())
+            self._members.leave(client)
+            if self._exchange:
+                self._exchange.excuse(client)
             if reason:
                 self._failures.append(f"client {client!r} failed in round {self._round}: {reason}")
             self._notify()
-
-    def _member(self, client: str) -> _Joined:
-        member = self._members.get(client)
-        if member is None:
-            if client in self._left:
-                raise RunOver(f"client {client!r} has left, or was removed")
-            raise UnknownClient(
-                f"no client called {client!r} has joined; expected POST /clients first"
-            )
-        member.seen = time.monotonic()
-        return member
 
     # ---- tasks and updates -----------------------------------------------------------------------
 
@@ -210,16 +149,12 @@ class Federation:
         end = time.monotonic() + wait
         with self._changed:
             while True:
-                member = self._member(client)
+                member = self._members.heard(client, time.monotonic())
                 if self._closed:
                     self._forget(client)
                     raise RunOver("the run is over")
-                task = (
-                    self._asynchronous_task(client, member)
-                    if self._strategy.asynchronous
-                    else self._round_task(client)
-                )
-                # Who asks and gets none was too late for its round
+                task = self._task_for(client, member)
+                # Who asks and gets none was too late for its round.
                 if member.training != (task is not None):
                     member.training = task is not None
                     self._notify()
@@ -231,47 +166,35 @@ class Federation:
                     return None
                 self._changed.wait(left)
 
+    def _task_for(self, client: str, member: Joined) -> Task | None:
+        if self._plan is None:
+            return None
+        if not self._strategy.asynchronous:
+            return self._exchange.task(client) if self._exchange else None
+        if not self._opened:
+            return None
+        weights, version = self._state.weights, self._model_version
+        try:
+            return merging.task_for(client, member, self._plan, weights, self.seed, version)
+        except RunOver:
+            self._forget(client)
+            raise
+
     def take(self, wait: float = 0.0) -> tuple[str, Task] | None:
         """The next participant's task that nobody has taken, in client-id order: for a simulation,
         which plays all clients. None as in `task`.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._untaken, timeout=wait)
-            if not self._untaken:
-                return None
-            client = self._untaken.popleft()
-            task = self._round_task(client)
-            if task is None:
-                return None
-            self._members[client].stale = False
-            return client, task
-
-    def _round_task(self, client: str) -> Task | None:
-        if self._plan is None or client not in self._awaited:
-            return None
-        return self._task
-
-    def _asynchronous_task(self, client: str, member: _Joined) -> Task | None:
-        if self._plan is None or not self._opened:
-            return None
-        last = member.shards * (self._plan.rounds or 1)
-        if member.done < last:
-            return Task(
-                member.done + 1,
-                last,
-                self._state.weights,
-                self._plan.training,
-                self.seed,
-                shard_by_shard=True,
+            self._changed.wait_for(
+                lambda: self._exchange is not None and self._exchange.untaken, timeout=wait
             )
-        if self._plan.rounds is None:
-            self._forget(client)
-            raise RunOver(f"client {client!r} has trained on each of its {member.shards} shards")
-        return None
+            taken = self._exchange.take() if self._exchange and self._plan else None
+            if taken is not None and (member := self._members.find(taken[0])):
+                member.stale = False
+            return taken
 
     def _forget(self, client: str) -> None:
-        del self._members[client]
-        self._left.add(client)
+        self._members.leave(client)
         self._notify()
 
     def report(self, update: Update) -> None:
@@ -281,74 +204,57 @@ class Federation:
         UnknownClient or RunOver; then nothing has changed.
         """
         with self._changed:
-            member = self._member(update.client)
+            member = self._members.heard(update.client, time.monotonic())
             self._check_current(update, member)
             expected, most = self._state.weights, member.num_examples
         check_update(update, expected, most)
         if self._strategy.asynchronous:
             return self._merge(update)
         with self._changed:
-            member = self._member(update.client)
-            # Again: the round may have closed while the update was checked
+            member = self._members.heard(update.client, time.monotonic())
+            # Again: the round may have closed while the update was checked.
             self._check_current(update, member)
-            self._updates[update.client] = update
-            self._awaited.discard(update.client)
+            self._exchange.accept(update)
             member.training = False
             self._notify()
 
-    def _check_current(self, update: Update, member: _Joined) -> None:
+    def _check_current(self, update: Update, member: Joined) -> None:
         if self._closed:
             self._forget(update.client)
             raise RunOver("the run is over")
-        where = f"an update of {update.client!r} for round {update.round}"
+        what = f"an update of {update.client!r} for round {update.round}"
         if self._plan is None or self._stopping:
-            raise Conflict(f"got {where}; expected none: no run is going on")
+            raise Conflict(f"got {what}; expected none: no run is going on")
         if member.stale:
             raise Conflict(
-                f"got {where} of an earlier run; expected its client to fetch a task of this run"
+                f"got {what} of an earlier run; expected its client to fetch a task of this run"
                 " first"
             )
         if self._strategy.asynchronous:
-            if member.guest:
-                return  # it does not count its rounds: whatever it sends is its next update
-            if 1 <= update.round <= member.done:
-                raise Conflict(f"already have {where}")
-            if update.round > member.shards * (self._plan.rounds or 1):
-                raise Conflict(
-                    f"got {where}; expected none: this client's last round is {member.done}"
-                )
-        elif update.round == self._round and update.client in self._updates:
-            raise Conflict(f"already have {where}")
-        elif update.round != self._round or update.client not in self._awaited:
-            open_round = (
-                f"one for round {self._round}"
-                if update.round != self._round
-                else "none: this client does not take part, or is too late"
-            )
-            raise Conflict(f"got {where}; expected {open_round}")
+            merging.check(update, member, self._plan)
+        elif self._exchange is None:
+            raise Conflict(f"got {what}; expected none: the next round has not begun")
+        else:
+            self._exchange.check(update)
 
     def _merge(self, update: Update) -> None:
         with self._merging:
             with self._changed:
-                member = self._member(update.client)
+                member = self._members.heard(update.client, time.monotonic())
                 self._check_current(update, member)
                 plan, state = self._plan, self._state
             merged = self._strategy.aggregate(state, [update])
             with self._changed:
-                if (
-                    self._plan is not plan
-                    or self._stopping
-                    or self._members.get(update.client) is not member
-                ):
+                gone = self._members.find(update.client) is not member
+                if self._plan is not plan or self._stopping or gone:
                     raise Conflict(
                         f"the run ended, or {update.client!r} left, while its update was merged;"
                         " expected nothing more"
                     )
                 self._state = merged
-                member.done, member.training = (
-                    (member.done + 1 if member.guest else update.round),
-                    False,
-                )
+                self._model_version += 1
+                member.done = member.done + 1 if member.guest else update.round
+                member.training = False
                 self._merged.append((update, merged))
                 self._notify()
 
@@ -356,8 +262,9 @@ class Federation:
 
     def start(self, plan: Plan) -> None:
         """Begin a run in the background, going on from the current global model. Raises Conflict if
-        one is going on.
+        one is going on, Refused for local training that the strategy cannot go with.
         """
+        self._strategy.check(plan.training)
         with self._changed:
             if self._closed:
                 raise Conflict("the federation is closed; expected a new one")
@@ -366,15 +273,11 @@ class Federation:
                     "a run is going on; expected to stop it, or to wait for its end, first"
                 )
             self._plan, self._stopping, self._error, self._failures = plan, False, None, []
-            self._last_round = (
-                0
-                if plan.rounds is None or self._strategy.asynchronous
-                else self._round + plan.rounds
-            )
+            endless = plan.rounds is None or self._strategy.asynchronous
+            self._last_round = 0 if endless else self._round + plan.rounds
             self._rounds_before, self._strict = len(self._history), plan.strict
             self._opened = False
-            for member in self._members.values():
-                member.done, member.training, member.stale = 0, False, not member.guest
+            self._members.begin()
             self._down = self._up = 0
             work = self._run_asynchronously if self._strategy.asynchronous else self._run_rounds
             self._thread = threading.Thread(
@@ -456,6 +359,7 @@ class Federation:
             self._initial = list(weights) if weights is not None else self._initial
             self._state, self._history = State(list(self._initial)), History()
             self._round, self._last_round, self._message = 0, 0, "ready"
+            self._model_version = 0
             self._notify()
 
     def close(self, grace: float = 2.0) -> None:
@@ -469,7 +373,7 @@ class Federation:
             self._message = "closed"
             self._notify()
             self._changed.wait_for(
-                lambda: all(member.guest for member in self._members.values()), timeout=grace
+                lambda: all(member.guest for member in self._members.all()), timeout=grace
             )
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -481,113 +385,142 @@ class Federation:
             work()
         except _Stopped:
             message = "stopped"
-        except (
-            BaseException
-        ) as error:  # kept, and raised by `wait` in the thread of whoever asked for the run
+        # Kept, and raised by `wait` in the thread of whoever asked for the run.
+        except BaseException as error:
             self._error = self._error or error
         with self._changed:
             self._message = f"ended by an error: {self._error}" if self._error else message
-            self._plan, self._thread = None, None
-            # A round that was not committed does not count
+            self._plan, self._thread, self._exchange = None, None, None
+            # A round that was not committed does not count.
             self._round = self._history.last.round if self._history.last else 0
-            self._awaited, self._updates = set(), {}
-            self._untaken.clear()
             self._merged.clear()
-            for member in self._members.values():
-                member.training = False
+            self._members.rest()
             self._notify()
 
     # ---- rounds (synchronous) --------------------------------------------------------------------
 
     def _run_rounds(self) -> None:
-        plan, began = (
-            self._plan,
-            time.monotonic() - (self._history.last.seconds if self._history.last else 0.0),
-        )
+        plan, began = self._plan, self._began()
         while plan.rounds is None or self._round < self._last_round:
-            participants = self._open_round(plan)
-            clients: dict[str, ClientRecord] = {}
-            note, state = "", self._state
+            number, participants = self._round + 1, self._draw(plan)
             try:
-                state = self._strategy.aggregate(state, self._arriving(participants, plan, clients))
-                if len(clients) < len(participants):
-                    note = (
-                        f"{len(clients)} of {len(participants)} updates: went on without"
-                        f" {', '.join(sorted(set(participants) - set(clients)))}"
-                    )
-            except _TooFew as reason:
-                state, clients, note = self._state, {}, f"abandoned: {reason}"
-            due = self._round % plan.evaluate_every == 0 or self._round == self._last_round
-            if self._commit(self._round, state, clients, note, began, due):
+                state, came = self._play(number, plan, participants)
+                missing = sorted(set(participants) - set(came))
+                note = f"{len(came)} of {len(participants)} updates: went on without"
+                note = f"{note} {', '.join(missing)}" if missing else ""
+            except TooFewUpdates as reason:
+                with self._changed:
+                    self._give_up_on_failures(too_few=False)
+                state, came, note = self._state, {}, f"abandoned: {reason}"
+            due = number % plan.evaluate_every == 0 or number == self._last_round
+            if self._commit(number, state, came, note, began, due):
                 return
 
-    def _open_round(self, plan: Plan) -> list[str]:
-        """Choose m = max(C * K, 1) of the K clients at random: a function of the seed, the round
-        and who has joined.
-        """
+    def _draw(self, plan: Plan) -> list[str]:
+        """Choose who takes part in the next round, as soon as there are enough."""
         with self._changed:
             # Only the first round waits for so many: a laptop that leaves later must not halt the
-            # others.
-            least = plan.min_clients if len(self._history) == self._rounds_before else 1
+            # others. But with fewer than a round needs, none can succeed.
+            first = len(self._history) == self._rounds_before
+            least = max(self._needed(plan), plan.min_clients if first else 1)
             self._until(lambda: len(self._members) >= least, waiting_for_clients(least))
-            joined = sorted(self._members)
-            size = max(round(plan.fraction * len(joined)), 1)
-            self._round += 1
-            chosen = np.random.default_rng([self.seed % 2**63, self._round]).choice(
-                len(joined), size, replace=False
-            )
-            participants = [joined[i] for i in sorted(chosen)]
-            self._awaited, self._updates, self._untaken = set(participants), {}, deque(participants)
-            # One for all of them: the server turns it into bytes once.
-            self._task = Task(
-                self._round, self._last_round, self._state.weights, plan.training, self.seed
-            )
-            self._message = f"round {self._round}: {size} of {len(joined)} clients train"
+            joined = self._members.ids()
+            count = size(plan, len(joined), self._needed(plan))
+            return draw(self.seed, self._round + 1, joined, count)
+
+    def _needed(self, plan: Plan) -> int:
+        """The updates without which a round is abandoned."""
+        return max(plan.min_updates, self._strategy.min_updates)
+
+    def _play(
+        self, number: int, plan: Plan, participants: list[str]
+    ) -> tuple[State, dict[str, ClientRecord]]:
+        """One round: the state after it, and who contributed. Raises TooFewUpdates.
+
+        Whether the strategy takes every update or not, the round waits for all, and counts them.
+        """
+        came: dict[str, ClientRecord] = {}
+        exchange: Exchange | None = None
+
+        def ask(tasks: Task | Mapping[str, Task]) -> Updates:
+            nonlocal exchange
+            within = participants if exchange is None else self._finish(exchange, plan, came)
+            if isinstance(tasks, Task):  # one for all of them: the server makes its bytes once
+                tasks = dict.fromkeys(within, tasks)
+            exchange, members = self._open({client: tasks[client] for client in within}, plan)
+            arriving = self._arriving(exchange, plan, came)
+            return Updates(arriving, tuple(exchange.tasks), members)
+
+        weights, training, version = self._state.weights, plan.training, self._model_version
+        task = Task(number, self._last_round, weights, training, self.seed, version=version)
+        try:
+            state = self._strategy.run_round(self._state, task, ask)
+            if exchange is not None:
+                self._finish(exchange, plan, came)
+        finally:
+            with self._changed:
+                if exchange is not None:
+                    exchange.close()  # whatever comes now is stale
+                self._notify()
+        return state, came
+
+    def _open(self, tasks: Mapping[str, Task], plan: Plan) -> tuple[Exchange, int]:
+        """Send out these tasks: an exchange begins. With it, how many clients have joined."""
+        with self._changed:
+            deadline = plan.deadline
+            ends = None if deadline is None else time.monotonic() + deadline
+            self._exchange = exchange = Exchange(tasks, ends)
+            self._round, members = exchange.round, max(len(self._members), len(tasks))
+            does = "train" if exchange.phase == TRAIN else f"are asked for {exchange.phase}"
+            self._message = f"round {self._round}: {len(tasks)} of {members} clients {does}"
+            for client in tasks:
+                if client not in self._members:  # it has left since it was drawn
+                    exchange.excuse(client)
             self._notify()
-        return participants
+            return exchange, members
 
     def _arriving(
-        self, participants: list[str], plan: Plan, clients: dict[str, ClientRecord]
+        self, exchange: Exchange, plan: Plan, came: dict[str, ClientRecord]
     ) -> Iterator[Update]:
-        """This round's updates in client-id order, each as soon as it and those before it are
+        """This exchange's updates in client-id order, each as soon as it and those before it are
         there.
 
         In that order, whatever the order of arrival: floating-point sums depend on it, and a run
         must repeat bit for bit.
         """
-        end, late = None if plan.deadline is None else time.monotonic() + plan.deadline, []
-        for client in participants:
-            with self._changed:
-                self._until(lambda: client not in self._awaited, None, end)
-                update = self._updates.get(client)
-                if client in self._awaited:
-                    late.append(client)
-                    self._awaited.discard(client)  # from here on it is too late
-                if update is not None:
-                    self._updates[client] = (
-                        _RECEIVED  # the aggregate has it: keep that it came, not its weights
-                    )
+        for client in exchange.tasks:
+            update = self._collect(exchange, client, came)
             if update is not None:
-                clients[client] = ClientRecord(update.num_examples, update.accuracy, update.loss)
                 yield update
+        self._finish(exchange, plan, came)
+
+    def _collect(
+        self, exchange: Exchange, client: str, came: dict[str, ClientRecord]
+    ) -> Update | None:
+        """What this client sends, as soon as it is there; None when it is too late, or was here
+        before.
+        """
         with self._changed:
-            self._awaited.clear()  # the round is closed: later updates are stale
-            self._untaken.clear()
-            for client in late:
-                if (
-                    client in self._members
-                    and time.monotonic() - self._members[client].seen > SILENT_AFTER
-                ):
-                    # No further round waits for it; one that lives joins again with its next word.
-                    del self._members[client]
+            self._until(lambda: exchange.settled(client, time.monotonic()), None, exchange.ends)
+            update = exchange.collect(client)
+        if update is not None and exchange.phase == TRAIN:
+            came[client] = ClientRecord(update.num_examples, update.accuracy, update.loss)
+        return update
+
+    def _finish(self, exchange: Exchange, plan: Plan, came: dict[str, ClientRecord]) -> list[str]:
+        """Wait for all of an exchange, and close it; who has answered. Raises TooFewUpdates."""
+        for client in exchange.tasks:
+            self._collect(exchange, client, came)
+        with self._changed:
+            exchange.close()  # whatever comes now is stale
+            self._members.drop_silent(exchange.late, time.monotonic())
             self._notify()
-        if len(clients) < plan.min_updates:
-            with self._changed:
-                self._give_up_on_failures(too_few=False)
-            raise _TooFew(
-                f"{len(clients)} of {len(participants)} updates came, {plan.min_updates} were"
-                " needed"
+        answered, needed = exchange.answered(), self._needed(plan)
+        if len(answered) < needed:
+            raise TooFewUpdates(
+                f"{len(answered)} of {len(exchange.tasks)} updates came, {needed} were needed"
             )
+        return answered
 
     def _until(
         self, true: Callable[[], bool], message: str | None, end: float | None = None
@@ -606,11 +539,15 @@ class Federation:
             raise _Stopped
 
     def _give_up_on_failures(self, too_few: bool) -> None:
-        """Raise ClientFailed when clients have failed and nobody, or too few, are left who could go
-        on.
+        """Raise ClientFailed when clients have failed and nobody, or too few, are left who could
+        go on.
         """
-        if self._strict and self._failures and (too_few or not self._members):
+        if self._strict and self._failures and (too_few or not len(self._members)):
             raise ClientFailed("; ".join(self._failures))
+
+    def _began(self) -> float:
+        """When this history's runs would have begun, had there been no time between them."""
+        return time.monotonic() - (self._history.last.seconds if self._history.last else 0.0)
 
     def _commit(
         self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool
@@ -618,30 +555,42 @@ class Federation:
         """Test a new global model, write it down, and make it the current one. True when the target
         is reached.
         """
-        loss, accuracy = (
-            self._evaluate(state.weights) if evaluate and self._evaluate else (math.nan, math.nan)
-        )
-        if evaluate and self._evaluate and not math.isfinite(loss):
-            raise Diverged(
-                f"training diverged in round {round}: the loss on the test set is {loss}; expected"
-                " a finite number. Try a lower learning rate"
-            )
+        tested = Tested()
+        if evaluate and self._evaluate:
+            tested = Tested(*self._evaluate(state.weights))
+            if not math.isfinite(tested.loss):
+                raise Diverged(
+                    f"training diverged in round {round}: the loss on the test set is"
+                    f" {tested.loss}; expected a finite number. Try a lower learning rate"
+                )
+        note = "; ".join(filter(None, (note, tested.note)))
         with self._changed:
             if self._stopping and not self._strategy.asynchronous:
                 raise _Stopped
             down, up, self._down, self._up = self._down, self._up, 0, 0
+            seconds = time.monotonic() - began
             record = RoundRecord(
-                round, accuracy, loss, time.monotonic() - began, down, up, clients, note
+                round,
+                tested.accuracy,
+                tested.loss,
+                seconds,
+                down,
+                up,
+                clients,
+                note,
+                tested.pixels,
             )
             history = History([*self._history, record]) if self._checkpoint else None
+            self._round = round
         if self._checkpoint:
-            save_checkpoint(self._checkpoint, state, history, self._strategy.name)
+            save_checkpoint(self._checkpoint, state, history, self._strategy.identity)
         with self._changed:
             if not self._strategy.asynchronous:
                 self._state = state
+                self._model_version += 1
             self._history.append(record)
             self._notify()
-        return bool(self._plan.target and accuracy >= self._plan.target)
+        return bool(self._plan.target and tested.accuracy >= self._plan.target)
 
     # ---- no rounds (asynchronous) ----------------------------------------------------------------
 
@@ -649,10 +598,7 @@ class Federation:
         """`report` merges; this thread only tests and writes down each new global model, so that no
         client waits for that.
         """
-        plan, began = (
-            self._plan,
-            time.monotonic() - (self._history.last.seconds if self._history.last else 0.0),
-        )
+        plan, began = self._plan, self._began()
         with self._changed:
             self._until(
                 lambda: len(self._members) >= plan.min_clients or self._merged,
@@ -669,7 +615,7 @@ class Federation:
                 if not self._merged:
                     if not reached:
                         try:
-                            self._until(lambda: self._merged or self._everyone_is_done(plan), None)
+                            self._until(lambda: self._merged or self._all_done(plan), None)
                         except _Stopped:
                             if not self._merged:
                                 raise
@@ -677,7 +623,7 @@ class Federation:
                         return
                 update, state = self._merged.popleft()
                 self._round += 1
-                last = not self._merged and (self._stopping or self._everyone_is_done(plan))
+                last = not self._merged and (self._stopping or self._all_done(plan))
                 due = last or (self._round % plan.evaluate_every == 0 and not self._stopping)
             record = {
                 update.client: ClientRecord(update.num_examples, update.accuracy, update.loss)
@@ -685,13 +631,8 @@ class Federation:
             if self._commit(self._round, state, record, "", began, due):
                 reached = self._stopping = True
 
-    def _everyone_is_done(self, plan: Plan) -> bool:
-        if plan.rounds is None:
-            return False
-        return all(
-            not member.guest and member.done >= member.shards * plan.rounds
-            for member in self._members.values()
-        )
+    def _all_done(self, plan: Plan) -> bool:
+        return merging.everyone_is_done(self._members.all(), plan)
 
     # ---- looking in ------------------------------------------------------------------------------
 
@@ -731,6 +672,7 @@ class Federation:
     def status(self) -> Status:
         """A consistent picture of this moment."""
         with self._changed:
+            members = [(client, self._members.find(client)) for client in self._members.ids()]
             return Status(
                 running=self._thread is not None,
                 asynchronous=self._strategy.asynchronous,
@@ -738,23 +680,19 @@ class Federation:
                 round=self._round,
                 rounds=self._planned_rounds(),
                 accuracy=self._history.last.accuracy if self._history.last else math.nan,
-                waiting_for=sorted(self._awaited),
+                waiting_for=sorted(self._exchange.awaited) if self._exchange else [],
                 members=[
-                    Member(c, m.num_examples, "training" if m.training else "waiting")
-                    for c, m in sorted(self._members.items())
+                    Member(client, m.num_examples, "training" if m.training else "waiting")
+                    for client, m in members
                 ],
                 message=self._message,
                 version=self._version,
             )
 
     def _planned_rounds(self) -> int:
-        if self._strategy.asynchronous and self._plan and self._plan.rounds:
-            if any(member.guest for member in self._members.values()):
-                return 0  # no end is planned
-            return (
-                self._rounds_before
-                + sum(member.shards for member in self._members.values()) * self._plan.rounds
-            )
+        if self._strategy.asynchronous and self._plan:
+            planned = merging.planned_updates(self._members.all(), self._plan)
+            return self._rounds_before + planned if planned else 0
         return self._last_round
 
     def wait_for_change(self, version: int, timeout: float) -> int:
@@ -771,8 +709,5 @@ class Federation:
 
 
 def waiting_for_clients(count: int) -> str:
+    """What a run says while it does so."""
     return f"waiting for {count} client{'s' if count > 1 else ''} to join"
-
-
-_RECEIVED = Update("", 0, 0, [])
-"""Stands for an update that the aggregate has taken in."""

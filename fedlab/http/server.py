@@ -3,6 +3,7 @@ waitress."""
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import secrets
@@ -22,16 +23,19 @@ import waitress.channel
 import waitress.server
 from waitress import wasyncore
 
-from fedlab.app import LOOPBACK, Exchange, create_app
 from fedlab.checkpoint import load_checkpoint
+from fedlab.checks import Refused
 from fedlab.data import Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import Refused, Weights, check_token
+from fedlab.http import original
+from fedlab.http.access import LOOPBACK
+from fedlab.http.app import Exchange, create_app
+from fedlab.messages import Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
-from fedlab.strategy import Strategy, fed_avg
+from fedlab.strategies import Strategy, fed_avg
 
 WORKER_THREADS = 64  # a long poll holds one: more clients than this wait for each other
 
@@ -56,6 +60,8 @@ class Server:
     allowed_hosts: further names by which browsers and clients may call this server (the HTTP Host
                    header).
     linger:    seconds that `close` waits for clients to hear that the run is over.
+    pixels:    with original_protocol, the grey value of white in its clients' images, 255 or 1;
+               both are tried, and the better one counts, if None.
     token:     the secret in the URL; a new random one if None. A server that takes another's place
                keeps its clients with the same one.
 
@@ -78,8 +84,21 @@ class Server:
         linger: float = 5.0,
         token: str | None = None,
         federation: Federation | None = None,
+        pixels: int | None = None,
     ):
-        strategy = strategy or fed_avg()
+        if federation is None:
+            federation = new_federation(
+                test, strategy or fed_avg(), model, seed, checkpoint, original_protocol, pixels
+            )
+        else:
+            given = {"test": test, "strategy": strategy, "model": model, "checkpoint": checkpoint}
+            given |= {"pixels": pixels, "seed": seed or None}
+            if names := [name for name, value in given.items() if value is not None]:
+                raise Refused(
+                    f"got a federation and {', '.join(names)}; expected the federation alone: it"
+                    " has its own"
+                )
+        strategy = federation.strategy
         if original_protocol and host not in ("127.0.0.1", "localhost"):
             raise Refused(
                 f"original_protocol with host {host!r}: the original's clients have no token;"
@@ -89,25 +108,6 @@ class Server:
             raise Refused(
                 f"original_protocol with the strategy {strategy.name}; expected async_average(), as"
                 " the original merges"
-            )
-        if federation is None:
-            classifier = Classifier(model, seed)
-            evaluate = (
-                (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
-            )
-            if evaluate:
-                classifier.prepare_evaluation(test)
-            state, history = None, None
-            if checkpoint is not None and Path(checkpoint).exists():
-                state, history = load_checkpoint(checkpoint, classifier.weights, strategy.name)
-            federation = Federation(
-                classifier.weights,
-                strategy,
-                evaluate=evaluate,
-                seed=seed,
-                checkpoint=checkpoint,
-                state=state,
-                history=history,
             )
         self.federation = federation
         self.wire: deque[Exchange] = deque(maxlen=200)
@@ -124,17 +124,15 @@ class Server:
             map={},  # its own table of sockets: several servers in one process do not share it
             sockets=[listening],
             threads=WORKER_THREADS,
-            # with what a notebook has open, below the 1,024 files that a process usually may
+            # With what a notebook has open, below the 1,024 files that a process usually may.
             connection_limit=500,
-            asyncore_use_poll=hasattr(
-                select, "poll"
-            ),  # select() fails for good at file 1,024; Windows has no poll
+            # select() fails for good at file 1,024; Windows has no poll.
+            asyncore_use_poll=hasattr(select, "poll"),
             channel_timeout=60,
-            max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"]
-            + 1,  # waitress refuses a body as large as its limit
-            recv_bytes=2
-            # an update in a few reads, not in a hundred: a fifth of what it costs the server
-            ** 18,
+            # waitress refuses a body as large as its limit.
+            max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"] + 1,
+            # An update in a few reads, not in a hundred: a fifth of what it costs the server.
+            recv_bytes=2**18,
             inbuf_overflow=2**26,  # keep updates in memory, not in temporary files
             outbuf_overflow=2**26,
             ident=None,
@@ -226,6 +224,37 @@ class Server:
         self.close()
 
 
+def new_federation(
+    test: Dataset | None,
+    strategy: Strategy,
+    model,
+    seed: int,
+    checkpoint: str | Path | None,
+    original_protocol: bool,
+    pixels: int | None,
+) -> Federation:
+    """A Server's federation: with a model, a test, and what an earlier one has left."""
+    classifier = Classifier(model, seed)
+    evaluate = None
+    if test is not None and original_protocol:
+        evaluate = original.evaluate_on(classifier, test, pixels)
+    elif test is not None:
+        classifier.prepare_evaluation(test)
+        evaluate = functools.partial(classifier.evaluate, data=test)
+    state, history = None, None
+    if checkpoint is not None and Path(checkpoint).exists():
+        state, history = load_checkpoint(checkpoint, classifier.weights, strategy.identity)
+    return Federation(
+        classifier.weights,
+        strategy,
+        evaluate=evaluate,
+        seed=seed,
+        checkpoint=checkpoint,
+        state=state,
+        history=history,
+    )
+
+
 def lan_address() -> str:
     """This machine's address on its network; the loopback address where there is none. Nothing is
     sent.
@@ -274,7 +303,8 @@ class _JsonErrorTask(waitress.task.ErrorTask):
                 else f"more than {most:,}"
             )
             sentence = f"the body is {size} bytes; expected at most {most:,} for this model"
-        body = json.dumps({"error": sentence}).encode()
+        kind = "too_large" if error.code == 413 else "http"
+        body = json.dumps({"error": sentence, "kind": kind}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()

@@ -8,16 +8,28 @@ import math
 import random
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
 
 from fedlab import wire
+from fedlab.checks import whole
 from fedlab.data import Dataset
-from fedlab.messages import Refused, RunOver, Task, Update, check_client_id, check_token, local_seed
+from fedlab.messages import (
+    TRAIN,
+    Conflict,
+    Refused,
+    RunOver,
+    Task,
+    UnknownClient,
+    Update,
+    check_client_id,
+    check_token,
+)
 from fedlab.model import Classifier, TrainingStopped
+from fedlab.participant import OWN_EXAMPLES, Answer, Participant, Transform
 
 POLL_SECONDS = 10.0
 """One long poll. Stopping does not wait for it: leaving the server ends it."""
@@ -25,8 +37,18 @@ POLL_SECONDS = 10.0
 PATIENCE = (5.0, 60.0)  # seconds to connect, and to wait for an answer that is due at once
 
 
+KINDS = {error.kind: error for error in (Conflict, UnknownClient, RunOver)}
+"""What the server's refusals are here, by the kind that it sends; Refused for all others."""
+
+
 class ServerAway(ConnectionError):
     """The server did not answer, or is not a fedlab server."""
+
+    kind = "server_away"
+
+
+class _Trouble(requests.RequestException):
+    """The server is there, and has trouble of its own."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +83,9 @@ class Client:
     model:      a built Keras classifier of the server's architecture; the 2NN if None.
     test:       where its own model is tested before each update; the examples that it has just
                 trained on if None.
-    transforms: what happens to an update before it leaves, in order: functions Update -> Update.
+    transforms: what happens to an update before it leaves, in order: functions
+                (Update, Task) -> Update.
+    phases:     how it answers phases other than training, by name, as in `Participant`.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
     tries:      how often a request is tried when the server is away, with growing random waits in
                 between (about 8 s in all for 5).
@@ -77,21 +101,25 @@ class Client:
         *,
         model=None,
         test: Dataset | None = None,
-        transforms: Sequence[Callable[[Update], Update]] = (),
+        transforms: Sequence[Transform] = (),
+        phases: Mapping[str, Answer] | None = None,
         on_status: Callable[[ClientStatus], None] | None = None,
         tries: int = 5,
     ):
         self.id = check_client_id(client)
         if not len(data):
             raise Refused(f"client {client!r} has no examples; expected at least one")
-        if tries < 1:
-            raise Refused(f"tries is {tries!r}; expected a whole number from 1")
-        self.data, self.test = data, test
-        self.transforms = tuple(transforms)
-        self._classifier = Classifier(model)
+        self.data = data
+        self._participant = Participant(
+            client,
+            data,
+            Classifier(model),
+            test=OWN_EXAMPLES if test is None else test,
+            transforms=transforms,
+            phases=phases,
+        )
         self._base, self._token = split_url(url)
-        self._on_status, self._tries = on_status, tries
-        self._shards = data.split()
+        self._on_status, self._tries = on_status, whole("tries", tries)
         # Tells a repeated "join" of ours from somebody else's with the same id
         self._name = secrets.token_hex(8)
         self._stop = threading.Event()
@@ -177,8 +205,7 @@ class Client:
                 return self._say_over(over)
             except ServerAway:
                 # The original's way: a client that is on its own goes on from its own weights with
-                # its next shard. Where there are rounds it
-                # would train what nobody waits for.
+                # its next shard. Where there are rounds it would train what nobody waits for.
                 task = self._next_alone(task)
                 if task is None:
                     raise
@@ -186,7 +213,7 @@ class Client:
             if fetched is None:
                 continue  # nothing to do yet
             task = fetched
-            update = self._train(task)
+            update = self._answer(task)
             task = replace(task, weights=update.weights)
             try:
                 self._send(session, update)
@@ -227,62 +254,50 @@ class Client:
         self._say("fetching", f"fetched {len(body) / 1e3:.0f} kB", bytes_down=len(body))
         return wire.decode_task(body)
 
-    def _train(self, task: Task) -> Update:
-        data = (
-            self._shards[(task.round - 1) % len(self._shards)] if task.shard_by_shard else self.data
-        )
-        about = {"round": task.round, "rounds": task.rounds, "epochs": task.training.epochs}
+    def _answer(self, task: Task) -> Update:
+        epochs, number = task.training.epochs, f"round {task.round}"
+        about = {"round": task.round, "rounds": task.rounds, "epochs": epochs}
 
         def epoch_begins(epoch: int) -> None:
-            self._say(
-                "training",
-                f"round {task.round}: training, epoch {epoch} of {task.training.epochs}",
-                epoch=epoch,
-                **about,
-            )
+            doing = f"{number}: training, epoch {epoch} of {epochs}"
+            self._say("training", doing, epoch=epoch, **about)
 
-        seed = local_seed(task.seed, task.round, self.id)
-        weights, _ = self._classifier.train(
-            task.weights, data, task.training, seed, epoch_begins, self._stop.is_set
-        )
-        self._say("testing", "testing its own model", epoch=task.training.epochs, **about)
-        loss, accuracy = self._classifier.evaluate(
-            weights, data if self.test is None else self.test
-        )
-        self.status = replace(self.status, accuracy=accuracy, loss=loss)
-        update = Update(self.id, task.round, len(data), weights, accuracy, loss)
-        for transform in self.transforms:
-            update = transform(update)
+        def test_begins() -> None:
+            self._say("testing", "testing its own model", epoch=epochs, **about)
+
+        if task.phase != TRAIN:
+            self._say("training", f"{number}: {task.phase}", epoch=0, **about)
+        update = self._participant.answer(task, epoch_begins, self._stop.is_set, test_begins)
+        if task.phase == TRAIN:
+            self.status = replace(self.status, accuracy=update.accuracy, loss=update.loss)
         return update
 
     def _send(self, session: requests.Session, update: Update) -> None:
         body = wire.encode_update(update)
-        self._say("sending", f"sending {len(body) / 1e3:.0f} kB", bytes_up=len(body))
-        status, answer = self._request(
-            session, "POST", "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}
-        )
-        # 409: the server has it already (an answer of its was lost), or the round closed without
-        # us. Either way: on to the next.
-        outcome = f"sent {len(body) / 1e3:.0f} kB" if status == 202 else _sentence(answer)
-        self._say("waiting", outcome)
+        size = f"{len(body) / 1e3:.0f} kB"
+        self._say("sending", f"sending {size}", bytes_up=len(body))
+        headers = {"Content-Type": wire.CONTENT_TYPE}
+        try:
+            self._request(session, "POST", "updates", data=body, headers=headers)
+            self._say("waiting", f"sent {size}")
+        except Conflict as conflict:
+            # The server has it already (an answer of its was lost), or the round closed without
+            # us. Either way: on to the next.
+            self._say("waiting", str(conflict))
 
     # ---- talking to the server -------------------------------------------------------------------
 
     def _session(self) -> requests.Session:
         session = requests.Session()
-        session.trust_env = (
-            False  # no proxy stands between a laptop and its own loopback or its neighbours
-        )
+        # No proxy stands between a laptop and its own loopback or its neighbours.
+        session.trust_env = False
         session.headers["Authorization"] = f"Bearer {self._token}"
         return session
 
     def _join(self, session: requests.Session) -> None:
-        fields = {
-            "client": self.id,
-            "num_examples": len(self.data),
-            "shards": len(self._shards),
-            "session": self._name,
-        }
+        shards = len(self._participant.shards)
+        fields = {"client": self.id, "num_examples": len(self.data), "shards": shards}
+        fields |= {"session": self._name}
         self._request(session, "POST", "clients", json=fields)
         self._joined = True
 
@@ -290,11 +305,8 @@ class Client:
         if not self._joined:
             return
         self._joined = False
-        headers = (
-            {"X-Reason": "".join(c if " " <= c <= "~" else " " for c in reason)[:300]}
-            if reason
-            else {}
-        )
+        plain = "".join(c if " " <= c <= "~" else " " for c in reason)[:300]
+        headers = {"X-Reason": plain} if plain else {}
         try:
             with self._session() as session:
                 session.delete(
@@ -311,11 +323,11 @@ class Client:
         patience: float = PATIENCE[1],
         **content,
     ) -> tuple[int, bytes]:
-        """(status, body) of one request, tried again while the server is away. Raises Refused
-        (RunOver for 410), ServerAway, TrainingStopped.
+        """(status, body) of one request, tried again while the server is away. Raises Refused (of
+        the kind that the server says), ServerAway, TrainingStopped.
         """
 
-        def exchange() -> tuple[requests.Response, bytes]:
+        def exchange() -> tuple[int, bytes]:
             timeout = (PATIENCE[0], patience)
             answer = session.request(
                 method,
@@ -327,26 +339,24 @@ class Client:
             )
             # In one piece: `answer.content` would put 800 kB together from pieces of 10, and take
             # three times as long.
-            return answer, b"".join(answer.iter_content(None))
+            body = b"".join(answer.iter_content(None))
+            if answer.status_code >= 500:
+                raise _Trouble(f"it answered {answer.status_code}")
+            return answer.status_code, self._understood(answer, body)
 
         for attempt in range(1, self._tries + 1):
             if self._stop.is_set():
                 raise TrainingStopped
             try:
-                answer, body = exchange()
-                if (
-                    answer.status_code == 404
-                    and path != "clients"
-                    and self._joined
-                    and b"no client called" in body
-                ):
+                try:
+                    return exchange()
+                except UnknownClient:
+                    if path == "clients" or not self._joined:
+                        raise
                     self._join(session)  # the server was restarted and does not know us
-                    answer, body = exchange()
-                if answer.status_code < 500:
-                    return self._understood(answer, body)
-                trouble = f"it answered {answer.status_code}"
+                    return exchange()
             except requests.RequestException as error:
-                trouble = type(error).__name__
+                trouble = str(error) if isinstance(error, _Trouble) else type(error).__name__
             if attempt < self._tries:
                 # Growing, and random so that a class does not come back all at once
                 wait = random.uniform(0.2, 0.5 * 2**attempt)
@@ -360,30 +370,21 @@ class Client:
             " server there: is it running, and the URL right?"
         )
 
-    def _understood(self, answer: requests.Response, body: bytes) -> tuple[int, bytes]:
-        status = answer.status_code
+    def _understood(self, answer: requests.Response, body: bytes) -> bytes:
+        """The body of an answer that says yes. Raises what another one says."""
+        status, expected = answer.status_code, "expected the URL that `fedlab server` printed"
         if status in (200, 201, 202, 204):
             if status == 200 and answer.headers.get("Content-Type") != wire.CONTENT_TYPE:
-                raise ServerAway(
-                    f"{self._base} answers, but is not a fedlab server; expected the URL that"
-                    " `fedlab server` printed"
-                )
-            return status, body
-        sentence = _sentence(body)
-        if sentence is None:
+                raise ServerAway(f"{self._base} answers, but is not a fedlab server; {expected}")
+            return body
+        try:
+            said = json.loads(body)
+            sentence, kind = said["error"], said.get("kind")
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ServerAway(
-                f"{self._base} answers ({status}), but is not a fedlab server; expected the URL"
-                " that `fedlab server` printed"
-            )
-        if status == 410:
-            raise RunOver(sentence)
-        if (
-            status == 409
-            and answer.request.method == "POST"
-            and answer.request.path_url == "/updates"
-        ):
-            return status, body
-        raise Refused(sentence)
+                f"{self._base} answers ({status}), but is not a fedlab server; {expected}"
+            ) from None
+        raise KINDS.get(kind, Refused)(sentence)
 
     def _say(self, phase: str, message: str, **fields) -> None:
         self.status = replace(self.status, phase=phase, message=message, **fields)
@@ -391,17 +392,9 @@ class Client:
             self._on_status(self.status)
 
 
-def _sentence(body: bytes) -> str | None:
-    """What a fedlab server says in an error, or None: this is not one."""
-    try:
-        return json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 def split_url(url: str) -> tuple[str, str]:
-    """http://host:port/ and the token, from the URL that a server printed. Raises Refused for
-    anything else.
+    """http://host:port/ and the token, from the URL that a server printed; with the path that a
+    proxy may have put before it. Raises Refused for anything else.
     """
     try:
         parts = urlsplit(str(url).strip())
@@ -415,4 +408,4 @@ def split_url(url: str) -> tuple[str, str]:
         expected = "what the server printed, such as http://127.0.0.1:8642/?token=..."
         raise Refused(f"the server's URL is {shown!r}; expected {expected}") from None
     token = check_token(parse_qs(parts.query).get("token", [""])[0])
-    return f"{parts.scheme}://{parts.netloc}/", token
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/", token

@@ -18,10 +18,49 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedlab.federation import Federation
+from fedlab.checks import Refused
+from fedlab.data import Dataset
+from fedlab.federation import Evaluate, Federation
+from fedlab.history import Tested
 from fedlab.messages import BadUpdate, Update, Weights, check_client_id, check_update
 
 MOST_EXAMPLES = 60_000  # its clients do not say how many examples they have: no more than MNIST has
+
+
+PIXELS = (1, 255)
+"""What white may be in the images of the original's clients: they train on their files as they are,
+with grey values 0-1 or, as usual, 0-255. A model of the one kind is no good on the other."""
+
+
+def evaluate_on(classifier, test: Dataset, pixels: int | None = None) -> Evaluate:
+    """A test of the global model that does not misjudge it: on images of 0-1 and of 0-255, and the
+    better result counts, for the server cannot see which its clients have; or on those that
+    `pixels` says. Which it was is in the result.
+
+    Raises Refused for other pixels than 1 and 255.
+    """
+    if pixels not in (None, *PIXELS):
+        raise Refused(f"pixels is {pixels!r}; expected 1, 255, or None for the better of the two")
+    kinds = PIXELS if pixels is None else (pixels,)
+    images = {kind: scaled(test, kind) for kind in kinds}
+    for data in images.values():
+        classifier.prepare_evaluation(data)
+
+    def evaluate(weights: Weights) -> Tested:
+        results = []
+        for kind, data in images.items():
+            loss, accuracy = classifier.evaluate(weights, data)
+            results.append(Tested(loss, accuracy, kind, f"tested on grey values 0-{kind}"))
+        return max(results, key=lambda tested: tested.accuracy)
+
+    return evaluate
+
+
+def scaled(data: Dataset, pixels: int) -> Dataset:
+    """These uint8 images as a model sees them whose white is `pixels`: 1 is the library's own."""
+    if pixels == 1:
+        return data
+    return Dataset(data.x.astype(np.float32), data.y)
 
 
 def client_id(received: str | None) -> str:

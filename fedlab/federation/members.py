@@ -1,0 +1,121 @@
+"""Who has joined. No lock and no clock: whoever calls tells the time, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedlab.checks import whole
+from fedlab.messages import Conflict, RunOver, UnknownClient, check_client_id
+
+SILENT_AFTER = 60.0
+"""Seconds without a word after which a client's id may be taken by a newcomer, and after which a
+client that missed a round's deadline is not expected in the next: its program has probably died."""
+
+MOST = 10**9
+"""Examples, or shards, that a client may have."""
+
+
+@dataclass
+class Joined:
+    """A client, as the rules see it."""
+
+    num_examples: int
+    shards: int
+    session: str
+    seen: float
+    done: int = 0  # asynchronous: rounds of its own that this client has reported
+    training: bool = False
+    guest: bool = False
+    # Has fetched no task since the run began: what it may still send belongs to an earlier one.
+    stale: bool = False
+
+
+class Members:
+    """Those who have joined, by client id, and who was here and has left."""
+
+    def __init__(self):
+        self._joined: dict[str, Joined] = {}
+        self._left: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._joined)
+
+    def __contains__(self, client: str) -> bool:
+        return client in self._joined
+
+    def ids(self) -> list[str]:
+        """Everyone's id, sorted."""
+        return sorted(self._joined)
+
+    def all(self) -> Iterable[Joined]:
+        """Everyone."""
+        return self._joined.values()
+
+    def find(self, client: str) -> Joined | None:
+        """This client, without having heard of it; None when it has not joined."""
+        return self._joined.get(client)
+
+    def heard(self, client: str, now: float) -> Joined:
+        """This client, which has just said something. Raises UnknownClient, or RunOver when it has
+        left.
+        """
+        member = self._joined.get(client)
+        if member is None:
+            if client in self._left:
+                raise RunOver(f"client {client!r} has left, or was removed")
+            raise UnknownClient(
+                f"no client called {client!r} has joined; expected it to join first"
+            )
+        member.seen = now
+        return member
+
+    def join(
+        self, client: str, num_examples: int, shards: int, session: str, guest: bool, now: float
+    ) -> None:
+        """Take `client` in. Raises Conflict when the id is taken, Refused for a bad id or count."""
+        check_client_id(client)
+        num_examples = whole("num_examples", num_examples, 1, MOST)
+        shards = whole("shards", shards, 1, MOST)
+        member = self._joined.get(client)
+        again = member is not None and member.session == session
+        if not again and self.taken(client, now):
+            raise Conflict(
+                f"a client called {client!r} has already joined; expected an id of your own, or"
+                " remove that one first"
+            )
+        done, stale = (member.done, member.stale) if again else (0, False)
+        self._joined[client] = Joined(
+            num_examples, shards, session, now, done, guest=guest, stale=stale
+        )
+        self._left.discard(client)
+
+    def taken(self, client: str, now: float) -> bool:
+        """Whether a newcomer of this name is refused: somebody has it, and trains or was heard of
+        within `SILENT_AFTER` seconds.
+        """
+        member = self._joined.get(client)
+        return member is not None and (member.training or now - member.seen < SILENT_AFTER)
+
+    def leave(self, client: str) -> None:
+        """`client`, who has joined, goes, and is remembered as gone."""
+        del self._joined[client]
+        self._left.add(client)
+
+    def drop_silent(self, clients: Iterable[str], now: float) -> None:
+        """Those of `clients` that were silent too long are members no more. One that lives joins
+        again with its next word.
+        """
+        for client in clients:
+            if client in self._joined and now - self._joined[client].seen > SILENT_AFTER:
+                del self._joined[client]
+
+    def begin(self) -> None:
+        """A run begins: nobody has done anything in it."""
+        for member in self._joined.values():
+            member.done, member.training, member.stale = 0, False, not member.guest
+
+    def rest(self) -> None:
+        """A run has ended: nobody trains."""
+        for member in self._joined.values():
+            member.training = False

@@ -1,0 +1,64 @@
+"""The rules of the asynchronous way: no rounds, every client goes through its own shards, every
+update is merged as it comes. No lock and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedlab.federation.members import Joined
+from fedlab.messages import Conflict, RunOver, Task, Update, Weights
+from fedlab.plan import Plan
+
+
+def last_round(member: Joined, plan: Plan) -> int:
+    """The number of this client's last round: each of its shards, as often as the plan says."""
+    return member.shards * (plan.rounds or 1)
+
+
+def task_for(
+    client: str, member: Joined, plan: Plan, weights: Weights, seed: int, version: int
+) -> Task | None:
+    """This client's next task; None when it has to wait for the others. Raises RunOver where
+    everyone goes once through the shards, and this client has.
+    """
+    last = last_round(member, plan)
+    if member.done < last:
+        return Task(
+            member.done + 1,
+            last,
+            weights,
+            plan.training,
+            seed,
+            shard_by_shard=True,
+            version=version,
+        )
+    if plan.rounds is None:
+        raise RunOver(f"client {client!r} has trained on each of its {member.shards} shards")
+    return None
+
+
+def check(update: Update, member: Joined, plan: Plan) -> None:
+    """Raise Conflict unless this is an update that was not merged yet."""
+    if member.guest:
+        return  # it does not count its rounds: whatever it sends is its next update
+    what = f"an update of {update.client!r} for round {update.round}"
+    if 1 <= update.round <= member.done:
+        raise Conflict(f"already have {what}")
+    if update.round > last_round(member, plan):
+        raise Conflict(f"got {what}; expected none: this client's last round is {member.done}")
+
+
+def everyone_is_done(members: Iterable[Joined], plan: Plan) -> bool:
+    """Whether nobody has anything left to train."""
+    if plan.rounds is None:
+        return False
+    return all(not m.guest and m.done >= last_round(m, plan) for m in members)
+
+
+def planned_updates(members: Iterable[Joined], plan: Plan) -> int:
+    """How many updates this run is to have; 0 where no end is planned."""
+    members = list(members)
+    if plan.rounds is None or any(member.guest for member in members):
+        return 0
+    return sum(last_round(member, plan) for member in members)

@@ -1,0 +1,131 @@
+"""The Flask application over a federation: what every request is checked for, how its answers look,
+and how errors are said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from fedlab import wire
+from fedlab.checks import Refused
+from fedlab.federation import Federation
+from fedlab.http import original, routes
+from fedlab.http.access import LOOPBACK, PAGE, Access, Denied
+from fedlab.messages import Conflict, RunOver, UnknownClient
+
+STATUS = {Conflict.kind: 409, UnknownClient.kind: 404, RunOver.kind: 410}
+"""HTTP's number for what is refused, by its kind; 400 for all others."""
+
+KINDS = {404: "not_found", 405: "method", 411: "length", 413: "too_large", 415: "media_type"}
+"""The kinds of HTTP's own errors."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One HTTP request and its answer, for whoever wants to look at the wire. bytes are those of
+    the bodies; no token is in it.
+    """
+
+    time: float
+    client: str
+    method: str
+    path: str
+    status: int
+    bytes_up: int
+    bytes_down: int
+
+
+def create_app(
+    federation: Federation,
+    token: str,
+    hosts: set[str] | None = None,
+    original_protocol: bool = False,
+    on_exchange: Callable[[Exchange], None] = lambda exchange: None,
+) -> Flask:
+    """The Flask application: every route, and what all of them check.
+
+    hosts: the Host names that are answered, as in `Access`; loopback's if None.
+    Every error is JSON: {"error": a sentence, "kind": one word for programs}.
+    """
+    app = Flask("fedlab", root_path=str(routes.PAGES), static_folder=None)
+    limit = wire.size_limit(federation.weights)
+    if original_protocol:
+        limit = max(limit, original.size_limit(federation.weights))
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = limit
+    access = Access(token, frozenset(hosts or LOOPBACK))
+
+    @app.before_request
+    def check_request():
+        g.client = ""
+        access.check(request)
+        checked = request.endpoint not in (PAGE, routes.ORIGINAL, None)
+        if checked and "Transfer-Encoding" in request.headers and request.content_length is None:
+            raise Denied(411, KINDS[411], "the body has no Content-Length; expected one")
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
+        looked = request.endpoint in (PAGE, "status", "history", None)
+        if response.status_code != 204 and not looked:
+            sizes = request.content_length or 0, response.content_length or 0
+            on_exchange(
+                Exchange(
+                    time.time(),
+                    g.client,
+                    request.method,
+                    request.path,
+                    response.status_code,
+                    *sizes,
+                )
+            )
+        return response
+
+    @app.errorhandler(Refused)
+    def refused(error: Refused):
+        return failure(STATUS.get(error.kind, 400), error.kind, str(error))
+
+    @app.errorhandler(Denied)
+    def denied(error: Denied):
+        return failure(error.status, error.kind, str(error))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException):
+        code, path = error.code or 500, request.path[:100]
+        sentence = error.description or error.name
+        if code == 404:
+            known = "/, /clients, /task, /updates, /model, /status or /history"
+            sentence = f"there is no {path}; expected {known}"
+        elif code == 405:
+            methods = ", ".join(sorted(error.valid_methods or []))
+            sentence = f"{path} does not take {request.method}; expected {methods}"
+        elif code == 413:
+            size, most = request.content_length or 0, request.max_content_length
+            sentence = f"the body is {size:,} bytes; expected at most {most:,} here"
+        return failure(code, KINDS.get(code, "http"), sentence)
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception):
+        # For whoever runs the server; the other side gets no details.
+        app.logger.exception("an unexpected error")
+        return failure(
+            500,
+            "server",
+            f"the server failed ({type(error).__name__}); expected nothing of the kind, please"
+            " report it",
+        )
+
+    routes.add(app, federation, access, original_protocol)
+    return app
+
+
+def failure(status: int, kind: str, sentence: str) -> tuple[Response, int]:
+    """An error as this server's JSON."""
+    return jsonify(error=sentence, kind=kind), status

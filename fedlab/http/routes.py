@@ -1,0 +1,171 @@
+"""What a federation answers over HTTP, route by route."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+from flask import Flask, Response, g, jsonify, redirect, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from fedlab import wire
+from fedlab.checks import Refused
+from fedlab.federation import Federation
+from fedlab.http import original
+from fedlab.http.access import ORIGINAL, PAGE, Access, Denied, cookie
+from fedlab.messages import BadUpdate
+
+PAGES = Path(__file__).parent / "pages"
+LONGEST_WAIT = 30.0  # seconds of one long poll
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
+
+
+def add(app: Flask, federation: Federation, access: Access, original_protocol: bool) -> None:
+    """Add every route to `app`."""
+    # The last one is kept: a round gives all its participants the same Task.
+    encode_task = lru_cache(maxsize=1)(wire.encode_task)
+
+    # -- for clients
+
+    @app.post("/clients")
+    def join():
+        fields = json_body()
+        g.client = str(fields.get("client", ""))[:40]
+        session = fields.get("session", "")
+        federation.join(
+            fields.get("client"),
+            fields.get("num_examples"),
+            fields.get("shards", 1),
+            session if isinstance(session, str) else "",
+        )
+        return jsonify(client=fields["client"]), 201
+
+    @app.delete("/clients/<client>")
+    def leave(client: str):
+        g.client = client[:40]
+        federation.leave(client, request.headers.get("X-Reason", "")[:300])
+        return "", 204
+
+    @app.get("/task")
+    def task():
+        g.client = request.args.get("client", "")[:40]
+        found = federation.task(g.client, waiting_time())
+        if found is None:
+            return "", 204
+        body = encode_task(found)
+        federation.count_bytes(down=len(body))
+        return Response(body, content_type=wire.CONTENT_TYPE)
+
+    @app.post("/updates")
+    def updates():
+        if request.mimetype != wire.CONTENT_TYPE:
+            raise UnsupportedMediaType(
+                f"the Content-Type is {request.mimetype[:100]!r}; expected {wire.CONTENT_TYPE!r}"
+            )
+        # In one piece: waitress has the whole body, and `get_data` would put it together from
+        # pieces of 64 kB.
+        body = request.stream.read(request.content_length or 0)
+        update = wire.decode_update(body)
+        g.client = update.client[:40]
+        # Before it may close a round: what it costs belongs to that one.
+        federation.count_bytes(up=len(body))
+        federation.report(update)
+        return jsonify(round=update.round), 202
+
+    # -- for everyone
+
+    @app.get("/model")
+    def model():
+        body = wire.pack(wire.parts(federation.weights, kind="model"))
+        headers = {"Content-Disposition": "attachment; filename=model.safetensors"}
+        return Response(body, content_type=wire.CONTENT_TYPE, headers=headers)
+
+    @app.get("/status")
+    def status():
+        return jsonify(without_nan(asdict(federation.status())))
+
+    @app.get("/history")
+    def history():
+        return Response(federation.history.to_json(), content_type="application/json")
+
+    @app.get("/", endpoint=PAGE)
+    def page():
+        if original_protocol and "send" in request.args:
+            return original_answer(request.args)
+        if "token" in request.args:
+            if not access.same(request.args["token"]):
+                expected = "expected the address that the server printed"
+                raise Denied(401, "token", f"the token in this address is wrong; {expected}")
+            # The clean address at once: a token in the address bar ends up in histories,
+            # screenshots and Referer headers. Relative: a proxy may have put a path before it.
+            answer = redirect("./", 303)
+            answer.set_cookie(cookie(request), access.token, httponly=True, samesite="Strict")
+            return answer
+        if not access.admits(request, reading=True):
+            raise Denied(
+                401,
+                "token",
+                "the token is missing; expected the whole address that the server printed, with"
+                " ?token= at its end",
+            )
+        text = (PAGES / "index.html").read_text(encoding="utf-8")
+        headers = {"Content-Security-Policy": POLICY}
+        return Response(text, content_type="text/html; charset=utf-8", headers=headers)
+
+    # -- for the original demonstration's clients
+
+    def original_answer(fields):
+        g.client = original.client_id(fields.get("id"))
+        size = request.content_length or len(request.query_string)
+        answer = jsonify(original.exchange(federation, fields, size))
+        federation.count_bytes(down=answer.content_length)
+        return answer
+
+    if original_protocol:
+
+        @app.post("/", endpoint=ORIGINAL)
+        def original_route():
+            return original_answer(request.form)
+
+
+def waiting_time() -> float:
+    """The seconds that a long poll asks for. Raises Refused."""
+    received = request.args.get("wait", "0")
+    try:
+        wait = float(received)
+    except ValueError:
+        wait = math.nan
+    if math.isnan(wait):
+        raise Refused(f"wait is {received[:40]!r}; expected seconds, at most {LONGEST_WAIT:.0f}")
+    return min(max(wait, 0.0), LONGEST_WAIT)
+
+
+def json_body() -> dict:
+    """The request's JSON object. Raises BadUpdate (400), or an HTTP 415 or 413."""
+    request.max_content_length = 10_000
+    if not request.is_json:
+        raise UnsupportedMediaType(
+            f"the Content-Type is {request.mimetype[:100]!r}; expected 'application/json'"
+        )
+    try:
+        fields = json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise BadUpdate(
+            'the body is not a JSON object; expected {"client": "alice", "num_examples": 5000} as'
+            " application/json"
+        )
+    return fields
+
+
+def without_nan(value):
+    """JSON has no NaN: null."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

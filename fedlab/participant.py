@@ -1,0 +1,146 @@
+"""One client's side of a round: the only one. HTTP, the simulation and Flower all call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from fedlab.data import Dataset
+from fedlab.messages import (
+    DENSE,
+    TRAIN,
+    Diverged,
+    NotFinite,
+    Refused,
+    Task,
+    Update,
+    Weights,
+    check_weights,
+    local_seed,
+)
+from fedlab.model import Classifier
+from fedlab.strategies.scaffold import correction, remember
+
+Transform = Callable[[Update, Task], Update]
+"""What happens to an update before it leaves the client: clip, add noise, mask, compress, poison.
+
+It sees the task too: the weights that training began with, the round, the seed. This one sends only
+half of what was learned:
+
+>>> import numpy as np
+>>> from dataclasses import replace
+>>> from fedlab import Task, Training, Update
+>>> def halved(update, task):
+...     pairs = zip(task.weights, update.weights)
+...     return replace(update, weights=[w + (new - w) / 2 for w, new in pairs])
+>>> task = Task(1, 10, [np.zeros(2, np.float32)], Training())
+>>> halved(Update("alice", 1, 600, [np.ones(2, np.float32)]), task).weights
+[array([0.5, 0.5], dtype=float32)]
+"""
+
+Answer = Callable[["Participant", Task], Update]
+"""How a participant answers a phase that is not training."""
+
+OWN_EXAMPLES = "own examples"
+
+
+class Participant:
+    """A client, wherever it runs: from a task it makes an update.
+
+    client:     its id. data: its own examples, which never leave it.
+    classifier: the model, as functions of its weights; several participants may share one.
+    test:       where its own model is tested before it is sent: a Dataset, OWN_EXAMPLES for those
+                that it has just trained on, None for no test.
+    transforms: what happens to an update before it leaves, in order.
+    memory:     what it keeps from one round to the next, by name; forgotten when the server begins
+                again with an untrained model.
+    phases:     how it answers phases other than "train", by name.
+
+    >>> import numpy as np
+    >>> from fedlab import Classifier, Dataset, Participant, Task, Training
+    >>> rng = np.random.default_rng(0)
+    >>> data = Dataset(rng.integers(0, 256, (60, 28, 28), np.uint8), np.arange(60) % 10)
+    >>> classifier = Classifier(seed=1)
+    >>> alice = Participant("alice", data, classifier)
+    >>> update = alice.answer(Task(1, 10, classifier.weights, Training(batch_size=10)))
+    >>> update.client, update.round, update.num_examples, len(update.weights)
+    ('alice', 1, 60, 6)
+    """
+
+    def __init__(
+        self,
+        client: str,
+        data: Dataset,
+        classifier: Classifier,
+        *,
+        test: Dataset | str | None = None,
+        transforms: Sequence[Transform] = (),
+        memory: dict[str, Weights] | None = None,
+        phases: Mapping[str, Answer] | None = None,
+    ):
+        self.client, self.data, self.classifier, self.test = client, data, classifier, test
+        self.shards = data.split()
+        self.transforms, self.phases = tuple(transforms), dict(phases or {})
+        self.memory: dict[str, Weights] = {} if memory is None else memory
+        self._version = 0  # of the model in the last task
+
+    def answer(
+        self,
+        task: Task,
+        on_epoch: Callable[[int], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_test: Callable[[], None] | None = None,
+    ) -> Update:
+        """The update that this task asks for.
+
+        on_epoch: called with 1, 2, ... before each epoch; on_test: before its own model is tested.
+        stop:     asked between compiled calls; True ends training with TrainingStopped.
+        Raises Diverged when training leaves the finite numbers, Refused for a phase or a codec that
+        it does not know, BadUpdate for weights of another model.
+        """
+        if task.version < self._version:
+            self.memory.clear()  # the server has begun again: what was learned of its model is old
+        self._version = task.version
+        if task.phase != TRAIN:
+            if task.phase not in self.phases:
+                known = ", ".join([TRAIN, *self.phases])
+                raise Refused(f"the task's phase is {task.phase!r}; expected one of {known}")
+            return self.phases[task.phase](self, task)
+        if task.codec != DENSE:
+            raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r}")
+        return self._train(task, on_epoch, stop, on_test)
+
+    def _train(self, task: Task, on_epoch, stop, on_test) -> Update:
+        data = self.shard(task)
+        seed = local_seed(task.seed, task.round, self.client)
+        added = correction(task, self.memory)
+        trained, _ = self.classifier.train(
+            task.weights, data, task.training, seed, added, on_epoch=on_epoch, stop=stop
+        )
+        try:
+            check_weights(trained, task.weights)
+        except NotFinite as error:
+            rate = task.training.learning_rate
+            raise Diverged(
+                f"training diverged in round {task.round}, at {self.client} with learning_rate"
+                f" {rate}: {error}"
+            ) from None
+        measured: tuple[float, ...] = ()
+        if self.test is not None:
+            if on_test:
+                on_test()
+            test = data if self.test is OWN_EXAMPLES else self.test
+            measured = self.classifier.evaluate(trained, test)[::-1]
+        if added is not None:
+            remember(task, self.memory, trained, task.training.steps(len(data)))
+        update = Update(
+            self.client, task.round, len(data), trained, *measured, version=task.version
+        )
+        for transform in self.transforms:
+            update = transform(update, task)
+        return update
+
+    def shard(self, task: Task) -> Dataset:
+        """The examples to train on: all of them, or one shard after the other."""
+        if not task.shard_by_shard:
+            return self.data
+        return self.shards[(task.round - 1) % len(self.shards)]

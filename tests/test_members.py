@@ -1,0 +1,81 @@
+"""Who has joined, with the time told: a year passes in no time."""
+
+import numpy as np
+import pytest
+
+from fedlab.checks import Refused
+from fedlab.federation.members import SILENT_AFTER, Members
+from fedlab.messages import Conflict, RunOver, UnknownClient
+
+DAY = 86_400.0
+
+
+def join(members: Members, client: str, now: float, session: str = "", **more) -> None:
+    members.join(client, **{"num_examples": 10, "shards": 1, "guest": False} | more,
+                 session=session, now=now)  # fmt: skip
+
+
+def test_a_name_is_free_when_its_owner_was_silent_for_a_minute():
+    members = Members()
+    join(members, "alice", 0.0, "first")
+    for now in (0.0, 30.0, SILENT_AFTER - 0.001):
+        with pytest.raises(Conflict, match="a client called 'alice' has already joined"):
+            join(members, "alice", now, "second")
+    members.heard("alice", 50.0)
+    assert members.taken("alice", 50.0 + SILENT_AFTER - 1)
+    assert not members.taken("alice", 50.0 + SILENT_AFTER)
+    join(members, "alice", 365 * DAY, "second", num_examples=7)
+    assert members.find("alice").num_examples == 7 and len(members) == 1
+
+
+def test_who_trains_keeps_its_name_for_a_year():
+    members = Members()
+    join(members, "alice", 0.0, "first")
+    members.find("alice").training = True
+    assert members.taken("alice", 365 * DAY)
+    members.rest()
+    assert not members.taken("alice", 365 * DAY)
+
+
+def test_joining_again_with_the_same_session_keeps_what_was_done():
+    members = Members()
+    join(members, "alice", 0.0, "s")
+    members.find("alice").done = 3
+    join(members, "alice", 1.0, "s", shards=9)
+    assert (members.find("alice").done, members.find("alice").shards) == (3, 9)
+    members.begin()
+    assert members.find("alice").done == 0 and members.find("alice").stale
+
+
+def test_only_those_who_were_silent_are_dropped():
+    members = Members()
+    join(members, "alice", 0.0)
+    join(members, "bob", 0.0)
+    members.heard("bob", 100.0)
+    members.drop_silent(["alice", "bob", "nobody"], 100.0 + SILENT_AFTER / 2)
+    assert members.ids() == ["bob"]
+    with pytest.raises(UnknownClient):  # not RunOver: it may join again
+        members.heard("alice", 200.0)
+
+
+def test_who_has_left_is_told_so_and_may_come_back():
+    members = Members()
+    join(members, "alice", 0.0)
+    members.leave("alice")
+    with pytest.raises(RunOver, match="client 'alice' has left, or was removed"):
+        members.heard("alice", 1.0)
+    join(members, "alice", 2.0)
+    assert members.heard("alice", 3.0).seen == 3.0
+
+
+@pytest.mark.parametrize("value", [0, -1, 10**9 + 1, 1.0, True, "5", None, np.float32(3)])
+@pytest.mark.parametrize("what", ["num_examples", "shards"])
+def test_counts_that_cannot_be(what, value):
+    with pytest.raises(Refused, match=f"{what} is .*; expected a whole number from 1 to 1,000,"):
+        join(Members(), "alice", 0.0, **{what: value})
+
+
+def test_numpys_integers_are_integers():
+    members = Members()
+    join(members, "alice", 0.0, num_examples=np.int64(600), shards=np.uint8(3))
+    assert (members.find("alice").num_examples, members.find("alice").shards) == (600, 3)

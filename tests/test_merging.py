@@ -1,0 +1,53 @@
+"""The rules of the asynchronous way."""
+
+import numpy as np
+import pytest
+
+from fedlab.federation import merging
+from fedlab.federation.members import Joined
+from fedlab.messages import Conflict, RunOver, Training, Update
+from fedlab.plan import Plan
+
+WEIGHTS = [np.zeros(2, np.float32)]
+
+
+def member(done: int = 0, shards: int = 2, guest: bool = False) -> Joined:
+    return Joined(10, shards, "", 0.0, done, guest=guest)
+
+
+def update(round: int) -> Update:
+    return Update("alice", round, 10, WEIGHTS)
+
+
+def test_the_next_task_is_the_next_shard():
+    plan = Plan(3, Training(2))
+    task = merging.task_for("alice", member(done=4), plan, WEIGHTS, 9, 17)
+    assert (task.round, task.rounds, task.seed, task.version) == (5, 6, 9, 17)
+    assert task.shard_by_shard and task.training == Training(2)
+    assert merging.task_for("alice", member(done=6), plan, WEIGHTS, 9, 17) is None
+
+
+def test_without_an_end_everyone_goes_once_through_the_shards():
+    assert merging.task_for("alice", member(1), Plan(None), WEIGHTS, 0, 0).round == 2
+    with pytest.raises(RunOver, match="'alice' has trained on each of its 2 shards"):
+        merging.task_for("alice", member(2), Plan(None), WEIGHTS, 0, 0)
+
+
+def test_what_was_merged_is_not_merged_again():
+    with pytest.raises(Conflict, match="already have an update of 'alice' for round 2"):
+        merging.check(update(2), member(done=2, shards=5), Plan(1))
+    with pytest.raises(Conflict, match="got an update of 'alice' for round 3; expected none"):
+        merging.check(update(3), member(done=1), Plan(1))
+    merging.check(update(2), member(done=0), Plan(1))  # it was on its own for round 1
+    merging.check(update(1), member(done=7, guest=True), Plan(1))
+
+
+def test_when_all_are_done():
+    done, busy, guest = member(4), member(3), member(guest=True)
+    assert merging.everyone_is_done([done, done], Plan(2))
+    assert not merging.everyone_is_done([done, busy], Plan(2))
+    assert not merging.everyone_is_done([done, guest], Plan(2))
+    assert not merging.everyone_is_done([done], Plan(None))
+    assert merging.planned_updates([done, busy], Plan(2)) == 8
+    assert merging.planned_updates([done, guest], Plan(2)) == 0
+    assert merging.planned_updates([done], Plan(None)) == 0
