@@ -53,7 +53,7 @@ benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
 # What needs minutes: the lessons, a browser, Flower. Daily work goes without.
-SLOW = notebooks browser flower
+SLOW = notebooks browser flower demonstration
 quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
 	$(BIN)/python -m pytest $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
 

@@ -78,7 +78,7 @@ def architecture(model: keras.Model) -> str:
         for key, item in value.items():
             if key.endswith("_initializer"):
                 continue
-            if key == "name" and named:
+            if key == "name" and (named or "class_name" in value):
                 without[key] = unnamed(item)
             elif key in ("keras_history", "input_layers", "output_layers"):
                 without[key] = tensors(item)

@@ -1,12 +1,13 @@
 """The original demonstration's client, unmodified in all that a server can see, written anew. It
 knows nothing of fedlab.
 
-python original_client.py ID L R PORT [EPOCHS]
+    python original_client.py ID L R PORT [EPOCHS [PIXELS]]
 
 For each of its shards in turn it fetches the global weights, trains on that shard with Keras `fit`,
-and sends the weights back, as JSON in
-a form of some 4 MB, with a count of examples: what the server said it had counted, and its own
-added to that. When the server is away it tries twice, and then goes on from its own weights.
+and sends the weights back, as JSON in a form of some 4 MB, with a count of examples: what the
+server said it had counted, and its own added to that. When the server is away it tries twice, and
+then goes on from its own weights. It trains on its files as they are: PIXELS is the grey value of
+white in them, 255 as usual, or 1.
 """
 
 import json
@@ -54,10 +55,10 @@ def post(url, form):
     return None
 
 
-def main(name, first, last, port, epochs=20):
+def main(name, first, last, port, epochs=20, pixels=255):
     url = f"http://127.0.0.1:{port}/"
     with np.load(Path(__file__).parents[1] / "data" / "mnist.npz") as mnist:
-        x, y = mnist["x_train"].reshape(-1, 784) / np.float32(255), mnist["y_train"]
+        x, y = mnist["x_train"].reshape(-1, 784) / np.float32(255 / pixels), mnist["y_train"]
     model = make_model()
     datasets = 0
     for shard in range(first, last + 1):

@@ -1,6 +1,7 @@
 """The federation without HTTP: rounds, who takes part, deadlines, stopping, errors, checkpoints;
 against numbers worked out by hand."""
 
+import dataclasses
 import itertools
 import math
 import threading
@@ -29,7 +30,16 @@ from fedlab.messages import (
     local_seed,
 )
 from fedlab.plan import Plan
-from fedlab.strategies import Strategy, async_average, fed_avg, fed_avg_momentum, weighted_mean
+from fedlab.strategies import (
+    State,
+    Strategy,
+    async_average,
+    fed_avg,
+    fed_avg_momentum,
+    scaffold,
+    trimmed_mean,
+    weighted_mean,
+)
 
 SIZES = {"alice": 300, "bob": 100, "carol": 600}
 
@@ -1342,3 +1352,151 @@ def test_a_custom_strategy_is_any_function_of_state_and_updates(make):
         play(federation, client, value)
     federation.wait()
     assert number(federation.weights) == 2 and weighted_mean([Update("a", 1, 1, toy(4))])[1] == 1
+
+
+def first_come(state, updates):
+    """A strategy that takes what comes first, and looks at nothing more."""
+    return State(next(iter(updates)).weights)
+
+
+def test_a_minimum_counts_also_where_a_strategy_looks_at_one_update_only(make):
+    """It used to be skipped: one of three came, three were needed, and the model was replaced."""
+    federation = make(Strategy("first come", "", first_come), clients=SIZES)
+    federation.start(Plan(1, deadline=0.3, min_updates=3))
+    play(federation, "alice", 7)
+    record = federation.wait().last
+    assert number(federation.weights) == 0 and record.clients == {}
+    assert record.note == "abandoned: 1 of 3 updates came, 3 were needed"
+
+
+def test_a_round_waits_for_all_and_counts_them_whatever_its_strategy_looks_at(make):
+    federation = make(Strategy("first come", "", first_come))
+    federation.start(Plan(1, min_updates=3))
+    play(federation, "alice", 7)
+    time.sleep(0.1)
+    assert federation.running and federation.status().waiting_for == ["bob", "carol"]
+    play(federation, "carol", 1)
+    play(federation, "bob", 2)
+    record = federation.wait().last
+    assert number(federation.weights) == 7 and sorted(record.clients) == sorted(SIZES)
+    assert record.note == ""
+
+
+def test_a_round_that_cannot_have_its_minimum_waits_for_more_clients(make):
+    """It used to burn rounds: ten abandoned in 0.2 s."""
+    federation = make(clients=["alice", "bob"])
+    federation.start(Plan(10, deadline=0.05, min_updates=3))
+    time.sleep(0.3)
+    status = federation.status()
+    assert len(federation.history) == 0 and status.message == "waiting for 3 clients to join"
+    federation.join("carol", 600)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda client: play(federation, client, 1), SIZES))
+    until(lambda: len(federation.history) == 1)
+    assert len(federation.history[0].clients) == 3
+    federation.leave("carol")  # and again, in the middle of a run
+    until(lambda: federation.status().message == "waiting for 3 clients to join")
+
+
+def test_a_fraction_draws_at_least_the_minimum(make):
+    federation = make(clients=[f"c{i}" for i in range(10)])
+    federation.start(Plan(1, fraction=0.1, min_updates=4))
+    until(lambda: federation.status().round == 1)
+    assert len(federation.status().waiting_for) == 4
+
+
+def test_a_strategy_that_needs_more_updates_waits_for_them_too(make):
+    federation = make(trimmed_mean(1), clients=["alice", "bob"])
+    federation.start(Plan(1))
+    until(lambda: federation.status().message == "waiting for 3 clients to join")
+    federation.join("carol", 600)
+    for client, value in (("alice", 1), ("bob", 5), ("carol", 2)):
+        play(federation, client, value)
+    federation.wait()
+    assert number(federation.weights) == 2
+
+
+def test_too_few_for_a_strategy_is_an_abandoned_round(make):
+    federation = make(trimmed_mean(1))
+    federation.start(Plan(1, deadline=0.2))
+    play(federation, "alice", 1)
+    play(federation, "bob", 5)
+    record = federation.wait().last
+    assert record.note == "abandoned: 2 of 3 updates came, 3 were needed" and record.clients == {}
+
+
+def test_a_strategy_that_cannot_go_with_the_training_is_refused_before_the_run(make):
+    federation = make(scaffold())
+    with pytest.raises(Refused, match="optimizer is 'adam' with SCAFFOLD"):
+        federation.start(Plan(1, Training(optimizer="adam")))
+    assert not federation.running
+
+
+def test_the_version_of_the_model_is_in_the_task(make):
+    federation = make(clients=["alice"])
+    federation.start(Plan(2))
+    for version in (0, 1):
+        assert federation.task("alice", 5).version == version
+        play(federation, "alice", 1)
+    federation.wait()
+    federation.reset()
+    federation.start(Plan(1))
+    assert federation.task("alice", 5).version == 0
+
+
+def test_in_the_asynchronous_way_too(make):
+    federation = make(async_average(), clients=["alice", "bob"], shards=2)
+    federation.start(Plan(1))
+    assert federation.task("alice", 5).version == federation.task("bob", 5).version == 0
+    play(federation, "alice", 1)
+    assert federation.task("alice", 5).version == federation.task("bob", 5).version == 1
+
+
+def test_numpys_integers_are_integers_here_too(make):
+    federation = make(clients=[])
+    federation.join("alice", np.int64(300), np.int32(2))
+    assert federation.status().members[0].num_examples == 300
+    assert Plan(np.int64(3), min_updates=np.uint8(2)).rounds == 3
+
+
+class TwoSteps(Strategy):
+    """Everyone is asked twice; who did not answer first is not asked again."""
+
+    name, meaning = "two steps", ""
+
+    def __init__(self):
+        self.asked = []
+
+    def run_round(self, state, task, ask):
+        for phase in ("hello", "train"):
+            updates = ask(dataclasses.replace(task, phase=phase))
+            self.asked.append((phase, updates.participants))
+            state = fed_avg().aggregate(state, updates)
+        return state
+
+
+def test_who_misses_an_exchange_takes_no_part_in_the_next(make):
+    strategy = TwoSteps()
+    federation = make(strategy)
+    federation.start(Plan(1, deadline=0.4))
+    assert federation.task("bob", 5).phase == "hello"
+    for client in ("alice", "carol"):
+        assert federation.task(client, 5).phase == "hello"
+        federation.report(Update(client, 1, 300, toy(1), phase="hello"))
+    until(lambda: federation.status().message == "round 1: 2 of 3 clients train")
+    assert federation.task("bob") is None
+    with pytest.raises(Conflict, match="expected one for round 1, phase 'train'"):
+        federation.report(Update("bob", 1, 100, toy(1), phase="hello"))
+    for client in ("alice", "carol"):
+        play(federation, client, 3)
+    record = federation.wait().last
+    assert strategy.asked == [("hello", ("alice", "bob", "carol")), ("train", ("alice", "carol"))]
+    assert sorted(record.clients) == ["alice", "carol"] and number(federation.weights) == 3
+    assert record.note == "2 of 3 updates: went on without bob"
+
+
+def test_an_exchange_nobody_answers_abandons_the_round(make):
+    federation = make(TwoSteps())
+    federation.start(Plan(2, deadline=0.1))
+    history = federation.wait()
+    assert [r.note for r in history] == ["abandoned: 0 of 3 updates came, 1 were needed"] * 2

@@ -23,6 +23,7 @@ import pytest
 
 import fedlab
 from fedlab import flower
+from fedlab.flower.server import excuse
 
 pytest.importorskip("flwr", reason="Flower is not installed: make flower")
 psutil = pytest.importorskip("psutil")
@@ -300,9 +301,9 @@ def test_an_error_of_an_earlier_round_changes_nothing_in_this_one():
     federation.start(fedlab.Plan(3, deadline=60))
     try:
         federation.task("alice", 5)
-        flower._excuse(federation, "bob", 0, 10)
+        excuse(federation, "bob", 0, 10)
         assert federation.status().waiting_for == ["alice", "bob"]
-        flower._excuse(federation, "bob", 1, 10)
+        excuse(federation, "bob", 1, 10)
         assert federation.status().waiting_for == ["alice"] and [
             m.client for m in federation.status().members
         ] == ["alice", "bob"]

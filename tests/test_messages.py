@@ -1,14 +1,20 @@
 """Messages: what is refused, in which words; and the seed of a client's batches."""
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fedlab.messages import (
     BadUpdate,
+    Conflict,
+    NotFinite,
     Refused,
+    RunOver,
     Training,
+    UnknownClient,
     Update,
     check_client_id,
     check_update,
@@ -180,3 +186,43 @@ def test_the_seed_of_a_client_is_a_function_of_seed_round_and_client_only():
         for client in ("a", "b", "1/a")
     }
     assert len(seeds) == 5 * 20 * 3
+
+
+def test_every_refusal_has_a_kind_of_its_own_for_programs():
+    kinds = [
+        error.kind for error in (Refused, BadUpdate, NotFinite, Conflict, UnknownClient, RunOver)
+    ]
+    assert len(set(kinds)) == len(kinds) and all(re.fullmatch("[a-z_]+", kind) for kind in kinds)
+
+
+def test_only_numbers_that_are_not_finite_are_called_so():
+    good = Update("alice", 1, 10, weights())
+    with pytest.raises(NotFinite, match="array 1 holds NaN or infinity"):
+        check_update(replace(good, weights=[weights()[0], weights(math.inf)[1]]), weights())
+    with pytest.raises(BadUpdate) as caught:
+        check_update(replace(good, weights=[w.astype(float) for w in weights()]), weights())
+    assert not isinstance(caught.value, NotFinite)
+    with pytest.raises(NotFinite, match="an array of 'control' holds NaN"):
+        check_update(replace(good, more={"control": weights(math.nan)}), weights())
+
+
+def test_a_phase_that_is_not_training_may_come_without_weights():
+    check_update(Update("alice", 1, 10, [], phase="keys"), weights())
+    with pytest.raises(BadUpdate, match="got 0 arrays; expected 2"):
+        check_update(Update("alice", 1, 10, []), weights())
+    with pytest.raises(BadUpdate, match="got 1 arrays; expected 2"):
+        check_update(Update("alice", 1, 10, weights()[:1], phase="keys"), weights())
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "examples", "steps"),
+    [(10, 600, 180), (10, 601, 183), (None, 600, 3), (1000, 600, 3), (32, 1, 3)],
+)
+def test_how_many_steps_a_task_has(batch_size, examples, steps):
+    assert Training(3, batch_size).steps(examples) == steps
+
+
+@pytest.mark.parametrize("mu", [-0.1, math.nan, math.inf, "0", True])
+def test_a_proximal_term_that_cannot_be(mu):
+    with pytest.raises(Refused, match=r"proximal \(mu\) is .*; expected a number from 0"):
+        Training(proximal=mu)

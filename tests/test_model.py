@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from fedlab.compiled import architecture
 from fedlab.data import Dataset
 from fedlab.messages import BadUpdate, Training
 from fedlab.model import Classifier, TrainingStopped, batch_shape, two_nn
@@ -208,3 +209,80 @@ def test_images_may_be_scaled_already(small):
     a, _ = classifier.train(classifier.weights, small, Training(1, 32), 0)
     b, _ = classifier.train(classifier.weights, scaled, Training(1, 32), 0)
     assert far(a, b) < 1e-6
+
+
+# ---- what a step follows -------------------------------------------------------------------------
+
+
+def regression() -> keras.Model:
+    """Softmax regression on four pixels, from zero."""
+    layer = keras.layers.Dense(3, activation="softmax", kernel_initializer="zeros")
+    return keras.Sequential([keras.Input((4,)), layer])
+
+
+@pytest.mark.parametrize(("mu", "corrected"), [(0.7, False), (0.0, True), (0.7, True)])
+def test_a_step_follows_g_and_mu_times_the_way_and_the_correction(mu, corrected):
+    """Three steps on all examples, in NumPy."""
+    rng = np.random.default_rng(1)
+    data = Dataset(rng.random((30, 4), dtype=np.float32), rng.integers(0, 3, 30).astype(np.uint8))
+    start = [rng.normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,))]
+    extra = [rng.normal(size=w.shape).astype(np.float32) for w in start] if corrected else None
+    w = [a.astype(np.float64) for a in start]
+    for _ in range(3):
+        scores = np.exp(data.x @ w[0] + w[1])
+        wrong = scores / scores.sum(1, keepdims=True) - np.eye(3)[data.y]
+        g = [data.x.T @ wrong / 30, wrong.mean(0)]
+        for i in range(2):
+            w[i] = w[i] - 0.4 * (g[i] + mu * (w[i] - start[i]) + (extra[i] if corrected else 0))
+    got, _ = Classifier(regression()).train(
+        start, data, Training(3, None, 0.4, proximal=mu), 0, extra
+    )
+    for a, b in zip(got, w, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_a_correction_of_another_shape_is_refused(small):
+    classifier = Classifier()
+    with pytest.raises(BadUpdate, match="got 5 arrays; expected 6"):
+        classifier.train(classifier.weights, small, Training(), 0, classifier.weights[1:])
+
+
+def named(function: str, name: str) -> keras.Model:
+    """Two layers, of which the second is called like a function."""
+    return keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Dense(10, kernel_initializer=keras.initializers.GlorotUniform(1)),
+            keras.layers.Activation(function, name=name),
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "softmax", "float32", "dense", "Activation"])
+def test_a_layer_called_like_a_value_changes_nothing(name, test_images):
+    """Names that are also values used to be replaced where they are values: the model with
+    Activation("tanh", name="tanh") silently computed the one with "relu".
+    """
+    for function in ("relu", "tanh"):
+        model = named(function, name)
+        probabilities = Classifier(model).predict(model.get_weights(), test_images)
+        images = test_images.x.reshape(-1, 784).astype(np.float32) / 255
+        outputs = model(images, training=False).numpy()
+        odds = np.exp(outputs - outputs.max(1, keepdims=True))
+        np.testing.assert_allclose(probabilities, odds / odds.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_names_are_no_part_of_an_architecture_and_values_are():
+    same = {architecture(named("relu", name)) for name in ("relu", "tanh", "other")}
+    assert len(same) == 1 and architecture(named("tanh", "relu")) not in same
+
+    def branches(left: str, right: str, swapped: bool) -> keras.Model:
+        inputs = keras.Input((4,), name="pixels")
+        a = keras.layers.Dense(3, activation="relu", name=left)(inputs)
+        b = keras.layers.Dense(3, activation="tanh", name=right)(inputs)
+        joined = keras.layers.Subtract()([b, a] if swapped else [a, b])
+        return keras.Model(inputs, keras.layers.Softmax()(joined))
+
+    one = architecture(branches("a", "b", False))
+    assert one == architecture(branches("b", "a", False)) == architecture(branches("x", "y", False))
+    assert one != architecture(branches("a", "b", True))

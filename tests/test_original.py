@@ -2,21 +2,18 @@
 --original`."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
 import fedlab
 from fedlab.checkpoint import load_checkpoint
 from fedlab.federation import Federation
+from fedlab.http import original
 from fedlab.http.app import create_app
 from fedlab.http.server import Server
 from fedlab.messages import Refused
@@ -320,78 +317,65 @@ def test_four_megabytes_of_form_over_http(mnist):
         assert server.federation.state.num_examples == 5000
 
 
-def test_three_of_the_originals_clients_at_once(tmp_path):
-    """As in its own demonstration, but for 2 epochs instead of 20: `python tests/test_original.py`
-    runs all of it.
-    """
-    num_examples, accuracy, _ = demonstration(tmp_path, epochs=2, port=free_port())
-    assert num_examples == 60_000
-    assert accuracy > 0.90
+# ---- grey values ---------------------------------------------------------------------------------
 
 
-def demonstration(folder, epochs, port):
-    """Server and three clients as processes; the server's count, the saved model's accuracy, and
-    the seconds from start to last update.
-    """
-    checkpoint = Path(folder) / "original.safetensors"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    quiet = {"env": environment, "text": True, "stdout": subprocess.PIPE}
-    command = [
-        sys.executable,
-        "-m",
-        "fedlab",
-        "server",
-        "--original",
-        "--port",
-        str(port),
-        "--checkpoint",
-        str(checkpoint),
-    ]
-    server = subprocess.Popen(command, **quiet)
-    clients = []
-    try:
-        assert server.stdout.readline().startswith(f"http://127.0.0.1:{port}/")
-        began = time.monotonic()
-        for number, (first, last) in enumerate([(1, 4), (5, 8), (9, 12)], 1):
-            command = [
-                sys.executable,
-                str(ROOT / "tests" / "original_client.py"),
-                *map(str, (number, first, last, port, epochs)),
-            ]
-            clients.append(subprocess.Popen(command, **quiet))
-        for client in clients:
-            said, _ = client.communicate(timeout=500)
-            assert client.returncode == 0 and said == "Successfully sent\n" * 4
-        seconds = time.monotonic() - began
-        # The last updates are still being tested
-        wait_until(lambda: checkpoint.exists() and len(load_checkpoint(checkpoint)[1]) == 12)
-        server.send_signal(signal.SIGINT)
-        said, _ = server.communicate(timeout=30)
-        assert server.returncode == 130 and f"checkpoint: {checkpoint}" in said
-    finally:
-        for process in [server, *clients]:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-    state, _ = load_checkpoint(checkpoint)
-    return (
-        state.num_examples,
-        fedlab.Classifier().evaluate(state.weights, fedlab.load_mnist().test)[1],
-        seconds,
-    )
+class Knows:
+    """Stands for a model: right on images whose white is `pixels`, and a little on the others."""
+
+    def __init__(self, pixels: int):
+        self.pixels, self.asked = pixels, []
+
+    def prepare_evaluation(self, data):
+        pass
+
+    def evaluate(self, weights, data):
+        white = 1 if data.images.dtype == np.uint8 else int(data.x.max())
+        self.asked.append(white)
+        return (0.2, 0.95) if white == self.pixels else (3.0, 0.58)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+@pytest.mark.parametrize("pixels", [1, 255])
+def test_the_better_of_the_two_scales_counts(test_images, pixels):
+    model = Knows(pixels)
+    tested = original.evaluate_on(model, test_images)([])
+    assert tested == (0.2, 0.95, pixels, f"tested on grey values 0-{pixels}")
+    assert model.asked == [1, 255]
 
 
-if __name__ == "__main__":
-    import tempfile
+def test_a_scale_decided_by_hand_is_the_only_one(test_images):
+    model = Knows(1)
+    assert original.evaluate_on(model, test_images, 255)([])[:3] == (3.0, 0.58, 255)
+    assert model.asked == [255]
+    with pytest.raises(Refused, match="pixels is 128; expected 1, 255, or None"):
+        original.evaluate_on(model, test_images, 128)
 
-    with tempfile.TemporaryDirectory() as folder:
-        num_examples, accuracy, seconds = demonstration(folder, epochs=20, port=5000)
-    print(
-        f"3 clients, 4 shards each, 20 epochs: {num_examples:,} examples, accuracy {accuracy:.2%},"
-        f" {seconds:.0f} s"
-    )
+
+def test_a_model_that_learned_on_0_to_255_is_judged_on_0_to_255(mnist, test_images, tmp_path):
+    """With a real model: trained as the original's clients train, on its images as they are."""
+    data = original.scaled(mnist.train.subset(np.arange(2_000)), 255)
+    assert data.x.max() == 255 and data.x.dtype == np.float32
+    training = fedlab.Training(3, 32, 0.001, "adam")
+    path = tmp_path / "original.safetensors"
+    strategy = async_average()
+    with Server(test_images, strategy, original_protocol=True, checkpoint=path) as server:
+        classifier = fedlab.Classifier()
+        weights, _ = classifier.train(server.weights, data, training, 0)
+        server.start(None)
+        text = original.write_weights(weights)
+        answer = requests.post(
+            server.address, {"id": "1", "send": "True", "datasets": "2000", "weights": text}
+        )
+        assert answer.status_code == 200
+        wait_until(lambda: len(server.history) == 1)
+        server.stop()
+        record = server.history.last
+        page = requests.get(f"{server.address}history", headers=bearer(server)).json()
+    misjudged = classifier.evaluate(weights, test_images)[1]
+    assert record.accuracy > misjudged and record.pixels == 255
+    assert record.note == page[0]["note"] == "tested on grey values 0-255"
+    assert load_checkpoint(path)[1].last.pixels == 255
+
+
+def bearer(server) -> dict:
+    return {"Authorization": "Bearer " + server.url.split("token=")[1]}

@@ -5,6 +5,7 @@ import pytest
 from fedlab.data import DataError
 from fedlab.messages import Refused, Training
 from fedlab.settings import Settings
+from fedlab.strategies import fed_avg_momentum
 
 THREE = {"alice": (1, 4), "bob": (5, 8), "carol": (9, 12)}
 
@@ -38,6 +39,42 @@ def test_settings_become_a_plan():
 def test_what_cannot_run_is_named(settings, error, sentence):
     with pytest.raises(error, match=sentence):
         settings.check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"strategy": "fed_sgd"}, "strategy is 'fed_sgd'; expected one of fed_avg, fed_prox, "),
+        ({"strategy_settings": {"mu": 1}}, "has mu; expected for fed_avg one of none"),
+        (
+            {"strategy": "fed_prox", "strategy_settings": {"tau": 1, "mu": 1}},
+            "has tau; expected for fed_prox one of mu",
+        ),
+        ({"strategy": "fed_prox", "strategy_settings": {"mu": -1}}, "mu is -1; expected a number"),
+        ({"strategy": "scaffold", "optimizer": "adam"}, "optimizer is 'adam' with SCAFFOLD"),
+        (
+            {"strategy": "trimmed_mean", "strategy_settings": {"trim": 2}},
+            r"there are 3 clients; expected at least 5 with the strategy Trimmed mean \(trim 2\)",
+        ),
+    ],
+)
+def test_a_strategy_that_cannot_be(settings, sentence):
+    with pytest.raises(Refused, match=sentence):
+        Settings(THREE, **settings).check()
+
+
+def test_the_strategys_settings_are_in_the_strategy_the_calls_and_the_legend():
+    now = Settings(THREE)
+    half = Settings(THREE, strategy="fed_avg_momentum", strategy_settings={"momentum": 0.5})
+    whole = {"momentum": 0.9, "server_learning_rate": 1.0}
+    default = Settings(THREE, strategy="fed_avg_momentum", strategy_settings=whole)
+    assert half.make_strategy() == fed_avg_momentum(0.5)
+    assert default.make_strategy() == fed_avg_momentum()
+    assert "strategy=fedlab.fed_avg_momentum(momentum=0.5), seed=0" in half.as_calls()
+    assert "strategy=fedlab.fed_avg_momentum(), seed=0" in default.as_calls()
+    assert half.difference(now) == "FedAvg with momentum, momentum 0.5"
+    assert default.difference(half) == "FedAvg with momentum"
+    assert now.difference(half) == "FedAvg"
 
 
 def test_the_difference_names_what_was_special():

@@ -3,13 +3,14 @@
 import _thread
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import fedlab
 from fedlab.data import DataError
-from fedlab.messages import Diverged, Refused, Training, local_seed
+from fedlab.messages import BadUpdate, Diverged, NotFinite, Refused, Training, local_seed
 from fedlab.model import Classifier
 
 
@@ -98,8 +99,6 @@ def test_evaluation_every_n_rounds(unequal, test_images):
 
 
 def test_transforms_touch_what_leaves(unequal, test_images):
-    from dataclasses import replace
-
     nothing_learned = Classifier(seed=7).weights
     history = run(
         unequal,
@@ -107,6 +106,34 @@ def test_transforms_touch_what_leaves(unequal, test_images):
         transforms=[lambda update, task: replace(update, weights=nothing_learned)],
     )
     assert len(set(history.accuracy)) == 1 and history.last.accuracy < 0.3
+
+
+def noisy(update, task):
+    """As one writes it on the first day: NumPy's noise is float64."""
+    rng = np.random.default_rng(0)
+    return replace(update, weights=[w + rng.normal(0, 0.1, w.shape) for w in update.weights])
+
+
+def test_a_bad_update_is_not_called_divergence(unequal):
+    with pytest.raises(BadUpdate) as caught:
+        run(unequal, transforms=[noisy])
+    said = str(caught.value)
+    assert "update of round 1, after its transforms: array 0 is float64; expected float32" in said
+    assert "diverge" not in said and not isinstance(caught.value, NotFinite)
+
+
+def test_a_transform_that_leaves_the_finite_numbers_is_named(unequal):
+    def broken(update, task):
+        return replace(update, weights=[w * np.float32(np.nan) for w in update.weights])
+
+    with pytest.raises(NotFinite, match="after its transforms: array 0 holds NaN or infinity"):
+        run(unequal, transforms=[broken])
+
+
+def test_fewer_clients_than_a_strategy_needs(unequal):
+    with pytest.raises(Refused, match=r"there are 5 clients; expected at least 7 with the strateg"):
+        run(unequal, strategy=fedlab.trimmed_mean(3))
+    assert len(run(unequal, strategy=fedlab.trimmed_mean(2), fraction=0.1).last.clients) == 5
 
 
 def test_an_interrupt_keeps_the_history_so_far(unequal, test_images):

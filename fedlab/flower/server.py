@@ -219,7 +219,7 @@ def _carry(
             for reply in replies:
                 client, round = waiting.pop(reply.metadata.reply_to_message_id)
                 if reply.has_error() and plan.deadline:
-                    _excuse(federation, client, round, known[client][1])
+                    excuse(federation, client, round, known[client][1])
                 else:
                     _report(federation, reply, client, round, known[client][1])
             pause = POLL[0] if replies or out else min(1.5 * pause, POLL[1])
@@ -229,7 +229,7 @@ def _carry(
         federation.fail(error)
 
 
-def _excuse(federation: Federation, client: str, round: int, num_examples: int) -> None:
+def excuse(federation: Federation, client: str, round: int, num_examples: int) -> None:
     """A node says that it failed: the round does not wait for it, and later ones ask it again."""
     status = federation.status()
     joined = client in {member.client for member in status.members}
