@@ -16,7 +16,7 @@ import time
 import tomllib
 import uuid
 from contextlib import contextmanager, suppress
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
@@ -398,13 +398,17 @@ def test_no_clients_are_refused():
 
 
 @pytest.fixture
-def own_examples(monkeypatch):
+def project(monkeypatch):
+    """Imports a module of the folder, which is forgotten again."""
     monkeypatch.syspath_prepend(PROJECT)
-    from digits.client_app import own_examples
-
-    yield own_examples
-    for name in [name for name in sys.modules if name.split(".")[0] == "digits"]:
+    yield import_module
+    for name in [name for name in sys.modules if name.split(".")[0] in ("deploy", "digits")]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def own_examples(project):
+    return project("digits.client_app").own_examples
 
 
 class Node:
@@ -619,6 +623,87 @@ def test_a_superlink_that_is_something_else():
         done = deploy("--superlink", f"127.0.0.1:{port}")
     assert done.returncode == 1
     assert f"127.0.0.1:{port} did not take the run; expected a SuperLink" in done.stderr
+
+
+# A child that leaves a process which only SIGKILL ends, in one way or another
+LEAVES = """
+import os, signal, subprocess, sys, time
+def leave(**how):
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    code += "open('ready', 'w').close(); time.sleep(60)"
+    subprocess.Popen([sys.executable, "-c", code, sys.argv[1]], **how)
+def leave_an_orphan(**how):
+    if os.fork() == 0:
+        leave(**how)
+        os._exit(0)
+    os.wait()
+def leave_at_sigterm(*_):
+    leave(start_new_session=True)
+    os._exit(0)
+"""
+WAYS = {
+    "an orphan in a session of its own": "leave_an_orphan(start_new_session=True); time.sleep(60)",
+    "an orphan without an environment": "leave_an_orphan(env={}); time.sleep(60)",
+    "without an environment in a session of its own": (
+        "leave(env={}, start_new_session=True); time.sleep(60)"
+    ),
+    "of a child that has ended": "leave()",
+    "started when told to end": (
+        "signal.signal(signal.SIGTERM, leave_at_sigterm); open('ready', 'w'); time.sleep(60)"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_of_a_child_is_left(way, project, monkeypatch, tmp_path):
+    if sys.platform == "darwin" and way in (
+        "an orphan in a session of its own",
+        "started when told to end",
+    ):
+        pytest.skip("macOS shows no environment, by which alone it could be known")
+
+    def left():
+        found = []
+        for one in psutil.process_iter():
+            with suppress(psutil.Error):
+                if str(tmp_path) in one.cmdline():
+                    found.append(one)
+        return found
+
+    deployment = project("deploy")
+    monkeypatch.setattr(deployment, "GRACE", 1.0)
+    command = [sys.executable, "-c", LEAVES + WAYS[way], str(tmp_path)]
+    try:
+        with deployment.process("child", command, tmp_path, dict(os.environ)):
+            end = time.monotonic() + 30
+            while not (tmp_path / "ready").exists():
+                assert time.monotonic() < end, (tmp_path / "child.log").read_text()
+                time.sleep(0.02)
+            assert left()
+            began = time.monotonic()
+        assert not left()
+        assert time.monotonic() - began < 5
+    finally:
+        for one in left():
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+def test_a_child_that_cannot_be_stopped_is_told_of(project, monkeypatch, tmp_path):
+    deployment = project("deploy")
+    monkeypatch.setattr(deployment, "GRACE", 0.1)
+    monkeypatch.setattr(psutil.Process, "terminate", lambda process: None)
+    monkeypatch.setattr(psutil.Process, "kill", lambda process: None)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    try:
+        with (
+            pytest.raises(flower.FlowerError, match=r"carol could not be stopped; .*: \d+$"),
+            deployment.process("carol", command, tmp_path, dict(os.environ)) as child,
+        ):
+            pass
+    finally:
+        child.kill()
+        child.wait(10)
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
