@@ -112,12 +112,18 @@ def main() -> int:
     # A shell's background jobs begin with Ctrl-C ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Without this, Python ends and leaves everything running
-    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+    requests = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    for number in requests:
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         check_flower()
         with ExitStack() as stack:
-            deploy(options, settings, stack)
+            try:
+                deploy(options, settings, stack)
+            finally:
+                # A second Ctrl-C would leave running what is being stopped now
+                for number in {signal.SIGINT, *requests}:
+                    signal.signal(number, signal.SIG_IGN)
     except (FlowerError, ValueError, OSError) as error:
         print(f"deploy: {error}", file=sys.stderr)
         return 1
