@@ -39,6 +39,10 @@ except ImportError as error:
 
 APP = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
+MARK = "FEDLAB_PROCESS"
+"""The environment variable that tells whose child a process is: what it starts inherits it."""
+GRACE = 10.0
+"""Seconds that a process may take to end, once it is told to."""
 
 
 def main() -> int:
@@ -108,12 +112,18 @@ def main() -> int:
     # A shell's background jobs begin with Ctrl-C ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Without this, Python ends and leaves everything running
-    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+    requests = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    for number in requests:
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         check_flower()
         with ExitStack() as stack:
-            deploy(options, settings, stack)
+            try:
+                deploy(options, settings, stack)
+            finally:
+                # A second Ctrl-C would leave running what is being stopped now
+                for number in {signal.SIGINT, *requests}:
+                    signal.signal(number, signal.SIG_IGN)
     except (FlowerError, ValueError, OSError) as error:
         print(f"deploy: {error}", file=sys.stderr)
         return 1
@@ -267,31 +277,73 @@ def written(options, folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def process(name: str, command: list[str], folder: Path, environment: dict):
-    """A child process, its output in a file; at the end it and what it started are stopped."""
-    with open(folder / f"{name}.log", "w") as log:
-        # Found along our own PATH, which Windows would not look at. In a session of its own: Ctrl-C
-        # comes to us alone, and we stop it.
-        command[0] = shutil.which(command[0], path=environment["PATH"]) or command[0]
-        own = {"start_new_session": True, "env": environment, "cwd": folder}
-        child = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **own
-        )
-    family = psutil.Process(child.pid)
+    """A child process, its output in a file; at the end it and all that came of it are stopped.
+    Raises FlowerError when that cannot be done.
+    """
+    mark, child = str(folder / name), None
+    # In a session of its own: Ctrl-C comes to us alone, and we stop it.
+    own = {"start_new_session": True, "env": {**environment, MARK: mark}, "cwd": folder}
+    # Found along our own PATH, which Windows would not look at
+    command[0] = shutil.which(command[0], path=environment["PATH"]) or command[0]
     try:
+        with open(folder / f"{name}.log", "w") as log:
+            child = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **own
+            )
         yield child
     finally:
-        try:
-            members = [*family.children(recursive=True), family]
-        except psutil.NoSuchProcess:
-            members = []
-        for member in members[::-1]:
-            with suppress(psutil.NoSuchProcess):
-                member.terminate()
-        _, alive = psutil.wait_procs(members, timeout=10)
-        for member in alive:
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
-        child.wait()
+        stop(name, mark, {child.pid} if child else set())
+        if child:
+            child.wait()
+
+
+def stop(name: str, mark: str, sessions: set[int]) -> None:
+    """Tell all that came of a command to end, and kill what has not after GRACE seconds. Raises
+    FlowerError when some live on for as long again.
+    """
+    began, told, empty = time.monotonic(), set(), 0
+    # A process that starts another and ends while we look can hide both: one empty look proves
+    # nothing. What is new at a later look is told then; nobody is told twice, which would break off
+    # the end that Flower's processes make of their own work.
+    while empty < 2:
+        found, waited = alive(mark, sessions), time.monotonic() - began
+        if found and waited > 2 * GRACE:
+            raise FlowerError(
+                f"{name} could not be stopped; expected its processes to end when killed:"
+                f" {', '.join(str(one.pid) for one in found)}"
+            )
+        for one in found:
+            with suppress(psutil.Error):
+                if waited > GRACE:
+                    one.kill()
+                elif one not in told:
+                    one.terminate()
+        told.update(found)
+        empty = 0 if found else empty + 1
+        time.sleep(0.05)
+
+
+def alive(mark: str, sessions: set[int]) -> list[psutil.Process]:
+    """The processes that came of a command and have not ended: with this mark in their environment
+    (macOS shows hardly any), or in these sessions (Windows has none), or children of such. Their
+    sessions are added, so that an orphan is known again.
+    """
+    found, living = [], []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # ended meanwhile, or somebody else's
+            if session(one.pid) in sessions or one.environ().get(MARK) == mark:
+                found += [one, *one.children(recursive=True)]
+    for one in dict.fromkeys(found):
+        with suppress(psutil.Error, OSError):
+            if one.status() != psutil.STATUS_ZOMBIE:
+                sessions |= {session(one.pid)} - {0}
+                living.append(one)
+    return living
+
+
+def session(pid: int) -> int:
+    """The number of a process's session; 0 on Windows."""
+    return os.getsid(pid) if hasattr(os, "getsid") else 0
 
 
 def follow(run, nodes, folder: Path, address: str) -> None:

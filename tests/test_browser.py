@@ -81,10 +81,13 @@ def lab(tmp_path):
         # The kernels: they outlive the page
         children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        process.wait(20)
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def free_port() -> int:
