@@ -249,7 +249,7 @@ def _server(commands) -> None:
     _add_strategy_settings(page)
     text = (
         "with --original: white in its clients' images is 255 (their .npy files as they usually"
-        " are) or 1 (default: whichever gives the lower loss)"
+        " are) or 1 (default: whichever the model is better on)"
     )
     add("--pixels", type=int, choices=[255, 1], help=text)
     _add_training(page, TRAINING, ORIGINAL_TRAINING)

@@ -61,7 +61,7 @@ class Server:
                    header).
     linger:    seconds that `close` waits for clients to hear that the run is over.
     pixels:    with original_protocol, the grey value of white in its clients' images, 255 or 1;
-               both are tried, and the lower loss counts, if None.
+               both are tried, and the better one counts, if None.
     token:     the secret in the URL; a new random one if None. A server that takes another's place
                keeps its clients with the same one.
 
