@@ -1209,7 +1209,7 @@ def test_what_was_merged_is_in_model_history_and_checkpoint_however_the_run_ends
             ending = pool.submit(federation.stop)
         elif how == "fail":
             federation.fail(Broken("from outside"))
-        until(lambda: how == "target" or federation._stopping)
+        until(lambda: how == "target" or federation._table.stopping)
         if how != "target":  # from here on, nothing more is taken
             with pytest.raises(Conflict, match="no run is going on"):
                 play(federation, "alice", 99)

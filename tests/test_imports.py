@@ -35,7 +35,14 @@ INSIDE = {
         ["scaffold"],
         ["__init__"],
     ],
-    "federation": [["members", "rounds"], ["merging"], ["run"], ["__init__"]],
+    "federation": [
+        ["members", "rounds"],
+        ["merging"],
+        ["table"],
+        ["asynchronous", "synchronous"],
+        ["run"],
+        ["__init__"],
+    ],
     "http": [["access", "original"], ["routes"], ["app"], ["client", "server"], ["__init__"]],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "dashboard": [

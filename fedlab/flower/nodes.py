@@ -7,15 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fedlab import wire
+from fedlab.checks import Refused
 from fedlab.data import Dataset
 from fedlab.flower.installed import check_flower
 from fedlab.flower.records import MEMORY, arrays_of, remembered, task_from, update_records
+from fedlab.messages import Diverged
 from fedlab.model import Classifier
 from fedlab.participant import Answer, Participant, Transform
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
     from flwr.clientapp import ClientApp
+
+
+FAILED = 2
+"""Flower's code of an error in a client's app (flwr.common.constant.ErrorCode)."""
 
 
 def client_app(
@@ -39,7 +45,7 @@ def client_app(
     Raises FlowerError without a supported Flower.
     """
     check_flower()
-    from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+    from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
     from flwr.clientapp import ClientApp
 
     app, key = ClientApp(), uuid.uuid4().hex
@@ -60,7 +66,10 @@ def client_app(
         participant = Participant(
             client, own, classifier(), transforms=transforms, memory=memory, phases=phases
         )
-        update = participant.answer(task_from(message))
+        try:
+            update = participant.answer(task_from(message))
+        except (Diverged, Refused) as error:  # a sentence, in place of Flower's traceback
+            return Message(Error(FAILED, str(error)), reply_to=message)
         if memory:  # kept by the node, from round to round of this run
             context.state[MEMORY] = arrays_of(wire.parts([], memory))
         return Message(content=update_records(update), reply_to=message)

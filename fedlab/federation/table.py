@@ -1,0 +1,176 @@
+"""Everything that a federation is at one moment, with the lock that guards it; and what both ways
+of running it need: to wait, to give up, to commit a model.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from fedlab.checkpoint import save_checkpoint
+from fedlab.federation import merging
+from fedlab.federation.members import Joined, Members
+from fedlab.federation.rounds import Exchange
+from fedlab.history import History, RoundRecord, Tested
+from fedlab.messages import ClientFailed, Conflict, Diverged, RunOver, Update, Weights
+from fedlab.plan import Plan
+from fedlab.strategies import State, Strategy
+
+Evaluate = Callable[[Weights], "tuple[float, float] | Tested"]
+"""weights -> (loss, accuracy) of the global model on the test set."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop."""
+
+
+class Table:
+    """The state of a `Federation`, for the files beside this one. Whoever reads or changes it holds
+    `changed`, but for `merging`: that lets one merge at a time happen without keeping clients who
+    fetch out.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        strategy: Strategy,
+        evaluate: Evaluate | None,
+        seed: int,
+        checkpoint: str | Path | None,
+        state: State | None,
+        history: History,
+    ):
+        self.strategy, self.seed = strategy, seed
+        self.evaluate, self.checkpoint = evaluate, checkpoint
+        self.initial = list(weights)
+        self.state = state or State(list(weights))
+        self.history = history
+        self.changed = threading.Condition()
+        self.merging = threading.Lock()
+        self.members = Members()
+        self.failures: list[str] = []
+        # The run under way.
+        self.plan: Plan | None = None
+        self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+        self.stopping = self.closed = False
+        self.last_round = 0  # of the plan; 0 without one
+        self.rounds_before, self.strict = len(history), True  # when the run began
+        self.round = history.last.round if history.last else 0
+        self.model_version = self.round  # of the global model
+        self.exchange: Exchange | None = None  # the one under way, or the last
+        self.opened = False  # asynchronous: enough clients have joined, tasks are handed out
+        self.merged: deque[tuple[Update, State]] = deque()  # asynchronous: not yet evaluated
+        self.down = self.up = 0
+        self.message = "ready"
+        self.version = 0  # of everything: it grows with every change
+
+    def notify(self) -> None:
+        self.version += 1
+        self.changed.notify_all()
+
+    def forget(self, client: str) -> None:
+        self.members.leave(client)
+        self.notify()
+
+    def check_current(self, update: Update, member: Joined) -> None:
+        if self.closed:
+            self.forget(update.client)
+            raise RunOver("the run is over")
+        what = f"an update of {update.client!r} for round {update.round}"
+        if self.plan is None or self.stopping:
+            raise Conflict(f"got {what}; expected none: no run is going on")
+        if member.stale:
+            raise Conflict(
+                f"got {what} of an earlier run; expected its client to fetch a task of this run"
+                " first"
+            )
+        if self.strategy.asynchronous:
+            merging.check(update, member, self.plan)
+        elif self.exchange is None:
+            raise Conflict(f"got {what}; expected none: the next round has not begun")
+        else:
+            self.exchange.check(update)
+
+    def until(
+        self, true: Callable[[], bool], message: str | None, end: float | None = None
+    ) -> None:
+        """Wait (holding the lock) until `true()` or the time `end`. Raises Stopped."""
+        while not self.stopping and not true():
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            if message and self.message != message:
+                self.message = message
+                self.notify()
+            self.give_up_on_failures(too_few=bool(message))
+            self.changed.wait(left)
+        if self.stopping:
+            raise Stopped
+
+    def give_up_on_failures(self, too_few: bool) -> None:
+        """Raise ClientFailed when clients have failed and nobody, or too few, are left who could
+        go on.
+        """
+        if self.strict and self.failures and (too_few or not len(self.members)):
+            raise ClientFailed("; ".join(self.failures))
+
+    def needed(self, plan: Plan) -> int:
+        """The updates without which a round is abandoned."""
+        return max(plan.min_updates, self.strategy.min_updates)
+
+    def began(self) -> float:
+        """When this history's runs would have begun, had there been no time between them."""
+        return time.monotonic() - (self.history.last.seconds if self.history.last else 0.0)
+
+    def commit(
+        self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool
+    ) -> bool:
+        """Test a new global model, write it down, and make it the current one. True when the target
+        is reached.
+        """
+        tested = Tested()
+        if evaluate and self.evaluate:
+            tested = Tested(*self.evaluate(state.weights))
+            if not math.isfinite(tested.loss):
+                raise Diverged(
+                    f"training diverged in round {round}: the loss on the test set is"
+                    f" {tested.loss}; expected a finite number. Try a lower learning rate"
+                )
+        note = "; ".join(filter(None, (note, tested.note)))
+        with self.changed:
+            if self.stopping and not self.strategy.asynchronous:
+                raise Stopped
+            down, up, self.down, self.up = self.down, self.up, 0, 0
+            seconds = time.monotonic() - began
+            record = RoundRecord(
+                round,
+                tested.accuracy,
+                tested.loss,
+                seconds,
+                down,
+                up,
+                clients,
+                note,
+                tested.pixels,
+            )
+            history = History([*self.history, record]) if self.checkpoint else None
+            self.round = round
+        if self.checkpoint:
+            save_checkpoint(self.checkpoint, state, history, self.strategy.identity)
+        with self.changed:
+            if not self.strategy.asynchronous:
+                self.state = state
+                self.model_version += 1
+            self.history.append(record)
+            self.notify()
+        return bool(self.plan.target and tested.accuracy >= self.plan.target)
+
+
+def waiting_for_clients(count: int) -> str:
+    """What a run says while it does so."""
+    return f"waiting for {count} client{'s' if count > 1 else ''} to join"
