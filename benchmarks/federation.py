@@ -2,17 +2,17 @@
 work.
 
     python -m benchmarks.federation                the work of the original: 3 clients, 4 shards
-    each, 20 epochs a shard python -m benchmarks.federation --epochs 1     the same with fewer
-    epochs: a minute, and a smaller ratio
+        each, 20 epochs a shard
+    python -m benchmarks.federation --epochs 1     the same with fewer epochs: a minute, and a
+        smaller ratio
 
 All: 2NN, Adam 0.001, B = 32, every update merged as it arrives; JSON floats and Keras `fit` on one
-     side (original.py), safetensors and
-compiled training on the other. Each side in processes of its own, TensorFlow already loaded;
-fedlab's seconds include what it compiles. "fedlab" does the work of the original, which tests
-nothing on the way; "fedlab, testing" also does what its panel shows: 24 tests on 10,000 images, of
-every client's model and of the global model after every update.
+side (original.py), safetensors and compiled training on the other. Each side in processes of its
+own, TensorFlow already loaded; fedlab's seconds include what it compiles. "fedlab" does the work of
+the original, which tests nothing on the way; "fedlab, testing" also does what its panel shows: 24
+tests on 10,000 images, of every client's model and of the global model after every update.
 How to read it: the ratio is how many times faster fedlab is. With few epochs both sides mostly
-                start up.
+start up.
 """
 
 from __future__ import annotations

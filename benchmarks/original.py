@@ -2,10 +2,10 @@
 -m benchmarks.original --help`.
 
 As there: a Flask server with one global model, merged under a lock as updates arrive; clients that
-          build a Keras model each, call `fit`,
-and send and fetch their weights as JSON lists of numbers; every participant a process of its own.
-Not as there, all in its favour: no debugger, no random waits, no saving of the model, and counts of
-examples that do not double, so that its model can be compared too.
+build a Keras model each, call `fit`, and send and fetch their weights as JSON lists of numbers;
+every participant a process of its own. Not as there, all in its favour: no debugger, no random
+waits, no saving of the model, and counts of examples that do not double, so that its model can be
+compared too.
 """
 
 from __future__ import annotations

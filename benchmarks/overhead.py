@@ -3,17 +3,16 @@
     python -m benchmarks.overhead
 
 10 clients, all in every round, 600 images each, B = 10, SGD: by `simulate`, over HTTP on loopback
-with a server and 10 clients in one process,
-and with no federation at all: `Classifier.train` in a loop, nothing sent, nothing averaged, nobody
-waits for anybody. The loop runs
+with a server and 10 clients in one process, and with no federation at all: `Classifier.train` in a
+loop, nothing sent, nothing averaged, nobody waits for anybody. The loop runs
 - plainly, one client's data after another, as one writes it (TensorFlow shares out each matrix
   product among the cores by itself), and
 - in as many threads as the federation beside it has, which is harder to match: several small
   trainings at once fill the cores better.
 Clients over HTTP also test their own model before they send it: there, the loops do that too.
 How to read it: the ratios are to these two loops; 1.07 x means that the federation adds 7 %, 0.6 x
-                that it takes 40 % less time. No side
-tests the global model. All sides run in one process, in turn, with the same compiled functions.
+that it takes 40 % less time. No side tests the global model. All sides run in one process, in turn,
+with the same compiled functions.
 """
 
 from __future__ import annotations

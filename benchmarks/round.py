@@ -14,10 +14,10 @@ one process or as others do it.
   Flower's tutorial writes it, a Keras model built for each client; and with one model kept in each
   worker.
 How to read it: seconds are of one round, compilation and start-up left out; the ratios say how far
-                fedlab is from the limit, and how many
-times slower the others are. "CPU" is what a round takes of all cores together (not measured for
-Flower, whose workers are processes of their own): where somebody else is at work on the machine it
-says more than the seconds do. Every side runs in fresh processes, in turn.
+fedlab is from the limit, and how many times slower the others are. "CPU" is what a round takes of
+all cores together (not measured for Flower, whose workers are processes of their own): where
+somebody else is at work on the machine it says more than the seconds do. Every side runs in fresh
+processes, in turn.
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@ K = 10, 100, 1,000 and 10,000 clients, of which 10 take part in every round (C =
 each, B = 10, SGD, dealt as row numbers into one copy of MNIST, so that clients share images where
 there are more of them than 60,000 images allow. No test of the global model.
 How to read it: both ratio columns should stay near 1: a participant costs the same, whoever else is
-                there. Each size runs in a process of
-its own, whose memory at its highest is the last column but one; "join" is what the clients cost
-once, before the first round.
+there. Each size runs in a process of its own, whose memory at its highest is the last column but
+one; "join" is what the clients cost once, before the first round.
 """
 
 from __future__ import annotations

@@ -3,16 +3,14 @@
     python -m benchmarks.server
 
 20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made
-update of the 2NN (797 kB each way),
-again and again, 2,000 updates in all: against a synchronous federation (20 updates a round,
-averaged in client-id order), an asynchronous one (every update merged as it comes) and, for
-comparison, the bare road: Flask and waitress with fedlab's settings, and routes that answer
-ready-made bytes and read the body, and do nothing with either.
+update of the 2NN (797 kB each way), again and again, 2,000 updates in all: against a synchronous
+federation (20 updates a round, averaged in client-id order), an asynchronous one (every update
+merged as it comes) and, for comparison, the bare road: Flask and waitress with fedlab's settings,
+and routes that answer ready-made bytes and read the body, and do nothing with either.
 How to read it: "CPU" is what an update costs the server process, however much of the cores the
-                clients take; the ratio is to the bare
-road, so it says what parsing, checking, averaging and encoding add to plain HTTP. Memory is the
-server process's resident memory after
-the first 100 updates, after 500 and at the end: it should be flat.
+clients take; the ratio is to the bare road, so it says what parsing, checking, averaging and
+encoding add to plain HTTP. Memory is the server process's resident memory after the first 100
+updates, after 500 and at the end: it should be flat.
 """
 
 from __future__ import annotations

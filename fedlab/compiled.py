@@ -296,6 +296,6 @@ def filled(array: np.ndarray, rows: int) -> np.ndarray:
     real data too, and is masked out afterwards.
 
     Not zeros: layers that look at a whole batch, such as batch normalisation, see these rows before
-               the mask does.
+    the mask does.
     """
     return array if len(array) == rows else np.resize(array, (rows, *array.shape[1:]))

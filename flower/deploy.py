@@ -3,13 +3,13 @@ client, each with only its own file of examples.
 
     python deploy.py                   three nodes, the settings of pyproject.toml
     python deploy.py --tls --auth      with a certificate of our own, and only nodes whose keys are
-    registered python deploy.py --run-config "rounds=5 epochs=2"
+        registered
+    python deploy.py --run-config "rounds=5 epochs=2"
 
 It writes the files, starts the processes, submits the run, shows its accuracy, and stops everything
-again, whatever happens. On several
-machines the same commands are typed on each of them: docs/deployment.md. Exit code 0 when the run
-ended well, 1 when not, 2 for options that cannot be, 130 after Ctrl-C. With --superlink a run that
-is interrupted here goes on there: flwr stop.
+again, whatever happens. On several machines the same commands are typed on each of them:
+docs/deployment.md. Exit code 0 when the run ended well, 1 when not, 2 for options that cannot be,
+130 after Ctrl-C. With --superlink a run that is interrupted here goes on there: flwr stop.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 A button's callback only leaves a note for that thread (callbacks must return at once, and may run
 on any thread); the thread does what the note says through the Session, then sets the widgets'
-traits to what it finds. Nothing else touches a widget after it is made.
+traits to what it finds. What only widgets are about happens in the callback itself, whatever thread
+that is on: adding and removing a card, a slider and its number boxes following each other, the
+address with its token, the settings of a strategy, the sentence for a mistake. Widgets allow that;
+so nothing here relies on being alone with them.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def exchange(federation: Federation, fields: Mapping[str, str], size: int) -> di
     JSON.
 
     It has no task: its updates are merged the moment they arrive. Raises BadUpdate for a bad one;
-                    then nothing has changed.
+    then nothing has changed.
     """
     client = client_id(fields.get("id"))
     update = None
