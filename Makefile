@@ -52,8 +52,9 @@ test: $(FLOWER) ## set up, with Flower, then run every test
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
-# What needs minutes: the lessons, a browser, Flower. Daily work goes without.
-SLOW = notebooks browser flower demonstration
+# What needs minutes: the lessons, a browser, Flower, the original demonstration's 20 epochs, the
+# benchmarks' own runs. Daily work goes without.
+SLOW = notebooks browser flower demonstration benchmarks
 quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
 	$(BIN)/python -m pytest $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
 

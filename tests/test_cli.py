@@ -387,6 +387,15 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("simulate --partition dirichlet --alpha 0", "alpha is 0.0; expected"),
     ("simulate --partition random", "argument --partition: invalid choice: 'random'"),
     ("simulate --strategy async_average", "argument --strategy: invalid choice: 'async_average'"),
+    ("simulate --mu 0.1", "--mu 0.1 with the strategy fed_avg; expected it with fed_prox"),
+    ("simulate --strategy median --tau 1",
+     "--tau 1.0 with the strategy median; expected it with fed_adam or fed_yogi"),
+    ("simulate --strategy fed_prox --mu -1", "mu is -1.0; expected a number from 0"),
+    ("simulate --strategy trimmed_mean --trim x", "argument --trim: got 'x', expected a whole n"),
+    ("simulate --strategy scaffold --optimizer adam", "optimizer is 'adam' with SCAFFOLD; expe"),
+    ("server --strategy scaffold --optimizer adam", "optimizer is 'adam' with SCAFFOLD; expecte"),
+    ("server --pixels 255", "--pixels 255 without --original; expected them together"),
+    ("server --original --pixels 128", "argument --pixels: invalid choice: "),
     ("simulate --target 97", "target is 97.0; expected an accuracy between 0 and 1"),
     ("simulate --evaluate-every 0", "evaluate_every is 0; expected"),
     ("simulate --workers 0", "argument --workers: got '0', expected a whole number from 1"),
@@ -814,3 +823,49 @@ def test_lines_say_what_matters():
         == "alice: round 2 of 4, training, epoch 1 of 5, own accuracy 93.4%"
     )
     assert terminal.client_line("alice", say(2, 0)) == "alice: round 2, training, epoch 1 of 5"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "fed_prox --mu 0.5",
+        "fed_avg_momentum --momentum 0.5",
+        "fed_adam --server-learning-rate 0.003 --beta1 0.5",
+        "fed_yogi --tau 0.01",
+        "scaffold",
+        "median",
+        "trimmed_mean --trim 2",
+    ],
+)
+def test_every_strategy_and_its_settings_in_the_terminal(options, monkeypatch):
+    """What `fedlab simulate` says reaches the simulation; and it is a run."""
+    import fedlab.simulation
+
+    run, seen = fedlab.simulation.simulate, []
+    monkeypatch.setattr(
+        fedlab.simulation, "simulate", lambda *a, **k: seen.append(k["strategy"]) or run(*a, **k)
+    )
+    assert simulate("--strategy", *options.split()) == 0
+    name, *given = options.split()
+    settings = {key.removeprefix("--").replace("-", "_"): value
+                for key, value in zip(given[::2], given[1::2], strict=True)}  # fmt: skip
+    numbers = {key: int(v) if key == "trim" else float(v) for key, v in settings.items()}
+    assert seen == [getattr(fedlab, name)(**numbers)]
+
+
+def test_another_momentum_does_not_go_on_from_a_checkpoint(refused, tmp_path, monkeypatch):
+    """It used to resume as 0.9, whatever it was."""
+    from fedlab.checkpoint import save_checkpoint
+
+    path = tmp_path / "c.safetensors"
+    state = fedlab.State(fedlab.Classifier().weights, 10)
+    half = fedlab.fed_avg_momentum(0.5)
+    save_checkpoint(path, state, fedlab.History([RoundRecord(1, 0.5)]), half.identity)
+    said = refused("server", "--strategy", "fed_avg_momentum", "--checkpoint", str(path))
+    assert said.endswith(
+        "was written by the strategy FedAvg with momentum (momentum 0.5, server_learning_rate 1);"
+        " expected FedAvg with momentum (momentum 0.9, server_learning_rate 1)"
+    )
+    monkeypatch.setattr(cli, "_follow", lambda *_: None)  # it goes on, and there is no more to do
+    again = ["--strategy", "fed_avg_momentum", "--momentum", "0.5", "--checkpoint", str(path)]
+    assert cli.main(["server", *again]) == 0

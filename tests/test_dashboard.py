@@ -384,3 +384,57 @@ def test_the_sliders_reach_as_far_as_the_settings_that_a_panel_is_made_with():
         ONE_EACH, rounds=100, epochs=30, seed=20_241_124, batch_size=50, learning_rate=0.02
     )
     assert Controls(settings, lambda: None).settings(ONE_EACH) == settings
+
+
+def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
+    panel = fedlab.Dashboard(mnist, ONE_EACH, rounds=1, batch_size=64)
+    try:
+        controls = panel._controls
+        shown = {}
+        for label, name in controls.strategy.options:
+            controls.strategy.value = name
+            shown[label] = [slider.description for slider in controls.chosen.children]
+        assert shown == {
+            "FedAvg": [],
+            "FedProx": ["μ"],
+            "FedAvg with momentum": ["momentum", "server rate"],
+            "FedAdam": ["server rate", "β1", "β2", "τ"],
+            "FedYogi": ["server rate", "β1", "β2", "τ"],
+            "SCAFFOLD": [],
+            "Median": [],
+            "Trimmed mean": ["f trimmed"],
+            "Asynchronous": [],
+        }
+        controls.strategy.value = "fed_prox"
+        controls.chosen.children[0].value = 0.1
+        controls.strategy.value = "fed_adam"
+        controls.strategy.value = "fed_prox"  # which is as it was left
+        panel.start()
+        panel.wait()
+        assert panel._session.federation.strategy == fedlab.fed_prox(0.1)
+        until(lambda: "strategy=fedlab.fed_prox(mu=0.1)" in words(panel).replace("&#x27;", "'"))
+        assert len(panel.history) == 1 and panel.history.last.accuracy > 0.5
+    finally:
+        panel.shutdown()
+        panel._thread.join(20)
+
+
+def test_a_panel_begins_with_the_strategy_it_is_given(mnist):
+    settings = {"strategy": "fed_avg_momentum", "strategy_settings": {"momentum": 0.42}}
+    panel = fedlab.Dashboard(mnist, ONE_EACH, **settings)
+    try:
+        assert panel.settings.make_strategy() == fedlab.fed_avg_momentum(0.42)
+        with pytest.raises(fedlab.Refused, match="momentum is 1.5; expected a number from 0 up to"):
+            fedlab.Dashboard(
+                mnist, ONE_EACH, strategy="fed_avg_momentum", strategy_settings={"momentum": 1.5}
+            )
+    finally:
+        panel.shutdown()
+        panel._thread.join(20)
+
+
+def test_what_cannot_go_together_is_a_sentence_in_the_panel(panel):
+    panel._controls.strategy.value, panel._controls.optimizer.value = "scaffold", "adam"
+    panel.start()
+    until(lambda: "optimizer is &#x27;adam&#x27; with SCAFFOLD" in words(panel))
+    assert len(panel.history) == 0 and not panel._session.running
