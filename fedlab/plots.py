@@ -236,12 +236,14 @@ def _finish_accuracy(ax: Axes, rounds: int, floor: int) -> None:
     ax.tick_params(labelsize=FONT - 1)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
-    if any(len(line.get_xdata()) for line in ax.lines if not line.get_label().startswith("_")):
-        # Above the axes, where it hides no line.
+    labels = [line.get_label() for line in ax.lines if len(line.get_xdata())]
+    labels = [label for label in labels if not label.startswith("_")]
+    if labels:
+        # Above the axes, where it hides no line; as wide as the axes, or they would be squeezed.
         ax.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1.0),
-            ncols=3,
+            ncols=3 if sum(sorted(map(len, labels))[-3:]) < 60 else 2,
             fontsize=FONT - 3,
             frameon=False,
             columnspacing=1.2,
