@@ -21,8 +21,8 @@ _ROOMS = {  # room -> the public names that live in it
     "history": "ClientRecord History RoundRecord",
     "http.client": "Client ClientStatus ServerAway",
     "http.server": "Server",
-    "messages": """BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task Training
-        UnknownClient Update Weights local_seed""",
+    "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task
+        Training UnknownClient Update Weights local_seed""",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
     "plan": "Plan Status",
@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.http.client import Client, ClientStatus, ServerAway
     from fedlab.http.server import Server
     from fedlab.messages import (
+        AlreadyCounted,
         BadUpdate,
         ClientFailed,
         Conflict,

@@ -34,6 +34,7 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
         kind="checkpoint",
         num_examples=state.num_examples,
         strategy=strategy,
+        lineage=state.lineage,
         history=history.to_json(),
     )
     body = pack(message)
@@ -66,7 +67,8 @@ def load_checkpoint(
             raise BadUpdate(
                 f"it says it is {texts.get('kind', 'of no kind')!r}; expected 'checkpoint'"
             )
-        state = State(arrays.pop(""), int(texts["num_examples"]), arrays)
+        lineage = texts.get("lineage", "")
+        state = State(arrays.pop(""), int(texts["num_examples"]), arrays, lineage)
         history = History.from_json(texts["history"])
         if like is not None:
             check_weights(state.weights, like)

@@ -59,9 +59,10 @@ def number(
 
     Raises `error`: "`name` is `value`; expected `expected`".
     """
-    inside = (
-        is_number(value) and above < value < below and least <= value <= most  # NaN is in none
-    )
-    if not inside or not math.isfinite(value):
+    try:
+        given = float(value) if is_number(value) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        given = math.inf
+    if not math.isfinite(given) or not (above < given < below and least <= given <= most):
         raise error(f"{name} is {value!r}; expected {expected}")
-    return float(value)
+    return given

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedlab.checks import Refused, is_whole, number, whole
+from fedlab.checks import Refused, is_number, is_whole, number, whole
 
 Weights = list[np.ndarray]
 """A model's arrays in Keras `get_weights()` order, float32."""
@@ -41,6 +41,12 @@ class Conflict(Refused):
     """
 
     kind = "conflict"
+
+
+class AlreadyCounted(Conflict):
+    """An update that came before: its sender need not mind."""
+
+    kind = "already_counted"
 
 
 class UnknownClient(Refused):
@@ -110,6 +116,10 @@ class Training:
         """How many training steps these epochs have on so many examples, at least one."""
         return self.epochs * -(-num_examples // min(self.batch_size or num_examples, num_examples))
 
+    def pace(self, num_examples: int) -> float:
+        """K eta, steps times learning rate: how far gradients of length 1 would go."""
+        return self.steps(num_examples) * self.learning_rate
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -122,11 +132,12 @@ class Task:
     seed:    the federation's seed; `local_seed` makes the client's own of it.
     shard_by_shard: train on one shard of the client's data in each task, as the original
                     demonstration does, not on all of it.
-    version: how many models there have been before this one: 0 is the untrained one.
+    version: a number that grows with every new model: 0 is the untrained one.
     phase:   what is asked: "train"; a strategy whose round has several exchanges names the others.
     codec:   how the update's arrays are to be written: "dense", every number as it is.
     more:    further arrays of the strategy's by name, a list each (SCAFFOLD's control variate).
     note:    further texts of the strategy's, by name.
+    lineage: which untrained model this one comes from; another one, and the server has begun again.
     """
 
     round: int
@@ -140,6 +151,7 @@ class Task:
     codec: str = DENSE
     more: Mapping[str, Weights] = field(default_factory=dict, repr=False)
     note: Mapping[str, str] = field(default_factory=dict)
+    lineage: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +208,9 @@ def check_update(
             f"num_examples is {update.num_examples:,}; expected at most {most_examples:,}, with"
             f" which {update.client!r} joined"
         )
-    if not (math.isnan(update.accuracy) or 0 <= update.accuracy <= 1):
+    if not is_number(update.accuracy) or not (
+        math.isnan(update.accuracy) or 0 <= update.accuracy <= 1
+    ):
         raise BadUpdate(
             f"accuracy is {update.accuracy!r}; expected a fraction from 0 to 1, or NaN where it was"
             " not measured"

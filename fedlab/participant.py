@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from fedlab.data import Dataset
 from fedlab.messages import (
@@ -18,7 +20,7 @@ from fedlab.messages import (
     local_seed,
 )
 from fedlab.model import Classifier
-from fedlab.strategies.scaffold import correction, remember
+from fedlab.strategies.scaffold import CONTROL, correction, learned
 
 Transform = Callable[[Update, Task], Update]
 """What happens to an update before it leaves the client: clip, add noise, mask, compress, poison.
@@ -81,7 +83,11 @@ class Participant:
         self.shards = data.split()
         self.transforms, self.phases = tuple(transforms), dict(phases or {})
         self.memory: dict[str, Weights] = {} if memory is None else memory
-        self._version = 0  # of the model in the last task
+        self.train_loss = math.nan  # of the last epoch, in nats
+        self._learned: dict[str, Weights] = {}  # for the memory, once the update was taken
+        self._lineage: str | None = None  # of the model in the last task
+        if isinstance(test, str) and test != OWN_EXAMPLES:
+            raise Refused(f"test is {test!r}; expected a Dataset, {OWN_EXAMPLES!r} or None")
 
     def answer(
         self,
@@ -97,14 +103,17 @@ class Participant:
         Raises Diverged when training leaves the finite numbers, Refused for a phase or a codec that
         it does not know, BadUpdate for weights of another model.
         """
-        if task.version < self._version:
+        self.settle(taken=True)  # where nobody said how the last update fared
+        if self._lineage not in (None, task.lineage):
             self.memory.clear()  # the server has begun again: what was learned of its model is old
-        self._version = task.version
+        self._lineage = task.lineage
         if task.phase != TRAIN:
             if task.phase not in self.phases:
                 known = ", ".join([TRAIN, *self.phases])
                 raise Refused(f"the task's phase is {task.phase!r}; expected one of {known}")
-            return self.phases[task.phase](self, task)
+            answer = self.phases[task.phase](self, task)
+            about = {"client": self.client, "round": task.round, "phase": task.phase}
+            return replace(answer, version=task.version, **about)
         if task.codec != DENSE:
             raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r}")
         return self._train(task, on_epoch, stop, on_test)
@@ -113,7 +122,7 @@ class Participant:
         data = self.shard(task)
         seed = local_seed(task.seed, task.round, self.client)
         added = correction(task, self.memory)
-        trained, _ = self.classifier.train(
+        trained, self.train_loss = self.classifier.train(
             task.weights, data, task.training, seed, added, on_epoch=on_epoch, stop=stop
         )
         try:
@@ -128,16 +137,26 @@ class Participant:
         if self.test is not None:
             if on_test:
                 on_test()
-            test = data if self.test is OWN_EXAMPLES else self.test
+            test = data if isinstance(self.test, str) else self.test
             measured = self.classifier.evaluate(trained, test)[::-1]
-        if added is not None:
-            remember(task, self.memory, trained, task.training.steps(len(data)))
         update = Update(
             self.client, task.round, len(data), trained, *measured, version=task.version
         )
         for transform in self.transforms:
             update = transform(update, task)
+        if added is not None:
+            check_weights(update.weights, task.weights)
+            control = learned(task, self.memory, update.weights, update.num_examples)
+            self._learned = {CONTROL: control}
         return update
+
+    def settle(self, taken: bool) -> None:
+        """Say how the last update fared: what was learned with one that was refused is forgotten.
+        Without a word it counts as taken.
+        """
+        if taken:
+            self.memory.update(self._learned)
+        self._learned = {}
 
     def shard(self, task: Task) -> Dataset:
         """The examples to train on: all of them, or one shard after the other."""

@@ -52,15 +52,16 @@ class Plan:
         optimizer: str = "sgd",
         **settings,
     ) -> Plan:
-        """A Plan from one flat list of settings: those of `Training` and those of `Plan`. Raises
-        TypeError for an unknown name.
+        """A Plan from one flat list of settings: those of `Training` (but mu, which is a
+        strategy's) and those of `Plan`. Raises TypeError for an unknown name.
         """
         return cls(rounds, Training(epochs, batch_size, learning_rate, optimizer), **settings)
 
     def __post_init__(self):
         for name in ("rounds", "min_updates", "min_clients", "evaluate_every"):
             if getattr(self, name) is not None or name != "rounds":
-                whole(name, getattr(self, name))
+                # Python's own: a plan's numbers come back as JSON.
+                object.__setattr__(self, name, whole(name, getattr(self, name)))
         expected = "a number from 0 (one client) to 1 (every client)"
         number("fraction (C)", self.fraction, expected, least=0, most=1)
         if self.deadline is not None:

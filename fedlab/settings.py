@@ -127,7 +127,7 @@ class Settings:
             elif item.name == "strategy":
                 parts.append(self._spoken())
             elif item.name == "strategy_settings":
-                if self.strategy == other.strategy:
+                if self.strategy == other.strategy and self._set() != other._set():
                     parts.append(self._spoken())
             else:
                 parts.append(f"{LABELS[item.name]} {'all' if mine is None else mine}".strip())

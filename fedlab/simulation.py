@@ -120,16 +120,18 @@ def simulate(
                 if task.phase not in sizes:
                     sizes[task.phase] = len(encode_task(task)), len(encode_update(update))
                 federation.count_bytes(*sizes[task.phase])
-                federation.report(update)
+                try:
+                    federation.report(update)
+                except BadUpdate as error:
+                    where = f"{client}'s update of round {task.round}, after its transforms"
+                    raise type(error)(f"{where}: {error}") from None
+                participants[client].settle(taken=True)
         except TrainingStopped:
             pass
         except Exception as error:  # raised again by `wait`, in the caller's thread
             # Else the run was ended while this client trained: its update is not wanted, and no
             # mistake.
             if not stopped.is_set():
-                if isinstance(error, BadUpdate):
-                    where = f"{client}'s update of round {task.round}, after its transforms"
-                    error = type(error)(f"{where}: {error}")
                 federation.fail(error)
         stopped.set()  # first, for the others
         federation.stop(timeout=0)

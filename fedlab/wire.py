@@ -27,6 +27,9 @@ large."""
 NOTE = "note."
 """Before the name of a text of a strategy's own, so that it is none of the message's."""
 
+NAME = "[a-z][a-z0-9_]{0,39}"
+"""What a list of arrays may be called."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -41,9 +44,16 @@ class Parts:
 
 
 def parts(weights: Weights, more: Mapping[str, Weights] | None = None, **texts) -> Parts:
-    """Weights, further lists of arrays by name, and texts. Leading zeros: sorted is in order."""
+    """Weights, further lists of arrays by name, and texts. Leading zeros: sorted is in order. A
+    list without arrays is not sent. Raises BadUpdate for a name that cannot be.
+    """
     arrays = {f"{i:04d}": w for i, w in enumerate(weights)}
     for name, group in (more or {}).items():
+        if not re.fullmatch(NAME, name):
+            raise BadUpdate(
+                f"a list of arrays is called {name[:60]!r}; expected at most 40 small letters,"
+                " digits and _, a letter first"
+            )
         arrays |= {f"{name}/{i:04d}": array for i, array in enumerate(group)}
     return Parts(arrays, {name: str(text) for name, text in texts.items()})
 
@@ -52,7 +62,7 @@ def groups(arrays: Mapping[str, np.ndarray]) -> dict[str, Weights]:
     """The inverse: the weights under "", further lists under their names. Raises BadUpdate."""
     found: dict[str, dict[str, np.ndarray]] = {"": {}}
     for key in sorted(arrays):
-        if not re.fullmatch(r"([a-z][a-z_]{0,39}/)?[0-9]{4}", key):
+        if not re.fullmatch(f"({NAME}/)?[0-9]{{4}}", key):
             raise _misnamed(arrays)
         name, _, number = key.rpartition("/")
         found.setdefault(name, {})[number] = arrays[key]
@@ -65,7 +75,7 @@ def groups(arrays: Mapping[str, np.ndarray]) -> dict[str, Weights]:
 def _misnamed(arrays: Mapping[str, np.ndarray]) -> BadUpdate:
     return BadUpdate(
         f"the arrays are named {', '.join(sorted(arrays))[:80]}; expected 0000, 0001, ... in Keras"
-        " get_weights() order"
+        " get_weights() order, further lists as name/0000, ..."
     )
 
 
@@ -133,6 +143,7 @@ def task_parts(task: Task) -> Parts:
         optimizer=training.optimizer,
         proximal=repr(float(training.proximal)),
         version=task.version,
+        lineage=task.lineage,
         phase=task.phase,
         codec=task.codec,
         **{NOTE + name: text for name, text in task.note.items()},
@@ -161,6 +172,7 @@ def task_from(message: Parts) -> Task:
         seed=_field(texts, "seed", int),
         shard_by_shard=bool(_field(texts, "shard_by_shard", int)),
         version=_field(texts, "version", int, "0"),
+        lineage=_field(texts, "lineage", str, ""),
         phase=_field(texts, "phase", str, TRAIN),
         codec=_field(texts, "codec", str, DENSE),
         more=arrays,

@@ -438,3 +438,21 @@ def test_what_cannot_go_together_is_a_sentence_in_the_panel(panel):
     panel.start()
     until(lambda: "optimizer is &#x27;adam&#x27; with SCAFFOLD" in words(panel))
     assert len(panel.history) == 0 and not panel._session.running
+
+
+def test_one_round_more_goes_on_with_what_clients_have_learned(mnist):
+    """SCAFFOLD's clients remember: two rounds, or one and one more, are the same."""
+    losses = []
+    for first in (2, 1):
+        panel = fedlab.Dashboard(mnist, ONE_EACH, rounds=first, batch_size=64, strategy="scaffold")
+        try:
+            panel.start()
+            panel.wait()
+            if first == 1:
+                panel.one_round()
+                panel.wait()
+            losses.append([record.loss for record in panel.history])
+        finally:
+            panel.shutdown()
+            panel._thread.join(20)
+    assert losses[0] == losses[1] and len(losses[0]) == 2

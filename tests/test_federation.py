@@ -1500,3 +1500,137 @@ def test_an_exchange_nobody_answers_abandons_the_round(make):
     federation.start(Plan(2, deadline=0.1))
     history = federation.wait()
     assert [r.note for r in history] == ["abandoned: 0 of 3 updates came, 1 were needed"] * 2
+
+
+class Asking(Strategy):
+    """A round of whatever `asks` makes of the task and the ids, in turn."""
+
+    name, meaning = "asking", ""
+
+    def __init__(self, *asks):
+        self.asks = asks
+
+    def run_round(self, state, task, ask):
+        for each in self.asks:
+            updates = ask(each(task))
+            list(updates)
+        return state
+
+
+@pytest.mark.parametrize(
+    ("asks", "sentence"),
+    [
+        ([lambda task: {}], "the strategy asking asks alice, bob, carol nothing; expected a task"),
+        (
+            [lambda task: dict.fromkeys(SIZES, task) | {"bob": dataclasses.replace(task, round=7)}],
+            "asks for round 1, phase 'train', round 7, phase 'train'; expected round 1 and one",
+        ),
+        (
+            [
+                lambda task: (
+                    dict.fromkeys(SIZES, task) | {"bob": dataclasses.replace(task, phase="x")}
+                )
+            ],
+            "asks for round 1, phase 'train', round 1, phase 'x'; expected round 1 and one phase",
+        ),
+        ([lambda task: dataclasses.replace(task, round=2)], "expected round 1 and one phase"),
+        ([lambda task: task] * 2, "asks for phase 'train' twice in a round; expected it once"),
+    ],
+)
+def test_tasks_that_could_never_be_answered_are_refused(make, asks, sentence):
+    federation = make(Asking(*asks))
+    federation.start(Plan(1))
+    if len(asks) == 2:
+        for client in SIZES:
+            play(federation, client, 1)
+    with pytest.raises(Refused, match=sentence):
+        federation.wait()
+
+
+def test_answers_that_were_not_taken_before_the_next_phase_are_not_silently_none(make):
+    @dataclasses.dataclass(frozen=True)
+    class Late(Strategy):
+        name: str = "late"
+
+        def run_round(self, state, task, ask):
+            first = ask(dataclasses.replace(task, phase="hello"))
+            ask(task)
+            return fed_avg().aggregate(state, first)
+
+    federation = make(Late(), clients=["alice"])
+    federation.start(Plan(1))
+    federation.task("alice", 5)
+    federation.report(Update("alice", 1, 10, toy(1), phase="hello"))
+    with pytest.raises(Refused, match="answers to phase 'hello' were asked for after another"):
+        federation.wait()
+
+
+def test_a_newcomer_does_not_go_on_under_a_leavers_name(make):
+    federation = make(TwoSteps(), clients=["bob"])
+    federation.join("alice", 300, session="first")
+    federation.start(Plan(1, deadline=1.0))
+    for client in ("alice", "bob"):
+        federation.task(client, 5)
+    federation.report(Update("alice", 1, 300, toy(1), phase="hello"))
+    federation.leave("alice")
+    federation.join("alice", 300, session="second")
+    federation.report(Update("bob", 1, 100, toy(1), phase="hello"))
+    until(lambda: federation.status().waiting_for == ["bob"])
+    assert federation.task("alice") is None
+    play(federation, "bob", 3)
+    record = federation.wait().last
+    assert sorted(record.clients) == ["bob"] and record.note.endswith("went on without alice")
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "sentence"),
+    [
+        (
+            lambda w: [2 * x for x in w],
+            Refused,
+            "the strategy mine made a list of round 1; expected",
+        ),
+        (
+            lambda w: State([x.astype(float) for x in w]),
+            Refused,
+            "made a model of round 1 whose ar",
+        ),
+        (lambda w: State([x * np.float32("nan") for x in w]), Diverged, "diverged in round 1: the"),
+    ],
+)
+def test_what_a_strategy_made_is_looked_at_before_it_is_written(
+    make, tmp_path, made, error, sentence
+):
+    path = tmp_path / "c.safetensors"
+    good = make(checkpoint=path, clients=["alice"])
+    good.start(Plan(1))
+    play(good, "alice", 1)
+    good.wait()
+    before = path.read_bytes()
+    mine = Strategy("mine", "", lambda state, updates: list(updates) and made(state.weights))
+    federation = make(mine, checkpoint=path, clients=["alice"])
+    federation.start(Plan(1))
+    play(federation, "alice", 1)
+    with pytest.raises(error, match=sentence):
+        federation.wait()
+    assert path.read_bytes() == before and bits(federation.weights) == bits(toy())
+
+
+def test_a_lineage_is_kept_over_rounds_and_checkpoints_and_ends_with_a_reset(make, tmp_path):
+    path = tmp_path / "c.safetensors"
+    federation = make(clients=["alice"], checkpoint=path)
+    federation.start(Plan(2))
+    seen = []
+    for _ in range(2):
+        seen.append(federation.task("alice", 5).lineage)
+        play(federation, "alice", 1)
+    federation.wait()
+    assert len(set(seen)) == 1 and seen[0]
+    state, history = load_checkpoint(path)
+    again = make(clients=["alice"], state=state, history=history)
+    again.start(Plan(1))
+    assert again.task("alice", 5).lineage == seen[0]
+    again.stop()
+    again.reset()
+    again.start(Plan(1))
+    assert again.task("alice", 5).lineage not in ("", seen[0])

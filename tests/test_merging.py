@@ -7,6 +7,7 @@ from fedlab.federation import merging
 from fedlab.federation.members import Joined
 from fedlab.messages import Conflict, RunOver, Training, Update
 from fedlab.plan import Plan
+from fedlab.strategies import State
 
 WEIGHTS = [np.zeros(2, np.float32)]
 
@@ -21,16 +22,19 @@ def update(round: int) -> Update:
 
 def test_the_next_task_is_the_next_shard():
     plan = Plan(3, Training(2))
-    task = merging.task_for("alice", member(done=4), plan, WEIGHTS, 9, 17)
+    task = merging.task_for("alice", member(done=4), plan, State(WEIGHTS, lineage="l"), 9, 17)
     assert (task.round, task.rounds, task.seed, task.version) == (5, 6, 9, 17)
+    assert task.lineage == "l"
     assert task.shard_by_shard and task.training == Training(2)
-    assert merging.task_for("alice", member(done=6), plan, WEIGHTS, 9, 17) is None
+    assert (
+        merging.task_for("alice", member(done=6), plan, State(WEIGHTS, lineage="l"), 9, 17) is None
+    )
 
 
 def test_without_an_end_everyone_goes_once_through_the_shards():
-    assert merging.task_for("alice", member(1), Plan(None), WEIGHTS, 0, 0).round == 2
+    assert merging.task_for("alice", member(1), Plan(None), State(WEIGHTS), 0, 0).round == 2
     with pytest.raises(RunOver, match="'alice' has trained on each of its 2 shards"):
-        merging.task_for("alice", member(2), Plan(None), WEIGHTS, 0, 0)
+        merging.task_for("alice", member(2), Plan(None), State(WEIGHTS), 0, 0)
 
 
 def test_what_was_merged_is_not_merged_again():

@@ -114,12 +114,39 @@ def test_what_it_does_not_know_is_refused(classifier, small, more, sentence):
 def test_it_forgets_when_the_server_begins_again(classifier, small):
     alice = Participant("alice", small, classifier)
     control = {"control": [np.zeros_like(w) for w in classifier.weights]}
-    alice.answer(task(classifier, version=4, more=control))
-    learned = bits(alice.memory["control"])
-    alice.answer(task(classifier, version=4, more=control, round=4))
-    assert bits(alice.memory["control"]) != learned
-    alice.answer(task(classifier, version=0, more=control))
+    for lineage, round in (("old", 3), ("old", 4), ("new", 3)):
+        alice.answer(task(classifier, lineage=lineage, more=control, round=round))
+        alice.settle(taken=True)
+        if round == 3 and lineage == "old":
+            learned = bits(alice.memory["control"])
+        elif lineage == "old":
+            assert bits(alice.memory["control"]) != learned
     assert bits(alice.memory["control"]) == learned  # as if it were the first time
+
+
+def test_what_was_learned_with_an_update_that_was_refused_is_forgotten(classifier, small):
+    alice = Participant("alice", small, classifier)
+    control = {"control": [np.zeros_like(w) for w in classifier.weights]}
+    alice.answer(task(classifier, more=control))
+    alice.settle(taken=False)
+    assert alice.memory == {}
+    alice.answer(task(classifier, more=control))
+    assert alice.memory == {}  # nobody has said yet
+    alice.answer(task(classifier, more=control, round=4))
+    assert list(alice.memory) == ["control"]  # where nobody says, it counts as taken
+
+
+def test_an_answer_to_another_phase_is_told_by_its_task(classifier, small):
+    """Whoever writes it need not remember to say whose answer it is, to what."""
+    careless = {"masks": lambda participant, task: Update("x", 99, 1, [])}
+    alice = Participant("alice", small, classifier, phases=careless)
+    update = alice.answer(task(classifier, phase="masks", version=5))
+    assert (update.client, update.round, update.phase, update.version) == ("alice", 3, "masks", 5)
+
+
+def test_a_test_that_cannot_be(classifier, small):
+    with pytest.raises(Refused, match="test is 'own'; expected a Dataset, 'own examples' or None"):
+        Participant("alice", small, classifier, test="own")
 
 
 # ---- HTTP = simulation ---------------------------------------------------------------------------

@@ -400,11 +400,11 @@ def test_scaffold_is_the_papers_algorithm(two_clients):
             sent.append([sizes[k] / n * w for w in y])
             own[k] = new
         x = [sum(ws) for ws in zip(*sent, strict=True)]
-        share = len(drawn) / 3
+        share = n / sum(sizes.values())
         c = [c_ + share * sum(ds) for c_, ds in zip(c, zip(*changes, strict=True), strict=True)]
 
         def ask(task: Task, drawn=tuple(drawn)) -> Updates:
-            return Updates((people[k].answer(task) for k in drawn), drawn, 3)
+            return Updates((people[k].answer(task) for k in drawn), drawn, 3, sum(sizes.values()))
 
         state = strategy.run_round(state, Task(number, 4, state.weights, training), ask)
         for got, want in zip(state.weights, x, strict=True):
@@ -412,6 +412,7 @@ def test_scaffold_is_the_papers_algorithm(two_clients):
         for got, want in zip(state.memory["control"], c, strict=True):
             np.testing.assert_allclose(got, want, atol=5e-6)
     for k, person in people.items():
+        person.settle(taken=True)
         for got, want in zip(person.memory["control"], own[k], strict=True):
             np.testing.assert_allclose(got, want, atol=5e-6)
 
@@ -427,16 +428,57 @@ def test_scaffold_with_everybody_has_the_mean_of_all_corrections(two_clients):
     classifier = Classifier(regression())
     people = {name: Participant(name, data, classifier) for name, data in two_clients.items()}
     state, training = State(classifier.weights), Training(3, 8, 0.3)
+    n = sum(len(data) for data in two_clients.values())
     for number in (1, 2, 3):
 
         def ask(task: Task) -> Updates:
-            return Updates((people[k].answer(task) for k in "abc"), tuple("abc"), 3)
+            answers = (people[k].answer(task) for k in "abc")
+            return Updates(answers, tuple("abc"), 3, n)
 
         state = scaffold().run_round(state, Task(number, 3, state.weights, training), ask)
-    n = sum(len(data) for data in two_clients.values())
+    for person in people.values():
+        person.settle(taken=True)
     for i, c in enumerate(state.memory["control"]):
         mean = sum(len(p.data) / n * p.memory["control"][i] for p in people.values())
         np.testing.assert_allclose(c, mean, atol=1e-6)
+
+
+def test_scaffold_keeps_c_at_the_mean_of_all_c_i_when_only_some_are_drawn(two_clients):
+    """With unequal clients, two of three in a round: c would walk away if each round's mean counted
+    for |S| / N, whatever share of the examples S has.
+    """
+    classifier = Classifier(regression())
+    people = {name: Participant(name, data, classifier) for name, data in two_clients.items()}
+    state, training = State(classifier.weights), Training(2, 8, 0.3)
+    n = sum(len(data) for data in two_clients.values())
+    for number in range(1, 13):
+        drawn = [name for i, name in enumerate("abc") if i != number % 3]
+
+        def ask(task: Task, drawn=drawn) -> Updates:
+            return Updates((people[k].answer(task) for k in drawn), tuple(drawn), 3, n)
+
+        state = scaffold().run_round(state, Task(number, 12, state.weights, training), ask)
+    for person in people.values():
+        person.settle(taken=True)
+    for i, c in enumerate(state.memory["control"]):
+        mean = sum(len(p.data) / n * p.memory["control"][i] for p in people.values())
+        np.testing.assert_allclose(c, mean, atol=2e-6)
+        assert np.abs(c).max() > 1e-3
+
+
+def test_scaffold_with_a_robust_combination_is_robust_in_c_too(two_clients):
+    """One of five sends nonsense: neither the model nor c follow it."""
+    honest = two_clients["c"]
+    clients = {f"c{i}": honest.subset(np.arange(i, len(honest), 2)) for i in (0, 1)}
+    clients |= {f"d{i}": honest.subset(np.arange(i, len(honest), 3)) for i in (0, 1, 2)}
+
+    def nonsense(update, task):
+        if update.client != "c0":
+            return update
+        return dataclasses.replace(update, weights=[w + 1e4 for w in update.weights])
+
+    losses = run(clients, scaffold(combine=Median()), transforms=[nonsense])
+    assert losses[-1] < losses[0] + 0.05 and max(losses) < 3
 
 
 def test_scaffold_reaches_the_common_minimum_and_fed_avg_does_not(two_clients):

@@ -361,10 +361,13 @@ def test_a_task_comes_back_with_everything_a_strategy_may_add():
     more = {"control": small_weights(), "keys": [np.arange(3, dtype=np.uint32)]}
     note = {"round": "not the round", "hello": "wörld"}
     training = Training(2, None, 0.3, "sgd", 0.01)
-    task = Task(3, 9, small_weights(), training, 2**63, False, 17, "keys", "dense", more, note)
+    task = Task(
+        3, 9, small_weights(), training, 2**63, False, 17, "keys", "dense", more, note, "lineage"
+    )
     back = wire.decode_task(wire.encode_task(task))
     assert (back.round, back.rounds, back.seed, back.training) == (3, 9, 2**63, training)
     assert (back.version, back.phase, back.codec, back.note) == (17, "keys", "dense", note)
+    assert back.lineage == "lineage"
     assert same_bits(back.weights, small_weights()) and sorted(back.more) == ["control", "keys"]
     assert same_bits(back.more["control"], small_weights())
     assert back.more["keys"][0].dtype == np.uint32
@@ -394,3 +397,10 @@ def test_a_list_of_arrays_with_a_gap_is_refused():
     arrays = {"0000": small_weights()[0], "0002": small_weights()[1]}
     with pytest.raises(BadUpdate, match="expected 0000, 0001"):
         wire.decode_update(wire.pack(wire.Parts(arrays, metadata())))
+
+
+def test_what_cannot_be_read_back_is_not_written():
+    with pytest.raises(BadUpdate, match="a list of arrays is called 'Share'; expected at most 40"):
+        wire.encode_update(Update("alice", 1, 10, [], more={"Share": small_weights()}))
+    back = wire.decode_update(wire.encode_update(Update("a", 1, 1, [], more={"m_1": [np.ones(1)]})))
+    assert list(back.more) == ["m_1"]

@@ -43,6 +43,7 @@ class Session:
         self.baselines: dict[str, list[History]] = {}
         self.baseline_settings: Settings | None = None
         self.baseline_error: Exception | None = None
+        self._memories: dict[str, dict] = {}  # what each client remembers, from run to run
         self._baseline: threading.Thread | None = None
         self._enough = threading.Event()
 
@@ -106,6 +107,7 @@ class Session:
         from fedlab.model import Classifier
 
         self._archive()
+        self._memories = {}
         self.federation.reset(
             Classifier(seed=settings.seed).weights, settings.make_strategy(), settings.seed
         )
@@ -138,9 +140,9 @@ class Session:
         self.clients = {}
         try:
             for name, data in settings.datasets(self.mnist).items():
-                self.clients[name] = Client(
-                    self.server.url, name, data, test=self.mnist.test
-                ).start()
+                memory = self._memories.setdefault(name, {})
+                client = Client(self.server.url, name, data, test=self.mnist.test, memory=memory)
+                self.clients[name] = client.start()
             self.federation.start(replace(plan, deadline=GUEST_DEADLINE) if self.guests else plan)
         except Exception:
             self.stop()

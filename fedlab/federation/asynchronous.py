@@ -5,10 +5,10 @@ run's thread.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from fedlab.federation import merging
-from fedlab.federation.table import Stopped, Table, waiting_for_clients
-from fedlab.history import ClientRecord
+from fedlab.federation.table import Stopped, Table, record_of, waiting_for_clients
 from fedlab.messages import Conflict, Update
 from fedlab.plan import Plan
 
@@ -44,7 +44,7 @@ def run_asynchronously(table: Table) -> None:
             table.round += 1
             last = not table.merged and (table.stopping or all_done(table, plan))
             due = last or (table.round % plan.evaluate_every == 0 and not table.stopping)
-        record = {update.client: ClientRecord(update.num_examples, update.accuracy, update.loss)}
+        record = {update.client: record_of(update)}
         if table.commit(table.round, state, record, "", began, due):
             reached = table.stopping = True
 
@@ -69,7 +69,7 @@ def merge(table: Table, update: Update) -> None:
                     f"the run ended, or {update.client!r} left, while its update was merged;"
                     " expected nothing more"
                 )
-            table.state = merged
+            table.state = merged = replace(merged, lineage=state.lineage)
             table.model_version += 1
             member.done = member.done + 1 if member.guest else update.round
             member.training = False

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fedlab.federation.members import Joined
-from fedlab.messages import Conflict, RunOver, Task, Update, Weights
+from fedlab.messages import AlreadyCounted, Conflict, RunOver, Task, Update
 from fedlab.plan import Plan
+from fedlab.strategies import State
 
 
 def last_round(member: Joined, plan: Plan) -> int:
@@ -17,7 +18,7 @@ def last_round(member: Joined, plan: Plan) -> int:
 
 
 def task_for(
-    client: str, member: Joined, plan: Plan, weights: Weights, seed: int, version: int
+    client: str, member: Joined, plan: Plan, state: State, seed: int, version: int
 ) -> Task | None:
     """This client's next task; None when it has to wait for the others. Raises RunOver where
     everyone goes once through the shards, and this client has.
@@ -27,11 +28,12 @@ def task_for(
         return Task(
             member.done + 1,
             last,
-            weights,
+            state.weights,
             plan.training,
             seed,
             shard_by_shard=True,
             version=version,
+            lineage=state.lineage,
         )
     if plan.rounds is None:
         raise RunOver(f"client {client!r} has trained on each of its {member.shards} shards")
@@ -44,7 +46,7 @@ def check(update: Update, member: Joined, plan: Plan) -> None:
         return  # it does not count its rounds: whatever it sends is its next update
     what = f"an update of {update.client!r} for round {update.round}"
     if 1 <= update.round <= member.done:
-        raise Conflict(f"already have {what}")
+        raise AlreadyCounted(f"already have {what}")
     if update.round > last_round(member, plan):
         raise Conflict(f"got {what}; expected none: this client's last round is {member.done}")
 

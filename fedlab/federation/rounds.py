@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fedlab.messages import TRAIN, Conflict, Task, Update
+from fedlab.messages import TRAIN, AlreadyCounted, Conflict, Task, Update
 from fedlab.plan import Plan
 
 
@@ -71,13 +71,14 @@ class Exchange:
     def check(self, update: Update) -> None:
         """Raise Conflict unless this update is awaited here."""
         what = f"an update of {update.client!r} for round {update.round}"
-        if update.phase != TRAIN:
-            what += f", phase {update.phase!r}"
+        unusual = update.phase != TRAIN or self.phase != TRAIN
+        if unusual:
+            what += f", phase {update.phase[:40]!r}"
         if (update.round, update.phase) != (self.round, self.phase):
-            phase = "" if self.phase == update.phase else f", phase {self.phase!r}"
+            phase = f", phase {self.phase!r}" if unusual else ""
             raise Conflict(f"got {what}; expected one for round {self.round}{phase}")
         if update.client in self._answers:
-            raise Conflict(f"already have {what}")
+            raise AlreadyCounted(f"already have {what}")
         if update.client not in self.awaited:
             raise Conflict(
                 f"got {what}; expected none: this client does not take part, or is too late"

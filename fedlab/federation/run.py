@@ -17,7 +17,7 @@ from fedlab.federation import merging
 from fedlab.federation.asynchronous import merge, run_asynchronously
 from fedlab.federation.members import Joined
 from fedlab.federation.synchronous import run_rounds
-from fedlab.federation.table import Evaluate, Stopped, Table
+from fedlab.federation.table import Evaluate, Stopped, Table, new_lineage
 from fedlab.history import History, RoundRecord
 from fedlab.messages import (
     ClientFailed,
@@ -104,7 +104,7 @@ class Federation:
 
     def leave(self, client: str, reason: str = "") -> None:
         """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did.
-        Raises UnknownClient.
+        Raises UnknownClient, or RunOver when it has left before.
         """
         table = self._table
         with table.changed:
@@ -153,9 +153,9 @@ class Federation:
             return table.exchange.task(client) if table.exchange else None
         if not table.opened:
             return None
-        weights, version = table.state.weights, table.model_version
+        state, version = table.state, table.model_version
         try:
-            return merging.task_for(client, member, table.plan, weights, self.seed, version)
+            return merging.task_for(client, member, table.plan, state, self.seed, version)
         except RunOver:
             table.forget(client)
             raise
@@ -307,7 +307,10 @@ class Federation:
             table.strategy = strategy or table.strategy
             table.seed = table.seed if seed is None else seed
             table.initial = list(weights) if weights is not None else table.initial
-            table.state, table.history = State(list(table.initial)), History()
+            table.state, table.history = (
+                State(list(table.initial), lineage=new_lineage()),
+                History(),
+            )
             table.round, table.last_round, table.message = 0, 0, "ready"
             table.model_version = 0
             table.notify()

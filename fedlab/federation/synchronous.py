@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
+from fedlab.checks import Refused
 from fedlab.federation.rounds import Exchange, draw, size
-from fedlab.federation.table import Table, waiting_for_clients
+from fedlab.federation.table import Table, record_of, waiting_for_clients
 from fedlab.history import ClientRecord
 from fedlab.messages import TRAIN, Task, Update
 from fedlab.plan import Plan
@@ -18,17 +19,15 @@ def run_rounds(table: Table) -> None:
     plan, began = table.plan, table.began()
     while plan.rounds is None or table.round < table.last_round:
         number, participants = table.round + 1, drawn(table, plan)
+        playing = Round(table, plan, number, participants)
         try:
-            state, came = play(table, number, plan, participants)
-            missing = sorted(set(participants) - set(came))
-            note = f"{len(came)} of {len(participants)} updates: went on without"
-            note = f"{note} {', '.join(missing)}" if missing else ""
+            state, note = playing.play(), playing.note()
         except TooFewUpdates as reason:
             with table.changed:
                 table.give_up_on_failures(too_few=False)
-            state, came, note = table.state, {}, f"abandoned: {reason}"
+            state, note, playing.came = table.state, f"abandoned: {reason}", {}
         due = number % plan.evaluate_every == 0 or number == table.last_round
-        if table.commit(number, state, came, note, began, due):
+        if table.commit(number, state, playing.came, note, began, due):
             return
 
 
@@ -45,98 +44,127 @@ def drawn(table: Table, plan: Plan) -> list[str]:
         return draw(table.seed, table.round + 1, joined, count)
 
 
-def play(
-    table: Table, number: int, plan: Plan, participants: list[str]
-) -> tuple[State, dict[str, ClientRecord]]:
-    """One round: the state after it, and who contributed. Raises TooFewUpdates.
+class Round:
+    """One round under way: what `Strategy.run_round` asks becomes exchanges.
 
-    Whether the strategy takes every update or not, the round waits for all, and counts them.
+    came: who has contributed an update that was trained.
     """
-    came: dict[str, ClientRecord] = {}
-    exchange: Exchange | None = None
 
-    def ask(tasks: Task | Mapping[str, Task]) -> Updates:
-        nonlocal exchange
-        within = participants if exchange is None else finish(table, exchange, plan, came)
+    def __init__(self, table: Table, plan: Plan, number: int, participants: list[str]):
+        self.table, self.plan, self.number = table, plan, number
+        self.participants = participants
+        self.came: dict[str, ClientRecord] = {}
+        self._sessions: dict[str, str] = {}  # of those who take part: who has another is another
+        self._exchanges: list[Exchange] = []
+
+    def play(self) -> State:
+        """The state after the round. Raises TooFewUpdates.
+
+        Whether the strategy takes every update or not, the round waits for all, and counts them.
+        """
+        table, plan = self.table, self.plan
+        weights, lineage = table.state.weights, table.state.lineage
+        about = {"version": table.model_version, "lineage": lineage}
+        task = Task(self.number, table.last_round, weights, plan.training, table.seed, **about)
+        try:
+            state = table.strategy.run_round(table.state, task, self.ask)
+            if self._exchanges:
+                self._finish(self._exchanges[-1])
+        finally:
+            with table.changed:
+                if self._exchanges:
+                    self._exchanges[-1].close()  # whatever comes now is stale
+                table.notify()
+        return state
+
+    def note(self) -> str:
+        """Who was drawn and did not stay to the end."""
+        stayed = self._exchanges[-1].answered() if self._exchanges else self.participants
+        missing = sorted(set(self.participants) - set(stayed))
+        if not missing:
+            return ""
+        came = f"{len(stayed)} of {len(self.participants)} updates"
+        return f"{came}: went on without {', '.join(missing)}"
+
+    def ask(self, tasks: Task | Mapping[str, Task]) -> Updates:
+        """`Ask`: an exchange begins, with all who answered in the one before."""
+        within = self._finish(self._exchanges[-1]) if self._exchanges else self.participants
         if isinstance(tasks, Task):  # one for all of them: the server makes its bytes once
             tasks = dict.fromkeys(within, tasks)
-        exchange, members = open_exchange(table, {client: tasks[client] for client in within}, plan)
-        answers = arriving(table, exchange, plan, came)
-        return Updates(answers, tuple(exchange.tasks), members)
-
-    weights, training, version = table.state.weights, plan.training, table.model_version
-    task = Task(number, table.last_round, weights, training, table.seed, version=version)
-    try:
-        state = table.strategy.run_round(table.state, task, ask)
-        if exchange is not None:
-            finish(table, exchange, plan, came)
-    finally:
+        self._check(tasks, within)
+        table = self.table
         with table.changed:
-            if exchange is not None:
-                exchange.close()  # whatever comes now is stale
+            deadline = self.plan.deadline
+            ends = None if deadline is None else time.monotonic() + deadline
+            table.exchange = exchange = Exchange({name: tasks[name] for name in within}, ends)
+            self._exchanges.append(exchange)
+            everyone = {name: table.members.find(name) for name in {*table.members.ids(), *within}}
+            for name in within:
+                member = everyone[name]
+                session = member.session if member else None
+                if session is None or self._sessions.setdefault(name, session) != session:
+                    exchange.excuse(name)  # it has left since, or somebody else has its name
+            examples = sum(member.num_examples for member in everyone.values() if member)
+            table.round = self.number
+            does = "train" if exchange.phase == TRAIN else f"are asked for {exchange.phase}"
+            table.message = f"round {self.number}: {len(within)} of {len(everyone)} clients {does}"
             table.notify()
-    return state, came
+        return Updates(self._arriving(exchange), tuple(within), len(everyone), examples)
 
+    def _check(self, tasks: Mapping[str, Task], within: list[str]) -> None:
+        """Raise Refused for tasks that could never be answered."""
+        strategy = f"the strategy {self.table.strategy.name} asks"
+        if lacking := [name for name in within if name not in tasks]:
+            raise Refused(f"{strategy} {', '.join(lacking)} nothing; expected a task for everyone")
+        asked = {(tasks[name].round, tasks[name].phase) for name in within}
+        if len(asked) != 1 or next(iter(asked))[0] != self.number:
+            rounds = ", ".join(f"round {r}, phase {p!r}" for r, p in sorted(asked))
+            raise Refused(f"{strategy} for {rounds}; expected round {self.number} and one phase")
+        if (phase := next(iter(asked))[1]) in {exchange.phase for exchange in self._exchanges}:
+            raise Refused(f"{strategy} for phase {phase!r} twice in a round; expected it once")
 
-def open_exchange(table: Table, tasks: Mapping[str, Task], plan: Plan) -> tuple[Exchange, int]:
-    """Send out these tasks: an exchange begins. With it, how many clients have joined."""
-    with table.changed:
-        deadline = plan.deadline
-        ends = None if deadline is None else time.monotonic() + deadline
-        table.exchange = exchange = Exchange(tasks, ends)
-        table.round, members = exchange.round, max(len(table.members), len(tasks))
-        does = "train" if exchange.phase == TRAIN else f"are asked for {exchange.phase}"
-        table.message = f"round {table.round}: {len(tasks)} of {members} clients {does}"
-        for client in tasks:
-            if client not in table.members:  # it has left since it was drawn
-                exchange.excuse(client)
-        table.notify()
-        return exchange, members
+    def _arriving(self, exchange: Exchange) -> Iterator[Update]:
+        """This exchange's updates in client-id order, each as soon as it and those before it are
+        there.
 
+        In that order, whatever the order of arrival: floating-point sums depend on it, and a run
+        must repeat bit for bit.
+        """
+        for client in exchange.tasks:
+            if exchange is not self._exchanges[-1]:
+                raise Refused(
+                    f"the answers to phase {exchange.phase!r} were asked for after another phase"
+                    " had begun; expected them to be taken before"
+                )
+            update = self._collect(exchange, client)
+            if update is not None:
+                yield update
+        self._finish(exchange)
 
-def arriving(
-    table: Table, exchange: Exchange, plan: Plan, came: dict[str, ClientRecord]
-) -> Iterator[Update]:
-    """This exchange's updates in client-id order, each as soon as it and those before it are
-    there.
+    def _collect(self, exchange: Exchange, client: str) -> Update | None:
+        """What this client sends, as soon as it is there; None when it is too late, or was here
+        before.
+        """
+        table = self.table
+        with table.changed:
+            table.until(lambda: exchange.settled(client, time.monotonic()), None, exchange.ends)
+            update = exchange.collect(client)
+        if update is not None and exchange.phase == TRAIN:
+            self.came[client] = record_of(update)
+        return update
 
-    In that order, whatever the order of arrival: floating-point sums depend on it, and a run
-    must repeat bit for bit.
-    """
-    for client in exchange.tasks:
-        update = collect(table, exchange, client, came)
-        if update is not None:
-            yield update
-    finish(table, exchange, plan, came)
-
-
-def collect(
-    table: Table, exchange: Exchange, client: str, came: dict[str, ClientRecord]
-) -> Update | None:
-    """What this client sends, as soon as it is there; None when it is too late, or was here
-    before.
-    """
-    with table.changed:
-        table.until(lambda: exchange.settled(client, time.monotonic()), None, exchange.ends)
-        update = exchange.collect(client)
-    if update is not None and exchange.phase == TRAIN:
-        came[client] = ClientRecord(update.num_examples, update.accuracy, update.loss)
-    return update
-
-
-def finish(
-    table: Table, exchange: Exchange, plan: Plan, came: dict[str, ClientRecord]
-) -> list[str]:
-    """Wait for all of an exchange, and close it; who has answered. Raises TooFewUpdates."""
-    for client in exchange.tasks:
-        collect(table, exchange, client, came)
-    with table.changed:
-        exchange.close()  # whatever comes now is stale
-        table.members.drop_silent(exchange.late, time.monotonic())
-        table.notify()
-    answered, needed = exchange.answered(), table.needed(plan)
-    if len(answered) < needed:
-        raise TooFewUpdates(
-            f"{len(answered)} of {len(exchange.tasks)} updates came, {needed} were needed"
-        )
-    return answered
+    def _finish(self, exchange: Exchange) -> list[str]:
+        """Wait for all of an exchange, and close it; who has answered. Raises TooFewUpdates."""
+        table = self.table
+        for client in exchange.tasks:
+            self._collect(exchange, client)
+        with table.changed:
+            exchange.close()  # whatever comes now is stale
+            table.members.drop_silent(exchange.late, time.monotonic())
+            table.notify()
+        answered, needed = exchange.answered(), table.needed(self.plan)
+        if len(answered) < needed:
+            raise TooFewUpdates(
+                f"{len(answered)} of {len(exchange.tasks)} updates came, {needed} were needed"
+            )
+        return answered

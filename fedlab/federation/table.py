@@ -5,18 +5,31 @@ of running it need: to wait, to give up, to commit a model.
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fedlab.checkpoint import save_checkpoint
+from fedlab.checks import Refused
 from fedlab.federation import merging
 from fedlab.federation.members import Joined, Members
 from fedlab.federation.rounds import Exchange
-from fedlab.history import History, RoundRecord, Tested
-from fedlab.messages import ClientFailed, Conflict, Diverged, RunOver, Update, Weights
+from fedlab.history import ClientRecord, History, RoundRecord, Tested
+from fedlab.messages import (
+    BadUpdate,
+    ClientFailed,
+    Conflict,
+    Diverged,
+    NotFinite,
+    RunOver,
+    Update,
+    Weights,
+    check_weights,
+)
 from fedlab.plan import Plan
 from fedlab.strategies import State, Strategy
 
@@ -29,9 +42,9 @@ class Stopped(Exception):
 
 
 class Table:
-    """The state of a `Federation`, for the files beside this one. Whoever reads or changes it holds
-    `changed`, but for `merging`: that lets one merge at a time happen without keeping clients who
-    fetch out.
+    """The state of a `Federation`, for the files beside this one. Whoever changes it holds
+    `changed`, and whoever reads what others change. `merging` lets one merge at a time happen
+    without keeping clients who fetch out.
     """
 
     def __init__(
@@ -48,6 +61,8 @@ class Table:
         self.evaluate, self.checkpoint = evaluate, checkpoint
         self.initial = list(weights)
         self.state = state or State(list(weights))
+        if not self.state.lineage:
+            self.state = replace(self.state, lineage=new_lineage())
         self.history = history
         self.changed = threading.Condition()
         self.merging = threading.Lock()
@@ -127,12 +142,30 @@ class Table:
         """When this history's runs would have begun, had there been no time between them."""
         return time.monotonic() - (self.history.last.seconds if self.history.last else 0.0)
 
+    def checked(self, state: State, round: int) -> State:
+        """What a strategy made, if it can be the next model; nothing else is tested or written.
+        Raises Diverged, or Refused.
+        """
+        made = f"the strategy {self.strategy.name} made"
+        if not isinstance(state, State):
+            raise Refused(f"{made} a {type(state).__name__} of round {round}; expected a State")
+        try:
+            check_weights(state.weights, self.initial)
+        except NotFinite as error:
+            raise Diverged(
+                f"training diverged in round {round}: {made} a model whose {error}"
+            ) from (None)
+        except BadUpdate as error:
+            raise Refused(f"{made} a model of round {round} whose {error}") from None
+        return replace(state, lineage=self.state.lineage)
+
     def commit(
         self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool
     ) -> bool:
         """Test a new global model, write it down, and make it the current one. True when the target
         is reached.
         """
+        state = self.checked(state, round)
         tested = Tested()
         if evaluate and self.evaluate:
             tested = Tested(*self.evaluate(state.weights))
@@ -149,8 +182,8 @@ class Table:
             seconds = time.monotonic() - began
             record = RoundRecord(
                 round,
-                tested.accuracy,
-                tested.loss,
+                float(tested.accuracy),
+                float(tested.loss),
                 seconds,
                 down,
                 up,
@@ -164,11 +197,21 @@ class Table:
             save_checkpoint(self.checkpoint, state, history, self.strategy.identity)
         with self.changed:
             if not self.strategy.asynchronous:
+                self.model_version += clients != {}  # an abandoned round has no new model
                 self.state = state
-                self.model_version += 1
             self.history.append(record)
             self.notify()
         return bool(self.plan.target and tested.accuracy >= self.plan.target)
+
+
+def record_of(update: Update) -> ClientRecord:
+    """What the history keeps of an update, in Python's own numbers: it becomes JSON."""
+    return ClientRecord(int(update.num_examples), float(update.accuracy), float(update.loss))
+
+
+def new_lineage() -> str:
+    """A name for an untrained model, and for all that come of it."""
+    return secrets.token_hex(8)
 
 
 def waiting_for_clients(count: int) -> str:

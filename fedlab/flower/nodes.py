@@ -62,17 +62,23 @@ def client_app(
     @app.train()
     def train(message: Message, context: Context) -> Message:
         client, own = data(context)
-        memory = remembered(context)
-        participant = Participant(
-            client, own, classifier(), transforms=transforms, memory=memory, phases=phases
-        )
         try:
+            participant = Participant(
+                client,
+                own,
+                classifier(),
+                transforms=transforms,
+                memory=remembered(context),
+                phases=phases,
+            )
             update = participant.answer(task_from(message))
+            participant.settle(taken=True)  # nobody tells a node how its update fared
+            # Kept by the node, from round to round of this run.
+            context.state[MEMORY] = arrays_of(wire.parts([], participant.memory))
         except (Diverged, Refused) as error:  # a sentence, in place of Flower's traceback
             return Message(Error(FAILED, str(error)), reply_to=message)
-        if memory:  # kept by the node, from round to round of this run
-            context.state[MEMORY] = arrays_of(wire.parts([], memory))
-        return Message(content=update_records(update), reply_to=message)
+        records = update_records(update, participant.train_loss)
+        return Message(content=records, reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:

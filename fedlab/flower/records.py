@@ -49,13 +49,14 @@ def task_from(message: Message) -> Task:
     return wire.task_from(parts_of(message.content["arrays"], texts))
 
 
-def update_records(update: Update):
-    """An Update as records, with the number that Flower's own strategies weigh by."""
+def update_records(update: Update, train_loss: float):
+    """An Update as records, with the numbers that Flower's own strategies weigh by and report."""
     from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
     message = wire.update_parts(update)
     records = {"arrays": arrays_of(message), "config": ConfigRecord(message.texts)}
-    records["metrics"] = MetricRecord({"num-examples": update.num_examples})
+    metrics = {"num-examples": update.num_examples, "train-loss": train_loss}
+    records["metrics"] = MetricRecord(metrics)
     return RecordDict(records)
 
 

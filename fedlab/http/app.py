@@ -16,9 +16,14 @@ from fedlab.checks import Refused
 from fedlab.federation import Federation
 from fedlab.http import original, routes
 from fedlab.http.access import LOOPBACK, PAGE, Access, Denied
-from fedlab.messages import Conflict, RunOver, UnknownClient
+from fedlab.messages import AlreadyCounted, Conflict, RunOver, UnknownClient
 
-STATUS = {Conflict.kind: 409, UnknownClient.kind: 404, RunOver.kind: 410}
+STATUS = {
+    AlreadyCounted.kind: 409,
+    Conflict.kind: 409,
+    UnknownClient.kind: 404,
+    RunOver.kind: 410,
+}
 """HTTP's number for what is refused, by its kind; 400 for all others."""
 
 KINDS = {404: "not_found", 405: "method", 411: "length", 413: "too_large", 415: "media_type"}

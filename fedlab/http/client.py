@@ -19,12 +19,14 @@ from fedlab.checks import whole
 from fedlab.data import Dataset
 from fedlab.messages import (
     TRAIN,
+    AlreadyCounted,
     Conflict,
     Refused,
     RunOver,
     Task,
     UnknownClient,
     Update,
+    Weights,
     check_client_id,
     check_token,
 )
@@ -37,7 +39,7 @@ POLL_SECONDS = 10.0
 PATIENCE = (5.0, 60.0)  # seconds to connect, and to wait for an answer that is due at once
 
 
-KINDS = {error.kind: error for error in (Conflict, UnknownClient, RunOver)}
+KINDS = {error.kind: error for error in (AlreadyCounted, Conflict, UnknownClient, RunOver)}
 """What the server's refusals are here, by the kind that it sends; Refused for all others."""
 
 
@@ -86,6 +88,7 @@ class Client:
     transforms: what happens to an update before it leaves, in order: functions
                 (Update, Task) -> Update.
     phases:     how it answers phases other than training, by name, as in `Participant`.
+    memory:     what it remembers from an earlier Client of this name; nothing if None.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
     tries:      how often a request is tried when the server is away, with growing random waits in
                 between (about 8 s in all for 5).
@@ -103,6 +106,7 @@ class Client:
         test: Dataset | None = None,
         transforms: Sequence[Transform] = (),
         phases: Mapping[str, Answer] | None = None,
+        memory: dict[str, Weights] | None = None,
         on_status: Callable[[ClientStatus], None] | None = None,
         tries: int = 5,
     ):
@@ -117,6 +121,7 @@ class Client:
             test=OWN_EXAMPLES if test is None else test,
             transforms=transforms,
             phases=phases,
+            memory=memory,
         )
         self._base, self._token = split_url(url)
         self._on_status, self._tries = on_status, whole("tries", tries)
@@ -279,10 +284,12 @@ class Client:
         headers = {"Content-Type": wire.CONTENT_TYPE}
         try:
             self._request(session, "POST", "updates", data=body, headers=headers)
+            self._participant.settle(taken=True)
             self._say("waiting", f"sent {size}")
         except Conflict as conflict:
             # The server has it already (an answer of its was lost), or the round closed without
             # us. Either way: on to the next.
+            self._participant.settle(taken=isinstance(conflict, AlreadyCounted))
             self._say("waiting", str(conflict))
 
     # ---- talking to the server -------------------------------------------------------------------

@@ -59,7 +59,7 @@ def evaluate_on(classifier, test: Dataset, pixels: int | None = None) -> Evaluat
             results.append(Tested(loss, accuracy, kind, f"tested on grey values 0-{kind}"))
         best = max(tested.accuracy for tested in results)
         close = [tested for tested in results if tested.accuracy > best - CLOSE]
-        return min(close, key=lambda tested: tested.loss)
+        return min(close, key=lambda tested: (math.isnan(tested.loss), tested.loss))
 
     return evaluate
 

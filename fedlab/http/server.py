@@ -55,8 +55,8 @@ class Server:
                 network of this machine: plain HTTP, so
                whoever is on that network can read what is sent, the token too.
     checkpoint: a file to write after every round, and to go on from if it exists.
-    original_protocol: also answer the original demonstration's own client (see `fedlab.original`).
-                       Its requests carry no token: loopback only.
+    original_protocol: also answer the original demonstration's own client (see
+                       `fedlab.http.original`). Its requests carry no token: loopback only.
     allowed_hosts: further names by which browsers and clients may call this server (the HTTP Host
                    header).
     linger:    seconds that `close` waits for clients to hear that the run is over.

@@ -21,11 +21,14 @@ class State:
     num_examples: examples counted so far (asynchronous averaging weighs a new update against them).
     memory:       whatever else a strategy carries on, by name, a list of arrays each: momentum's
                   "velocity", Adam's moments.
+    lineage:      which untrained model this one comes from, kept by the federation: where it
+                  changes, clients forget what they have learned of the old one.
     """
 
     weights: Weights = field(repr=False)
     num_examples: int = 0
     memory: Mapping[str, Weights] = field(default_factory=dict, repr=False)
+    lineage: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class Updates:
     """The updates of one exchange, to be iterated over once: in client-id order, each as soon as it
     and those before it are there. So sums come out the same whoever came first.
 
-    participants: who was asked, by client id, in order. members: K, how many have joined.
+    participants: who was asked, by client id, in order. members: K, how many have joined, with
+    num_examples in all.
     """
 
     arriving: Iterable[Update] = field(repr=False)
     participants: tuple[str, ...]
     members: int
+    num_examples: int
 
     def __iter__(self) -> Iterator[Update]:
         return iter(self.arriving)
@@ -46,7 +51,9 @@ class Updates:
 
 Ask = Callable[[Task | Mapping[str, Task]], Updates]
 """One exchange: send this task to everyone who takes part (or to each its own), get the answers.
-Who did not answer takes no part in the round's further exchanges."""
+Who did not answer takes no part in the round's further exchanges. Take an exchange's answers before
+you ask again. Raises Refused for tasks that cannot be: of another round, of two phases, of a phase
+that was asked before, or none for somebody who takes part."""
 
 
 class TooFewUpdates(Refused):

@@ -8,8 +8,9 @@ drift is taken out. Both start at zero, and both follow from what is sent anyway
     server:  c   += |S| / N * mean over S of (c_i+ - c_i) = |S| / N * mean(-c + (x - y_i) / (K eta))
 
 So an update is one model, as in FedAvg, and a task is two. The paper's clients have equally many
-examples. Here both means, the model's and c's, weigh by examples; so the corrections c - c_i cancel
-in the average, as they do there.
+examples. Here everything weighs by examples: the mean, and |S| / N is the share of all examples
+that those of S have. So c is always the mean of all c_i, and the corrections c - c_i cancel in the
+average, as they do there.
 """
 
 from __future__ import annotations
@@ -46,47 +47,35 @@ class Scaffold(Averaging):
 
     def run_round(self, state: State, task: Task, ask: Ask) -> State:
         task = self.prepare(task, state)
-        answers, pulls = ask(task), _Mean(state.weights)
+        answers = ask(task)
+        pulls: list[Update] = []
 
         def watched(updates: Iterable[Update]) -> Iterator[Update]:
             for update in updates:
-                pace = task.training.steps(update.num_examples) * task.training.learning_rate
+                pace = np.float32(task.training.pace(update.num_examples))
                 pairs = zip(state.weights, update.weights, strict=True)
-                pulls.add(update.num_examples, [(x - y) / np.float32(pace) for x, y in pairs])
+                pulls.append(replace(update, weights=[(x - y) / pace for x, y in pairs]))
                 yield update
 
         following = self.aggregate(state, watched(answers))
-        if not pulls.count:
+        if not pulls:
             return following
-        share = pulls.count / answers.members
-        changed = [
-            (c + share * (pull - c)).astype(np.float32)
-            for c, pull in zip(task.more[CONTROL], pulls.mean(), strict=True)
+        pull, examples = self.combine(iter(pulls))
+        share = examples / answers.num_examples
+        control = [
+            (c + share * (p.astype(np.float64) - c)).astype(np.float32)
+            for c, p in zip(task.more[CONTROL], pull, strict=True)
         ]
-        return replace(following, memory={**following.memory, CONTROL: changed})
-
-
-class _Mean:
-    """A running mean of arrays, weighted by examples, in float64."""
-
-    def __init__(self, weights: Weights):
-        self.count, self._total = 0, 0
-        self._sums = [np.zeros(w.shape, np.float64) for w in weights]
-
-    def add(self, num_examples: int, arrays: Weights) -> None:
-        for running, array in zip(self._sums, arrays, strict=True):
-            running += num_examples * array.astype(np.float64)
-        self.count, self._total = self.count + 1, self._total + num_examples
-
-    def mean(self) -> list[np.ndarray]:
-        return [running / self._total for running in self._sums]
+        return replace(following, memory={**following.memory, CONTROL: control})
 
 
 def scaffold(*, combine: Combine = MEAN, step: Step = REPLACE) -> Strategy:
     """SCAFFOLD, option II (Karimireddy et al. 2020): FedAvg whose clients correct their drift.
 
-    Clients remember c_i from round to round; a task has the model and c, an update only the model.
-    A client whose update came too late has moved its c_i all the same, as if it had been counted.
+    Clients remember c_i from round to round: one model for each client that has ever trained, in a
+    simulation all of them in this process. A task has the model and c, an update only the model. A
+    client whose update was refused (too late, say) does not move its c_i. One whose round was
+    abandoned, or stopped, after its update was taken, has: then c is no longer quite their mean.
     """
     meaning = "as FedAvg, but clients take out of each step what pulls only them aside"
     return Scaffold(named("SCAFFOLD", combine, step), meaning, combine, step)
@@ -104,10 +93,8 @@ def correction(task: Task, memory: dict[str, Weights]) -> Weights | None:
     return control if own is None else [c - ci for c, ci in zip(control, own, strict=True)]
 
 
-def remember(task: Task, memory: dict[str, Weights], trained: Weights, steps: int) -> None:
-    """Put c_i+ = c_i - c + (x - y_i) / (K eta) into `memory`, for the next round."""
-    pace = np.float32(steps * task.training.learning_rate)
-    extra = correction(task, memory)
-    memory[CONTROL] = [
-        (x - y) / pace - d for x, y, d in zip(task.weights, trained, extra, strict=True)
-    ]
+def learned(task: Task, memory: dict[str, Weights], sent: Weights, num_examples: int) -> Weights:
+    """c_i+ = c_i - c + (x - y_i) / (K eta), for the next round. sent: y_i as the server gets it."""
+    pace = np.float32(task.training.pace(num_examples))
+    trios = zip(task.weights, sent, correction(task, memory), strict=True)
+    return [(x - y) / pace - d for x, y, d in trios]
