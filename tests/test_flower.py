@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_participant import Greeting, add_sum, say_hello
 
 import fedlab
 from fedlab import flower
@@ -180,6 +181,40 @@ def capturing(weights: list):
         return state
 
     return fedlab.Strategy("FedAvg", "", aggregate)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        fedlab.fed_prox(0.1),
+        fedlab.fed_adam(combine=fedlab.Median()),
+        fedlab.scaffold(),
+        fedlab.trimmed_mean(),
+        Greeting([]),
+    ],
+    ids=lambda strategy: strategy.name,
+)
+def test_other_strategies_are_those_of_simulate_too(clients, test_images, strategy):
+    """What a strategy adds to tasks, what clients remember (in the node's state, for each message
+    is answered by a new Participant), and a round of two exchanges.
+    """
+    settings = {"rounds": 3, "epochs": 1, "batch_size": 50, "learning_rate": 0.1, "seed": 5}
+    mine = {}
+    if strategy.name == "Greeting":
+        mine = {"phases": {"hello": say_hello}, "transforms": [add_sum]}
+    app = flower.client_app(
+        lambda context: (context.node_config["client"], clients[context.node_config["client"]]),
+        **mine,
+    )
+    nodes = Nodes(app, [{"client": name} for name in ("carol", "alice", "bob")])
+    history = flower.serve(nodes, nodes=3, test=test_images, strategy=strategy, **settings)
+    same = fedlab.simulate(
+        clients, test=test_images, strategy=strategy, progress=False, **mine, **settings
+    )
+    assert [(r.loss, r.accuracy, sorted(r.clients)) for r in history] == [
+        (r.loss, r.accuracy, sorted(r.clients)) for r in same
+    ]
+    assert history.last.accuracy > 0.3
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.4])

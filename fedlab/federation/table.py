@@ -85,14 +85,17 @@ class Table:
         self.version = 0  # of everything: it grows with every change
 
     def notify(self) -> None:
+        """Something has changed: whoever waits for that looks again."""
         self.version += 1
         self.changed.notify_all()
 
     def forget(self, client: str) -> None:
+        """`client` has been told that there is no more for it, and is gone."""
         self.members.leave(client)
         self.notify()
 
     def check_current(self, update: Update, member: Joined) -> None:
+        """Raise Conflict unless this update is awaited now, RunOver when there will be no more."""
         if self.closed:
             self.forget(update.client)
             raise RunOver("the run is over")
