@@ -235,8 +235,14 @@ def use_the_panel(page: Page) -> None:
         rounds.append(number)
         rows = page.panel.locator("table.fl tbody tr").count()
         assert rows >= number, "the table has a row for every round"
-        time.sleep(0.3)
-        pictures.add(page.picture())
+        # The picture is the last thing that is set, and a browser on busy cores shows it later.
+        pictures.add(
+            wait_for(
+                lambda: (now := page.picture()) not in pictures and now,
+                10,
+                f"the curve after round {number}",
+            )
+        )
     assert len(pictures) == 3, "the curve is drawn anew for every round"
 
     # Stop: over within 2 s, and the panel can start again.
