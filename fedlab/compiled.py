@@ -127,7 +127,7 @@ class Programs:
         ).numpy()
         return bool((out >= 0).all() and np.allclose(out.sum(1), 1, atol=1e-3))
 
-    def _once(self, key, make):
+    def _compiled_once(self, key, make):
         """`make()`, called by one thread while the others wait: tracing is not thread-safe, and a
         compilation takes half a second.
         """
@@ -150,7 +150,7 @@ class Programs:
             return concrete
 
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in tf.nest.flatten(arguments))
-        return self._once((function.__qualname__, kind, *shapes), make)
+        return self._compiled_once((function.__qualname__, kind, *shapes), make)
 
     def score(self, weights, x: np.ndarray, y: np.ndarray):
         """Class probabilities and cross-entropies of a chunk of images."""

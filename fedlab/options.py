@@ -210,7 +210,7 @@ def _server(commands) -> None:
     )
     add(
         "--rounds",
-        type=_whole,
+        type=_integer,
         metavar="N",
         help="rounds to run (default: 10; async: until Ctrl-C)",
     )
@@ -318,7 +318,7 @@ def _simulate(commands) -> None:
     add = page.add_argument
     add(
         "--clients",
-        type=_whole,
+        type=_integer,
         default=100,
         metavar="K",
         help="K, the number of clients (default: %(default)s)",
@@ -350,7 +350,7 @@ def _simulate(commands) -> None:
     )
     add(
         "--rounds",
-        type=_whole,
+        type=_integer,
         default=300,
         metavar="N",
         help="rounds at most (default: %(default)s)",
@@ -363,7 +363,7 @@ def _simulate(commands) -> None:
     )
     add(
         "--evaluate-every",
-        type=_whole,
+        type=_integer,
         default=1,
         metavar="N",
         help="test the global model every N rounds (default: %(default)s)",
@@ -394,7 +394,7 @@ def _add_strategy_settings(page) -> None:
         defaults = ", ".join(f"{default:g} with {name}" for name, (_, default) in owners.items())
         page.add_argument(
             f"--{key.replace('_', '-')}",
-            type=_whole if known.whole else _number,
+            type=_integer if known.whole else _number,
             metavar="X",
             help=f"{known.meaning} (default: {defaults})",
         )
@@ -411,7 +411,7 @@ def _add_training(page, default: Training, original: Training | None = None) -> 
     add = page.add_argument
     add(
         "--epochs",
-        type=_whole,
+        type=_integer,
         metavar="E",
         help=f"E, passes over a client's images in a round {otherwise('epochs')}",
     )
@@ -456,7 +456,7 @@ def _add_common(page, history: bool = False, seed: str = "") -> None:
 # ---- what a word means ---------------------------------------------------------------------------
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -464,7 +464,7 @@ def _whole(text: str) -> int:
 
 
 def _within(text: str, first: int, last: int, expected: str) -> int:
-    number = _whole(text)
+    number = _integer(text)
     if not first <= number <= last:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
     return number
@@ -490,7 +490,7 @@ def _number(text: str) -> float:
 
 
 def _batch(text: str) -> int | str:
-    return text if text == "all" else _whole(text)
+    return text if text == "all" else _integer(text)
 
 
 def _seconds(text: str) -> float | None:

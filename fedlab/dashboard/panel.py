@@ -481,7 +481,7 @@ class Dashboard(widgets.VBox):
         for card in self._cards:
             card.set_disabled(busy, removable=len(self._cards) > 1)
 
-    def _once(self, name: str, key: object) -> bool:
+    def _stale(self, name: str, key: object) -> bool:
         """Whether a picture must be drawn: its content is not what was drawn last."""
         if self._drawn.get(name) == key:
             return False
@@ -489,7 +489,7 @@ class Dashboard(widgets.VBox):
         return True
 
     def _draw_digits(self, settings: Settings) -> None:
-        if self._once("digits", tuple(settings.shards.items())):
+        if self._stale("digits", tuple(settings.shards.items())):
             datasets = settings.datasets(self._mnist)
             self._digits.value = picture(lambda ax: plot_partition(datasets, ax), *DIGITS)
 
@@ -508,7 +508,7 @@ class Dashboard(widgets.VBox):
         grown = tuple(
             (kind, tuple(len(run) for run in runs)) for kind, runs in session.baselines.items()
         )
-        if not self._once(
+        if not self._stale(
             "plot",
             (id(history), len(history), len(session.earlier), grown, self._whole.value, rounds),
         ):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fedlab.checks import whole
 from fedlab.data import Dataset
 from fedlab.flower.installed import FlowerError, check_flower
-from fedlab.flower.nodes import client_app, once
+from fedlab.flower.nodes import client_app, kept
 from fedlab.flower.server import plan_of, serve
 from fedlab.history import History, RoundRecord
 from fedlab.participant import Answer, Transform
@@ -54,7 +54,7 @@ def to_flower(
     server, key, outcome = ServerApp(), uuid.uuid4().hex, _Outcome()
 
     def own(context: Context) -> tuple[str, Dataset]:
-        dealt = once((key, "clients"), lambda: list(named_clients(partition()).items()))
+        dealt = kept((key, "clients"), lambda: list(named_clients(partition()).items()))
         return dealt[int(context.node_config["partition-id"])]
 
     @server.main()

@@ -51,7 +51,7 @@ def client_app(
     app, key = ClientApp(), uuid.uuid4().hex
 
     def classifier() -> Classifier:
-        return once((key, "model"), lambda: Classifier(model() if model else None))
+        return kept((key, "model"), lambda: Classifier(model() if model else None))
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
@@ -94,7 +94,7 @@ def client_app(
 _kept: dict = {}
 
 
-def once(key, make: Callable):
+def kept(key, make: Callable):
     """`make()`, the first time in this process: Flower sends an app anew with every message to a
     simulated node.
     """

@@ -31,7 +31,7 @@ KINDS = {404: "not_found", 405: "method", 411: "length", 413: "too_large", 415: 
 
 
 @dataclass(frozen=True)
-class Exchange:
+class RequestRecord:
     """One HTTP request and its answer, for whoever wants to look at the wire. bytes are those of
     the bodies; no token is in it.
     """
@@ -50,7 +50,7 @@ def create_app(
     token: str,
     hosts: set[str] | None = None,
     original_protocol: bool = False,
-    on_exchange: Callable[[Exchange], None] = lambda exchange: None,
+    on_exchange: Callable[[RequestRecord], None] = lambda exchange: None,
 ) -> Flask:
     """The Flask application: every route, and what all of them check.
 
@@ -82,7 +82,7 @@ def create_app(
         if response.status_code != 204 and not looked:
             sizes = request.content_length or 0, response.content_length or 0
             on_exchange(
-                Exchange(
+                RequestRecord(
                     time.time(),
                     g.client,
                     request.method,

@@ -30,7 +30,7 @@ from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
 from fedlab.http import original
 from fedlab.http.access import LOOPBACK
-from fedlab.http.app import Exchange, create_app
+from fedlab.http.app import RequestRecord, create_app
 from fedlab.messages import Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
@@ -110,7 +110,7 @@ class Server:
                 " the original merges"
             )
         self.federation = federation
-        self.wire: deque[Exchange] = deque(maxlen=200)
+        self.wire: deque[RequestRecord] = deque(maxlen=200)
         self._token, self._linger = check_token(token or secrets.token_urlsafe(24)), linger
         self._public_host = (
             lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
