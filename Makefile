@@ -56,7 +56,7 @@ benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on
 # benchmarks' own runs. Daily work goes without.
 SLOW = notebooks browser flower demonstration benchmarks
 quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
-	$(BIN)/python -m pytest $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
 
 lint: $(STAMP) ## look for mistakes and for lines laid out otherwise, with ruff
 	$(BIN)/python -m ruff check .

@@ -157,6 +157,7 @@ def press(number=signal.SIGINT):
 # ---- processes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_class(a_class):
     assert a_class.codes == [0, 0, 0, 0], a_class.server.err
     out, url = a_class.server.out, a_class.server.out.splitlines()[0]
@@ -193,6 +194,7 @@ def test_a_class(a_class):
     assert [row.split(",")[7] for row in table[1:]] == ["60000", "60000"]
 
 
+@pytest.mark.slow
 def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
     """On another server's checkpoint; killed and started again under a live client; ended by
     Ctrl-C.
@@ -232,6 +234,7 @@ def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
     assert client.ends() == 0 and "finished" in client.out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_client_that_is_stopped_leaves(processes):
     """SIGTERM while it waits."""
     with fedlab.Server() as server:
@@ -571,6 +574,7 @@ def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):
     assert state.num_examples == 10_000 and history.to_json() == Path("h.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
     """A laptop that was closed: the round goes on without it, and the next do not wait for it."""
     monkeypatch.setenv("FEDLAB_TOKEN", "the-token")

@@ -105,6 +105,7 @@ def test_any_keras_classifier_can_take_the_2nns_place(mnist, test_images, activa
     assert np.allclose(classifier.predict(weights, test_images).sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_may_be_built_before_fedlab_loads_tensorflow():
     """As students do who come with a model of their own: TensorFlow is in use, and some of its
     settings are closed.

@@ -63,6 +63,7 @@ def test_the_number_of_workers_changes_nothing(unequal, test_images):
     assert run(unequal, test=test_images, seed=8)[-1].loss != histories[0][-1].loss
 
 
+@pytest.mark.slow
 def test_federated_is_near_a_centralised_run(mnist):
     """Ten IID clients come close to one model trained on all of their data, and far above one
     client alone.

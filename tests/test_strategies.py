@@ -481,6 +481,7 @@ def test_scaffold_with_a_robust_combination_is_robust_in_c_too(two_clients):
     assert losses[-1] < losses[0] + 0.05 and max(losses) < 3
 
 
+@pytest.mark.slow
 def test_scaffold_reaches_the_common_minimum_and_fed_avg_does_not(two_clients):
     """Many local steps on different data: FedAvg ends beside the minimum of everyone's loss, and
     SCAFFOLD at it (all data in one batch, so that nothing else moves the models).
