@@ -11,8 +11,6 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "fedlab"
 
-# a room may import from the rooms above its own line, and from none below; rooms on one line do not
-# know each other
 # A room may import from the rooms above its own line, and from none below; rooms on one line do not
 # know each other. A folder is one room, whose own files stand in INSIDE, in the same way.
 ROOMS = [
@@ -46,7 +44,7 @@ INSIDE = {
     "http": [["access", "original"], ["routes"], ["app"], ["client", "server"], ["__init__"]],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "dashboard": [
-        ["session", "views"],
+        ["scripts", "session", "views"],
         ["card", "controls", "prediction"],
         ["panel"],
         ["__init__"],
@@ -64,6 +62,7 @@ ONLY = {
     "flask": {"http"},
     "waitress": {"http"},
     "requests": {"http"},
+    "anywidget": {"dashboard"},
     "ipywidgets": {"dashboard"},
     "safetensors": {"wire"},
     "tqdm": {"progress"},
