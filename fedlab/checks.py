@@ -1,4 +1,5 @@
-"""The one way in which numbers are looked at: NumPy's integers are integers, True is none."""
+"""The one way in which numbers are looked at (NumPy's integers are integers, True is none), and in
+which sentences count."""
 
 from __future__ import annotations
 
@@ -23,6 +24,12 @@ def is_whole(value) -> bool:
 def is_number(value) -> bool:
     """Whether `value` is a real number, Python's or NumPy's; NaN and infinity are."""
     return is_whole(value) or isinstance(value, (float, np.floating))
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things in a sentence: "1 round", "5,000 rounds", "0 tries" (of "try")."""
+    several = f"{thing[:-1]}ies" if thing.endswith(("ry", "ty")) else f"{thing}s"  # not "arraies"
+    return f"{number:,} {thing if number == 1 else several}"
 
 
 def whole(

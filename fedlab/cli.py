@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fedlab.checkpoint import load_checkpoint
-from fedlab.checks import Refused
+from fedlab.checks import Refused, counted
 from fedlab.data import (
     load_mnist,
     partition_by_label,
@@ -221,11 +221,7 @@ def _say_how_to_join(serving, args) -> None:
     if len(serving.history):
         print(f"Goes on from {args.checkpoint}: {summary(serving.history)}.")
     if args.min_clients:
-        print(
-            f"Begins when {args.min_clients}"
-            f" {'client has' if args.min_clients == 1 else 'clients have'} joined.",
-            end=" ",
-        )
+        print(f"Waits for {counted(args.min_clients, 'client')}, then begins.", end=" ")
     elif not serving.federation.strategy.asynchronous:
         print(f"Begins when clients have joined, and nobody new for {GATHERING:.0f} s.", end=" ")
     print("Ctrl-C ends it.", flush=True)
@@ -241,7 +237,8 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
         status = federation.status()
         present = {member.client: member for member in status.members}
         for client in sorted(present.keys() - members.keys()):
-            screen.line(f"{client} joined, {present[client].num_examples:,} examples")
+            examples = counted(present[client].num_examples, "example")
+            screen.line(f"{client} joined, {examples}")
             newcomer = time.monotonic()
         for client in sorted(members.keys() - present.keys()):
             screen.line(f"{client} has left")
@@ -270,7 +267,7 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
         screen.now(
             f"{status.message}{waiting}"
             if started
-            else f"{len(members)} clients have joined, waiting for more"
+            else f"{counted(len(members), 'client')} so far, waiting for more"
         )
         federation.wait_for_change(status.version, 0.5)
     federation.wait()
@@ -305,7 +302,8 @@ def client(args) -> int:
     if args.shards is not None:
         first, last = shard_range(*args.shards)
     else:
-        first, last = _asked("Dataset range L R (1 to 12): ", _range, "--shards")
+        question = "First and last shard, 1 to 12 (for example 1 4): "
+        first, last = _asked(question, _range, "--shards")
     mnist = load_mnist(args.data)
     note("loading TensorFlow ...")
     from fedlab.http.client import Client
@@ -371,7 +369,8 @@ def evaluate(args) -> int:
     pixels = args.pixels or (history.last.pixels if history.last else 1)
     test = scaled(test, pixels)
     right = classifier.predict(state.weights, test).argmax(1) == test.y
-    print(f"{args.checkpoint}: {len(history)} rounds, {state.num_examples:,} examples trained on")
+    trained = f"{counted(state.num_examples, 'example')} trained on"
+    print(f"{args.checkpoint}: {counted(len(history), 'round')}, {trained}")
     grey = "" if pixels == 1 else f", grey values 0-{pixels}"
     print(f"accuracy {right.mean():.2%} on the {len(test):,} test images{grey}")
     print("digit  images  right  accuracy")

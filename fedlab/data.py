@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedlab.checks import Refused, number, whole
+from fedlab.checks import Refused, counted, number, whole
 
 SHARD_SIZE = 5_000
 """Training images in one shard of the original demonstration (its `NUM_IMAGES_TRAIN`)."""
@@ -50,8 +50,8 @@ class Dataset:
     def __post_init__(self):
         if len(self.images) != len(self.labels):
             raise DataError(
-                f"got {len(self.images):,} images and {len(self.labels):,} labels; expected one"
-                " label for every image"
+                f"got {counted(len(self.images), 'image')} and {counted(len(self.labels), 'label')}"
+                "; expected one label for every image"
             )
         if self.images.dtype not in (np.uint8, np.float32):
             raise DataError(
@@ -131,21 +131,22 @@ class Mnist:
 
 
 def shard_range(first, last) -> tuple[int, int]:
-    """A dataset range `L R` as two whole numbers with 1 <= L <= R <= 12; text is accepted when it
-    is a whole number.
+    """The first and the last shard of a range as two whole numbers with 1 <= first <= last <= 12;
+    text is accepted when it is a whole number.
 
     Raises DataError with a sentence that names both values.
     """
-    received = f"{str(first).strip() or '(empty)'} {str(last).strip() or '(empty)'}"
-    expected = f"expected two whole numbers L R with 1 <= L <= R <= {NUM_SHARDS}, for example 1 4"
+    given = first, last
     try:
-        if int(first) != float(first) or int(last) != float(last):
-            raise ValueError
-        first, last = int(first), int(last)
+        first, last = (int(shard) if int(shard) == float(shard) else 0 for shard in given)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"the dataset range is {received}; {expected}") from None
+        first = 0  # what is no whole number is no shard either
     if not 1 <= first <= last <= NUM_SHARDS:
-        raise DataError(f"the dataset range is {received}; {expected}")
+        received = " to ".join(str(shard).strip() or "(empty)" for shard in given)
+        raise DataError(
+            f"the shards are {received}; expected a first and a last shard from 1 to {NUM_SHARDS},"
+            " the first not above the last, for example 1 and 4"
+        )
     return first, last
 
 
@@ -220,9 +221,9 @@ def _sort_by_shape(arrays: list[np.ndarray], folder: Path) -> dict[str, np.ndarr
             named[f"{kind}_{'train' if len(array) == 60_000 else 'test'}"] = array
     if len(named) != 4:
         raise DataError(
-            f"{folder} holds {len(arrays)} .npy files, of which {sorted(named) or 'none'} could be"
-            " told by their shapes; expected four: 60,000 and 10,000 images of 28 x 28, and as"
-            " many labels"
+            f"{folder} holds {counted(len(arrays), '.npy file')}, of which"
+            f" {sorted(named) or 'none'} could be told by their shapes; expected four: 60,000 and"
+            " 10,000 images of 28 x 28, and as many labels"
         )
     return named
 

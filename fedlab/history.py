@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from fedlab.checks import counted
+
 
 @dataclass(frozen=True)
 class ClientRecord:
@@ -70,10 +72,13 @@ class RoundRecord:
 
 
 class History:
-    """The rounds so far, in order: append-only. Iterate over it, index it, take its `len`."""
+    """The rounds so far, in order: append-only. Iterate over it, index it, take its `len`.
 
-    def __init__(self, records: list[RoundRecord] | None = None):
-        self._records = list(records or [])
+    untrained: the accuracy before the first round, where somebody has tested it; NaN otherwise.
+    """
+
+    def __init__(self, records: list[RoundRecord] | None = None, untrained: float = math.nan):
+        self._records, self.untrained = list(records or []), untrained
 
     def append(self, record: RoundRecord) -> None:
         """Add the next round. Raises ValueError unless its number is above the last one's."""
@@ -178,10 +183,11 @@ class History:
         if not self._records:
             return "<History: no rounds yet>"
         if self.best is None:
-            return f"<History: {len(self)} rounds, not tested>"
+            return f"<History: {counted(len(self), 'round')}, not tested>"
         untested = math.isnan(self.last.accuracy)
         last = "the last not tested" if untested else f"accuracy {self.last.accuracy:.2%}"
-        return f"<History: {len(self)} rounds, {last}, best {self.best.accuracy:.2%}>"
+        rounds = counted(len(self), "round")
+        return f"<History: {rounds}, {last}, best {self.best.accuracy:.2%}>"
 
 
 def _short(value: float) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedlab.checks import Refused, is_number, is_whole, number, whole
+from fedlab.checks import Refused, counted, is_number, is_whole, number, whole
 
 Weights = list[np.ndarray]
 """A model's arrays in Keras `get_weights()` order, float32."""
@@ -246,8 +246,8 @@ def check_weights(received: Sequence[np.ndarray], expected: Sequence[np.ndarray]
     """
     if len(received) != len(expected):
         raise BadUpdate(
-            f"got {len(received)} arrays; expected {len(expected)}, one for each of the model's"
-            " weights"
+            f"got {counted(len(received), 'array')}; expected {len(expected)}, one for each"
+            " of the model's weights"
         )
     for place, (got, want) in enumerate(zip(received, expected, strict=True)):
         if got.shape != want.shape:

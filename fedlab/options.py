@@ -264,12 +264,12 @@ def _client(commands) -> None:
     page = _command(
         commands,
         "client",
-        "URL [--id ID] [--shards L R] [--data PATH] [--tries N]",
+        "URL [--id ID] [--shards FIRST LAST] [--data PATH] [--tries N]",
         "take part in a federation, with images of your own",
         """
         Join the federation at URL, train when asked to, and send back weights; no image
-        leaves this process. The client id and the dataset range are asked for when they
-        are not given. The 60,000 training images are 12 shards of 5,000.
+        leaves this process. The client id and the shards are asked for when they are not
+        given. The 60,000 training images are 12 shards of 5,000.
         """,
     )
     add = page.add_argument
@@ -279,7 +279,8 @@ def _client(commands) -> None:
         metavar="ID",
         help="a name of your own in the federation, 1 to 40 letters, digits, spaces or . _ - @",
     )
-    add("--shards", nargs=2, metavar=("L", "R"), help="train on shards L to R, 1 <= L <= R <= 12")
+    text = "the first and the last of the shards to train on, from 1 to 12"
+    add("--shards", nargs=2, metavar=("FIRST", "LAST"), help=text)
     text = (
         "tries for a request while the server is away, with growing random waits (default:"
         " %(default)s, some 8 s in all)"

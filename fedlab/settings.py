@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from fedlab.checks import Refused
+from fedlab.checks import Refused, counted
 from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
 from fedlab.messages import Training, check_client_id
 from fedlab.plan import Plan
@@ -62,8 +62,8 @@ class Settings:
         strategy.check(self.training())
         if strategy.min_updates > len(self.shards):
             raise Refused(
-                f"there are {len(self.shards)} clients; expected at least {strategy.min_updates}"
-                f" with the strategy {strategy.identity}"
+                f"got {counted(len(self.shards), 'client')}; expected at least"
+                f" {strategy.min_updates} with the strategy {strategy.identity}"
             )
         self.plan()
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fedlab.checks import whole
+from fedlab.checks import counted, whole
 from fedlab.data import DataError, Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
@@ -76,8 +76,8 @@ def simulate(
         )
     if strategy.min_updates > len(named):
         raise Refused(
-            f"there are {len(named)} clients; expected at least {strategy.min_updates} with the"
-            f" strategy {strategy.identity}"
+            f"got {counted(len(named), 'client')}; expected at least {strategy.min_updates} with"
+            f" the strategy {strategy.identity}"
         )
     if workers is not None:
         whole("workers", workers, more=", or None for one more than there are cores")

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 
+from fedlab.checks import counted
 from fedlab.history import History, RoundRecord
 
 
@@ -64,11 +65,10 @@ def round_line(record: RoundRecord, rounds: int, word: str = "round") -> str:
         if math.isnan(record.accuracy)
         else f"accuracy {record.accuracy:.2%}, loss {record.loss:.4f}"
     )
-    who = (
-        next(iter(record.clients)) if len(record.clients) == 1 else f"{len(record.clients)} clients"
-    )
+    several = len(record.clients) != 1
+    who = counted(len(record.clients), "client") if several else next(iter(record.clients))
     line = (
-        f"{word} {number}: {tested}, {who}, {record.num_examples:,} examples,"
+        f"{word} {number}: {tested}, {who}, {counted(record.num_examples, 'example')},"
         f" {record.seconds:.1f} s"
     )
     return f"{line} ({record.note})" if record.note else line
@@ -78,7 +78,7 @@ def summary(history: History, word: str = "round", target: float | None = None) 
     """What a run came to, in one line: rounds, seconds, the last accuracy and the best; rounds to
     the `target` accuracy if one is given.
     """
-    text = f"{len(history)} {word}{'s' if len(history) != 1 else ''}"
+    text = counted(len(history), word)
     last = next(
         (record for record in reversed(list(history)) if not math.isnan(record.accuracy)), None
     )

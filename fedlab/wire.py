@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedlab.checks import counted
 from fedlab.messages import DENSE, TRAIN, BadUpdate, Refused, Task, Training, Update, Weights
 
 CONTENT_TYPE = "application/vnd.safetensors"
@@ -99,12 +100,12 @@ def pack(message: Parts) -> bytes:
 def unpack(body: bytes, max_header: int = MAX_HEADER) -> Parts:
     """The parts that `pack` was given. Raises BadUpdate for anything but a safetensors file."""
     if len(body) < 8:
-        raise BadUpdate(f"the body has {len(body)} bytes; expected a safetensors file")
+        raise BadUpdate(f"the body has {counted(len(body), 'byte')}; expected a safetensors file")
     header = int.from_bytes(body[:8], "little")
     if header > max_header or header > len(body) - 8:
         raise BadUpdate(
-            f"the body ({len(body):,} bytes) says its header has {header:,} bytes; expected a whole"
-            f" safetensors file, header at most {max_header:,}"
+            f"the body ({len(body):,} bytes) says its header has {counted(header, 'byte')};"
+            f" expected a whole safetensors file, header at most {max_header:,}"
         )
     try:
         arrays = load(bytes(body))

@@ -146,7 +146,7 @@ class Explosive:
         ),
         (
             pack(state().weights[:1], kind="checkpoint", num_examples=1, history="[]"),
-            "got 1 arrays; expected 2",
+            "got 1 array; expected 2",
         ),
         (
             pack(

@@ -25,6 +25,7 @@ from fedlab.http.client import ClientStatus
 
 ROOT = Path(__file__).parents[1]
 URL = "http://127.0.0.1:1/?token=nobody"
+SHARDS = "First and last shard, 1 to 12 (for example 1 4): "  # the question
 
 
 class Process:
@@ -176,7 +177,7 @@ def test_a_class(a_class):
     assert out.endswith(f"checkpoint: {a_class.checkpoint}\n")
     assert a_class.server.err == "loading TensorFlow ...\n"
 
-    assert a_class.clients["carol"].out.startswith("Client id: Dataset range L R (1 to 12): ")
+    assert a_class.clients["carol"].out.startswith(f"Client id: {SHARDS}")
     for name, client in a_class.clients.items():
         assert f"{name}: round 2 of 2, training, epoch 1 of 1" in client.out
         assert re.search(
@@ -214,6 +215,7 @@ def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
     first = processes(*arguments)
     client = processes("client", first.url(), "--id", "alice", "--shards", 1, 1, "--tries", 12)
     assert "Goes on from" in first.out
+    assert "Waits for 1 client, then begins." in first.out
     first.says(r"^round 3 of 10002: accuracy 9")
     first.kill()
     first.ends()
@@ -251,10 +253,9 @@ def test_a_client_that_is_stopped_leaves(processes):
 def test_a_question_without_an_answer(processes):
     client = processes("client", URL, stdin="alice\n")
     assert client.ends() == 2
-    assert (
-        client.err
-        == "fedlab: got no answer to 'Dataset range L R (1 to 12)'; expected one on standard input,"
-        " or --shards\n"
+    assert client.err == (
+        "fedlab: got no answer to 'First and last shard, 1 to 12 (for example 1 4)'; expected one"
+        " on standard input, or --shards\n"
     )
 
 
@@ -295,31 +296,31 @@ def refused(capsys):
     "shards", [("0", "3"), ("5", "2"), ("1", "13"), ("a", "b"), ("", ""), ("1.5", "3"), ("-1", "3")]
 )
 def test_ranges_that_cannot_be(refused, shards):
-    received = " ".join(number or "(empty)" for number in shards)
+    received = " to ".join(number or "(empty)" for number in shards)
     expected = (
-        f"the dataset range is {received}; expected two whole numbers L R with 1 <= L <= R <= 12,"
-        " for example 1 4"
+        f"the shards are {received}; expected a first and a last shard from 1 to 12, the first not"
+        " above the last, for example 1 and 4"
     )
     assert refused("client", URL, "--id", "alice", "--shards", *shards) == expected
 
 
 @pytest.mark.parametrize("answer, received", [
-    ("0 3", "0 3"), ("5 2", "5 2"), ("1 13", "1 13"), ("a b", "a b"), ("", "(empty) (empty)"),
-    ("  ", "(empty) (empty)"),
-    ("7", "7 (empty)"), ("1 2 3", "1 2 3"), ("1-4", "1-4 (empty)"),
+    ("0 3", "0 to 3"), ("5 2", "5 to 2"), ("1 13", "1 to 13"), ("a b", "a to b"),
+    ("", "(empty) to (empty)"), ("  ", "(empty) to (empty)"),
+    ("7", "7 to (empty)"), ("1 2 3", "1 to 2 3"), ("1-4", "1-4 to (empty)"),
 ])  # fmt: skip
 def test_answers_that_cannot_be(refused, monkeypatch, answer, received):
     """From a pipe: one sentence and the end."""
     monkeypatch.setattr("builtins.input", lambda question: answer)
     assert refused("client", URL, "--id", "alice").startswith(
-        f"the dataset range is {received}; expected two whole numbers"
+        f"the shards are {received}; expected a first and a last shard"
     )
 
 
 def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, capsys):
     answers = {
         "Client id: ": ["", "a/b", "alice"],
-        "Dataset range L R (1 to 12): ": ["0 3", "4", " 2   3 "],
+        SHARDS: ["0 3", "4", " 2   3 "],
     }
     monkeypatch.setattr("builtins.input", lambda question: answers[question].pop(0))
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
@@ -329,13 +330,13 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     assert [line.split(";")[0] for line in err[:4]] == [
         "fedlab: the client id is ''",
         "fedlab: the client id is 'a/b'",
-        "fedlab: the dataset range is 0 3",
-        "fedlab: the dataset range is 4 (empty)",
+        "fedlab: the shards are 0 to 3",
+        "fedlab: the shards are 4 to (empty)",
     ]
     assert err[4] == "loading TensorFlow ..." and err[5].startswith(
         "fedlab: no answer from http://127.0.0.1:1/ after 1 tries"
     )
-    assert answers == {"Client id: ": [], "Dataset range L R (1 to 12): ": []}
+    assert answers == {"Client id: ": [], SHARDS: []}
 
 
 @pytest.mark.parametrize("arguments, sentence", [

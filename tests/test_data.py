@@ -57,7 +57,7 @@ def test_shards_are_consecutive_images_of_the_original_order(mnist):
 def test_a_range_that_cannot_be_is_named(first, last):
     with pytest.raises(
         DataError,
-        match=r"the dataset range is .+; expected two whole numbers L R with 1 <= L <= R <= 12",
+        match=r"the shards are .+ to .+; expected a first and a last shard from 1 to 12, the first",
     ):
         shard_range(first, last)
 

@@ -477,7 +477,10 @@ def test_a_round_with_too_few_updates_is_abandoned_and_the_next_one_goes_on(make
     play(federation, "bob", 4)
     until(lambda: len(federation.history) == 1)
     record = federation.history[0]
-    assert record.note == "abandoned: 1 of 3 updates came, 2 were needed" and record.clients == {}
+    assert (
+        record.note == "abandoned: 1 of 3 updates came; expected at least 2"
+        and record.clients == {}
+    )
     assert bits(federation.weights) == bits(toy(0.3)) and federation.state.num_examples == 0
     play(federation, "bob", 4)
     play(federation, "carol", 1)
@@ -1122,7 +1125,7 @@ def test_without_an_end_each_client_goes_through_its_shards_once_and_newcomers_a
     federation.start(Plan(None))
     play(federation, "alice")
     play(federation, "alice")
-    with pytest.raises(RunOver, match="client 'alice' has trained on each of its 2 shards"):
+    with pytest.raises(RunOver, match="client 'alice' has trained on its 2 shards"):
         federation.task("alice")
     federation.join("bob", 100)
     play(federation, "bob")
@@ -1289,7 +1292,7 @@ def test_the_status_tells_who_trains_and_who_waits(make):
     }
     assert (
         status.waiting_for == ["alice", "carol"]
-        and status.message == "round 1: 3 of 3 clients train"
+        and status.message == "round 1: 3 of 3 clients training"
         and math.isnan(status.accuracy)
     )
     play(federation, "alice")
@@ -1366,7 +1369,7 @@ def test_a_minimum_counts_also_where_a_strategy_looks_at_one_update_only(make):
     play(federation, "alice", 7)
     record = federation.wait().last
     assert number(federation.weights) == 0 and record.clients == {}
-    assert record.note == "abandoned: 1 of 3 updates came, 3 were needed"
+    assert record.note == "abandoned: 1 of 3 updates came; expected at least 3"
 
 
 def test_a_round_waits_for_all_and_counts_them_whatever_its_strategy_looks_at(make):
@@ -1422,7 +1425,10 @@ def test_too_few_for_a_strategy_is_an_abandoned_round(make):
     play(federation, "alice", 1)
     play(federation, "bob", 5)
     record = federation.wait().last
-    assert record.note == "abandoned: 2 of 3 updates came, 3 were needed" and record.clients == {}
+    assert (
+        record.note == "abandoned: 2 of 3 updates came; expected at least 3"
+        and record.clients == {}
+    )
 
 
 def test_a_strategy_that_cannot_go_with_the_training_is_refused_before_the_run(make):
@@ -1483,7 +1489,7 @@ def test_who_misses_an_exchange_takes_no_part_in_the_next(make):
     for client in ("alice", "carol"):
         assert federation.task(client, 5).phase == "hello"
         federation.report(Update(client, 1, 300, toy(1), phase="hello"))
-    until(lambda: federation.status().message == "round 1: 2 of 3 clients train")
+    until(lambda: federation.status().message == "round 1: 2 of 3 clients training")
     assert federation.task("bob") is None
     with pytest.raises(Conflict, match="expected one for round 1, phase 'train'"):
         federation.report(Update("bob", 1, 100, toy(1), phase="hello"))
@@ -1499,7 +1505,7 @@ def test_an_exchange_nobody_answers_abandons_the_round(make):
     federation = make(TwoSteps())
     federation.start(Plan(2, deadline=0.1))
     history = federation.wait()
-    assert [r.note for r in history] == ["abandoned: 0 of 3 updates came, 1 were needed"] * 2
+    assert [r.note for r in history] == ["abandoned: 0 of 3 updates came; expected at least 1"] * 2
 
 
 class Asking(Strategy):

@@ -141,6 +141,6 @@ def test_json_that_is_no_history(text):
 
 def test_repr_says_how_it_stands():
     assert repr(history()) == "<History: no rounds yet>"
-    assert repr(history(math.nan)) == "<History: 1 rounds, not tested>"
+    assert repr(history(math.nan)) == "<History: 1 round, not tested>"
     assert repr(history(0.5, math.nan)) == ("<History: 2 rounds, the last not tested, best 50.00%>")
     assert repr(history(0.5, 0.25)) == "<History: 2 rounds, accuracy 25.00%, best 50.00%>"

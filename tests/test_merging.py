@@ -33,7 +33,7 @@ def test_the_next_task_is_the_next_shard():
 
 def test_without_an_end_everyone_goes_once_through_the_shards():
     assert merging.task_for("alice", member(1), Plan(None), State(WEIGHTS), 0, 0).round == 2
-    with pytest.raises(RunOver, match="'alice' has trained on each of its 2 shards"):
+    with pytest.raises(RunOver, match="'alice' has trained on its 2 shards"):
         merging.task_for("alice", member(2), Plan(None), State(WEIGHTS), 0, 0)
 
 

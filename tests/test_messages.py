@@ -123,7 +123,7 @@ def test_training_settings_that_can_be():
         ({"accuracy": math.inf}, "accuracy is inf"),
         ({"accuracy": -0.1}, "accuracy is -0.1"),
         ({"weights": []}, "got 0 arrays; expected 2"),
-        ({"weights": weights()[:1]}, "got 1 arrays; expected 2"),
+        ({"weights": weights()[:1]}, "got 1 array; expected 2"),
         ({"weights": weights() + [np.zeros(1, np.float32)]}, "got 3 arrays; expected 2"),
         ({"weights": weights()[::-1]}, r"array 0 has the shape \(3,\); expected \(2, 3\)"),
         (
@@ -210,7 +210,7 @@ def test_a_phase_that_is_not_training_may_come_without_weights():
     check_update(Update("alice", 1, 10, [], phase="keys"), weights())
     with pytest.raises(BadUpdate, match="got 0 arrays; expected 2"):
         check_update(Update("alice", 1, 10, []), weights())
-    with pytest.raises(BadUpdate, match="got 1 arrays; expected 2"):
+    with pytest.raises(BadUpdate, match="got 1 array; expected 2"):
         check_update(Update("alice", 1, 10, weights()[:1], phase="keys"), weights())
 
 

@@ -31,7 +31,11 @@ def test_settings_become_a_plan():
     "settings, error, sentence",
     [
         (Settings({}), Refused, "there are no clients"),
-        (Settings({"alice": (5, 2)}), DataError, "the dataset range is 5 2"),
+        (
+            Settings({"alice": (5, 2)}),
+            DataError,
+            "the shards are 5 to 2; expected a first and a last",
+        ),
         (Settings({"<b>": (1, 2)}), Refused, "the client id is '<b>'"),
         (Settings(THREE, epochs=0), Refused, r"epochs \(E\) is 0"),
     ],
@@ -54,7 +58,7 @@ def test_what_cannot_run_is_named(settings, error, sentence):
         ({"strategy": "scaffold", "optimizer": "adam"}, "optimizer is 'adam' with SCAFFOLD"),
         (
             {"strategy": "trimmed_mean", "strategy_settings": {"trim": 2}},
-            r"there are 3 clients; expected at least 5 with the strategy Trimmed mean \(trim 2\)",
+            r"got 3 clients; expected at least 5 with the strategy Trimmed mean \(trim 2\)",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_transform_that_leaves_the_finite_numbers_is_named(unequal):
 
 
 def test_fewer_clients_than_a_strategy_needs(unequal):
-    with pytest.raises(Refused, match=r"there are 5 clients; expected at least 7 with the strateg"):
+    with pytest.raises(Refused, match=r"got 5 clients; expected at least 7 with the strateg"):
         run(unequal, strategy=fedlab.trimmed_mean(3))
     assert len(run(unequal, strategy=fedlab.trimmed_mean(2), fraction=0.1).last.clients) == 5
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fedlab.checks import counted
 from fedlab.federation.members import Joined
 from fedlab.messages import AlreadyCounted, Conflict, RunOver, Task, Update
 from fedlab.plan import Plan
@@ -36,7 +37,7 @@ def task_for(
             lineage=state.lineage,
         )
     if plan.rounds is None:
-        raise RunOver(f"client {client!r} has trained on each of its {member.shards} shards")
+        raise RunOver(f"client {client!r} has trained on its {counted(member.shards, 'shard')}")
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from fedlab.checks import Refused
+from fedlab.checks import Refused, counted
 from fedlab.federation.rounds import Exchange, draw, size
 from fedlab.federation.table import Table, record_of, waiting_for_clients
 from fedlab.history import ClientRecord
@@ -83,7 +83,7 @@ class Round:
         missing = sorted(set(self.participants) - set(stayed))
         if not missing:
             return ""
-        came = f"{len(stayed)} of {len(self.participants)} updates"
+        came = f"{len(stayed)} of {counted(len(self.participants), 'update')}"
         return f"{came}: went on without {', '.join(missing)}"
 
     def ask(self, tasks: Task | Mapping[str, Task]) -> Updates:
@@ -106,8 +106,9 @@ class Round:
                     exchange.excuse(name)  # it has left since, or somebody else has its name
             examples = sum(member.num_examples for member in everyone.values() if member)
             table.round = self.number
-            does = "train" if exchange.phase == TRAIN else f"are asked for {exchange.phase}"
-            table.message = f"round {self.number}: {len(within)} of {len(everyone)} clients {does}"
+            doing = "training" if exchange.phase == TRAIN else f"asked for {exchange.phase}"
+            clients = f"{len(within)} of {counted(len(everyone), 'client')}"
+            table.message = f"round {self.number}: {clients} {doing}"
             table.notify()
         return Updates(self._arriving(exchange), tuple(within), len(everyone), examples)
 
@@ -164,7 +165,6 @@ class Round:
             table.notify()
         answered, needed = exchange.answered(), table.needed(self.plan)
         if len(answered) < needed:
-            raise TooFewUpdates(
-                f"{len(answered)} of {len(exchange.tasks)} updates came, {needed} were needed"
-            )
+            came = f"{len(answered)} of {counted(len(exchange.tasks), 'update')} came"
+            raise TooFewUpdates(f"{came}; expected at least {needed}")
         return answered

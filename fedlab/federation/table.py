@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedlab.checkpoint import save_checkpoint
-from fedlab.checks import Refused
+from fedlab.checks import Refused, counted
 from fedlab.federation import merging
 from fedlab.federation.members import Joined, Members
 from fedlab.federation.rounds import Exchange
@@ -219,4 +219,4 @@ def new_lineage() -> str:
 
 def waiting_for_clients(count: int) -> str:
     """What a run says while it does so."""
-    return f"waiting for {count} client{'s' if count > 1 else ''} to join"
+    return f"waiting for {counted(count, 'client')} to join"

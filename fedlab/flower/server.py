@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedlab import wire
-from fedlab.checks import Refused, whole
+from fedlab.checks import Refused, counted, whole
 from fedlab.data import Dataset
 from fedlab.federation import Federation
 from fedlab.flower.installed import FlowerError
@@ -75,8 +75,8 @@ def serve(
     if strategy is not None and not isinstance(strategy, Strategy):
         if strategy.min_available_nodes > nodes or strategy.min_train_nodes > nodes:
             raise Refused(
-                f"{type(strategy).__name__} wants at least {strategy.min_available_nodes} nodes"
-                f" (min_available_nodes), and there are {nodes}"
+                f"got {counted(nodes, 'node')}; expected at least {strategy.min_available_nodes}"
+                f" (min_available_nodes) with {type(strategy).__name__}"
             )
         _wait_for(grid, nodes, patience)
         return _run_flowers(grid, strategy, plan, classifier.weights, seed, evaluate, on_round)
@@ -128,7 +128,7 @@ def _wait_for(grid: Grid, nodes: int, patience: float) -> list[int]:
     while len(found := list(grid.get_node_ids())) < nodes:
         if time.monotonic() > end:
             raise FlowerError(
-                f"{len(found)} SuperNodes are connected after {patience:g} s; expected {nodes}:"
+                f"found {counted(len(found), 'SuperNode')} within {patience:g} s; expected {nodes}:"
                 " start the others, or ask for fewer"
             )
         time.sleep(0.5)
@@ -157,8 +157,8 @@ def _introduced(grid: Grid, nodes: Iterable[int]) -> dict[str, tuple[int, int]]:
         known[client] = (reply.metadata.src_node_id, int(about["num-examples"]))
     if len(known) < len(questions):
         raise FlowerError(
-            f"{len(known)} of {len(questions)} nodes said who they are within {INTRODUCTION:g} s;"
-            " expected all of them"
+            f"{len(known)} of {counted(len(questions), 'node')} gave an id within {INTRODUCTION:g}"
+            " s; expected all of them"
         )
     return known
 
@@ -208,8 +208,8 @@ def _carry(
             sent = list(grid.push_messages(messages)) if messages else []
             if len(sent) < len(out) or not all(sent):
                 raise FlowerError(
-                    f"{sum(map(bool, sent))} of {len(out)} messages could be sent; expected all:"
-                    " are the nodes connected?"
+                    f"{sum(map(bool, sent))} of {counted(len(out), 'message')} could be"
+                    " sent; expected all: are the nodes connected?"
                 )
             waiting |= {
                 number: (client, task.round)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedlab.checks import counted
 from fedlab.messages import BadUpdate, Update, Weights
 from fedlab.strategies.base import TooFewUpdates, check_settings, setting
 
@@ -95,8 +96,8 @@ class TrimmedMean:
         rows = list(updates)
         if len(rows) < self.min_updates:
             raise TooFewUpdates(
-                f"{len(rows)} updates came; expected at least {self.min_updates}, to leave out"
-                f" {self.trim} at each end"
+                f"{counted(len(rows), 'update')} came; expected at least {self.min_updates},"
+                f" to leave out {self.trim} at each end"
             )
         kept = slice(self.trim, len(rows) - self.trim)
         return by_coordinate(rows, lambda ranked: ranked[:, kept].mean(1, np.float64))
