@@ -30,7 +30,7 @@ def history(names, rounds=5, accuracy=0.948):
 
 def rising(first, *later, rounds):
     """A history whose accuracy goes through these values, and stays at the last one."""
-    values = [first, *later, *[later[-1]] * (rounds - 1 - len(later))]
+    values = [first, *later, *[[first, *later][-1]] * (rounds - 1 - len(later))]
     return fedlab.History(
         [RoundRecord(number, accuracy, 0.2) for number, accuracy in enumerate(values, 1)]
     )
@@ -56,6 +56,14 @@ def plain_mean(updates):
 
 def only_multiplied(updates):
     return [sum(update.num_examples * update.weights[i] for update in updates) for i in range(2)]
+
+
+def six_arrays(updates):
+    """As the lesson does it by hand, where an update has six."""
+    total = sum(update.num_examples for update in updates)
+    return [
+        sum(update.num_examples / total * update.weights[i] for update in updates) for i in range(6)
+    ]
 
 
 def divided_by_clients(updates):
@@ -126,8 +134,11 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_twelve", (..., ...), "three dots"),
     ("check_twelve", (None, None), "three dots"),
     ("check_twelve", (TWELVE, ...), "three dots"),
-    ("check_twelve", (THREE, history(THREE)), "expected 12"),
-    ("check_twelve", (ALL_ON_ONE, history(TWELVE)), "a shard of its own"),
+    ("check_twelve", (THREE, history(THREE)), "got 3 clients; expected 12"),
+    ("check_twelve", ({"alice": (1, 1)}, history(["alice"])), "got 1 client; expected 12"),
+    ("check_twelve", (ALL_ON_ONE, history(TWELVE)), "got 1 different shard; expected 12"),
+    ("check_twelve", (TWELVE, history(["alice"])), "in this history 1 client took part"),
+    ("check_twelve", (TWELVE, history(TWELVE, rounds=1)), "the history has 1 round; expected 5"),
     ("check_twelve", (dict.fromkeys(TWELVE, (1, 12)), history(TWELVE)), "more than one shard"),
     ("check_twelve", (TWELVE, history(THREE, accuracy=0.973)), "3 clients took part"),
     ("check_twelve", (TWELVE, history(TWELVE, rounds=10)), "10 rounds"),
@@ -150,6 +161,8 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_average", (lambda updates: ...,), "returns nothing"),
     ("check_average", (lambda updates: None,), "returns nothing"),
     ("check_average", (plain_mean,), "plain mean"),
+    ("check_average", (six_arrays,), "it got three updates of two small arrays each, not of six"),
+    ("check_average", (lambda updates: updates[3].weights,), "an array or an update that is not"),
     ("check_average", (only_multiplied,), "now divide"),
     ("check_average", (divided_by_clients,), "number of clients"),
     ("check_average", (in_64_bits,), "float64"),
@@ -168,6 +181,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_infinity", (60, True, ALL_IMAGES), "expected a number"),
     ("check_infinity", (60, 1, 0.84), "float"),
     ("check_infinity", (60, 1, PLAIN), "60 rounds"),
+    ("check_infinity", (60, 1, rising(0.83, rounds=1)), "has 1 round; expected 30"),
     ("check_infinity", (60, 1, rising(0.83, 0.96, rounds=30)), "B=None"),
     ("check_infinity", (60, 1, rising(0.1, 0.3, rounds=30)), "another setting"),
     ("check_momentum", (..., ...), "three dots"),
@@ -178,6 +192,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_momentum", (PLAIN, IID), "IID data?"),
     ("check_momentum", (IID, HEAVY), "IID data?"),
     ("check_momentum", (PLAIN, EPOCHS[1]), "20 rounds"),
+    ("check_momentum", (PLAIN, rising(0.3, rounds=1)), "the second history has 1 round; expected"),
     ("check_momentum", (PLAIN, fedlab.fed_avg_momentum(0.5)), "Strategy"),
     ("check_momentum", (rising(0.3, 0.5, rounds=60), HEAVY), "without momentum does not reach"),
     ("check_break_even", (...,), "three dots"),
@@ -194,6 +209,11 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
         "not the same settings",
     ),
     ("check_flowers_fedavg", (losses(0.5, 0.4), losses(0.5, 0.4)), "rounds=3"),
+    (
+        "check_flowers_fedavg",
+        (losses(0.5), losses(0.5)),
+        "the first run has 1 round and the second",
+    ),
     ("check_flowers_fedavg", (losses(math.nan, 1, 1), losses(math.nan, 1, 1)), "test=mnist.test"),
     ("check_epochs", (..., ...), "three dots"),
     ("check_epochs", (EPOCHS, ...), "three dots"),
@@ -203,6 +223,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_epochs", ({1: EPOCHS[1], 5: EPOCHS[5]}, 5), "keys 1, 5 and 10"),
     ("check_epochs", (list(EPOCHS.values()), 5), "dict"),
     ("check_epochs", ({**EPOCHS, 10: PLAIN}, 5), "60 rounds"),
+    ("check_epochs", ({**EPOCHS, 10: rising(0.3, rounds=1)}, 5), "has 1 round; expected 20"),
     ("check_epochs", ({**EPOCHS, 5: 0.8}, 5), "float"),
     ("check_epochs", ({**EPOCHS, 5: rising(0.83, 0.95, rounds=20)}, 5), "IID data?"),
 ]
