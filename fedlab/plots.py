@@ -1,16 +1,19 @@
 """Histories, partitions and digits as pictures.
 
 Every function draws on the matplotlib Axes it is given, or on a new figure, and returns the Axes.
-Colours are matplotlib's `petroff10`, which the colour-blind can tell apart; lines differ by marker
-or dashes too.
+Colours can be told apart by the colour-blind; lines differ by marker or dashes too.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
+from html import escape
 
+import matplotlib.image
 import matplotlib.style
 import matplotlib.ticker
 import numpy as np
@@ -21,9 +24,24 @@ from fedlab.data import Dataset
 from fedlab.history import History
 
 COLOURS = matplotlib.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
+CLIENTS = [
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#8b2fe0",
+    "#5e1408",
+    "#738299",
+    "#12127a",
+    "#d63fc0",
+    "#5c6b00",
+    "#992636",
+    "#2a5f58",
+    "#a06ae0",
+]
+"""One colour a client; what a browser shows has the same from http/pages/colours.css."""
+INK, SOFT, LINE, PAPER = "#1a1a1a", "#595959", "#d4d7dc", "#ffffff"
 MARKERS = "osD^vPX*<>hp"
 DASHES = [(0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1))]
-GREY = "0.45"
 CHANCE = 0.10
 # What the x axis may be, and its name
 AGAINST = {"round": "round", "bytes": "megabytes sent, both ways", "seconds": "seconds"}
@@ -32,6 +50,7 @@ MOST_SINGLE_LINES = (
 )
 
 FONT = 13  # points: to be read from the back row
+LABEL = 26  # letters of a label at a line's end, in one row
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -51,19 +70,23 @@ def plot_history(
     earlier: Mapping[str, History] | Sequence[tuple[str, History]] = (),
     baselines: Mapping[str, Sequence[History]] | None = None,
     clients: bool = True,
+    colours: Mapping[str, int] | None = None,
     target: float | None = None,
     rounds: int = 0,
     whole: bool = False,
     against: str = "round",
 ) -> Axes:
-    """Test accuracy against rounds, or against what they cost.
+    """Test accuracy against rounds, or against what they cost. Every line has its name and its last
+    value in % at its end; it begins at round 0 where `history.untrained` is known.
 
     history:   the run, drawn thick.
-    earlier:   (label, history) of other runs, drawn faint.
+    earlier:   (label, history) of other runs: dashed, grey beside clients' lines, otherwise in
+               colours.
     baselines: label -> histories of runs without federation; their mean is drawn, and the range
                between them shaded.
     clients:   also each client's own model, thin; with more than six clients their mean and the
                worst of them.
+    colours:   client id -> its number in CLIENTS; by the order of their names if None.
     target:    an accuracy to mark, a fraction.
     rounds:    how far the axis goes at least.
     whole:     draw the accuracy axis from 0 to 100 %; otherwise it begins below the lowest point,
@@ -74,58 +97,38 @@ def plot_history(
     if against not in AGAINST:
         raise ValueError(f"against is {against!r}; expected one of {', '.join(map(repr, AGAINST))}")
     ax = _axes(ax, 8, 5)
-    for number, (name, run) in enumerate(
-        earlier.items() if isinstance(earlier, Mapping) else earlier
-    ):
-        points = _points(run, against)
-        ax.plot(
-            *points,
-            color=str(0.35 + 0.12 * (number % 4)),
-            linestyle=DASHES[number % len(DASHES)],
-            linewidth=1.8,
-            alpha=0.8,
-            label=name,
-        )
+    single = clients and against == "round"
+    runs = list(earlier.items() if isinstance(earlier, Mapping) else earlier)
+    for number, (name, run) in enumerate(runs):
+        colour = SOFT if single else CLIENTS[number % len(CLIENTS)]
+        style = {"linestyle": DASHES[number % len(DASHES)], "linewidth": 1.8}
+        _draw(ax, name, _points(run, against), color=colour, **style)
     if against == "round":
-        for number, (name, runs) in enumerate((baselines or {}).items()):
-            _draw_baseline(ax, number, name, runs)
-        if clients and len(history):
-            _draw_clients(ax, history)
-    x, y = _points(history, against)
-    if x:
-        ax.plot(
-            x,
-            y,
-            color="black",
-            linewidth=3.5,
-            marker="o" if len(x) < 40 else "",
-            markersize=7,
-            label=label,
-            zorder=5,
-        )
-    lowest = min(
-        (float(np.min(line.get_ydata())) for line in ax.lines if len(line.get_ydata())), default=0.0
-    )
+        for number, (name, several) in enumerate((baselines or {}).items()):
+            _draw_baseline(ax, number, name, several)
+    if single:
+        _draw_clients(ax, history, colours)
+    points = _points(history, against)
+    style = {"linewidth": 3.5, "marker": "o" if len(points[0]) < 40 else "", "markersize": 7}
+    _draw(ax, label, points, color=INK, zorder=5, **style)
+    named = [line for line in ax.lines if len(line.get_xdata()) and line.get_label()[0] != "_"]
+    lowest = min((float(np.min(line.get_ydata())) for line in named), default=0.0)
     if target is not None:
-        ax.axhline(100 * target, color=GREY, linewidth=1)
-        ax.text(
-            0.01,
-            100 * target,
-            f" {target:.0%}",
-            color=GREY,
-            va="bottom",
-            transform=ax.get_yaxis_transform(),
-            fontsize=FONT - 2,
-        )
-    named = [
-        line.get_xdata()
-        for line in ax.lines
-        if len(line.get_xdata()) and not line.get_label().startswith("_")
-    ]
-    longest = max([rounds * (against == "round"), 1, *(math.ceil(np.max(x)) for x in named)])
-    _finish_accuracy(ax, longest, 0 if whole else _floor(lowest))
+        ax.axhline(100 * target, color=SOFT, linewidth=1)
+        where = {"transform": ax.get_yaxis_transform(), "va": "bottom", "color": SOFT}
+        ax.text(0.01, 100 * target, f" {target:.0%}", fontsize=FONT - 2, **where)
+    farthest = [math.ceil(np.max(line.get_xdata())) for line in named]
+    longest = max([rounds * (against == "round"), 1, *farthest])
+    floor = 0 if whole else _floor(lowest)
+    _finish_accuracy(ax, longest, floor, math.isnan(history.untrained))
+    _label_ends(ax, named)
     ax.set_xlabel(AGAINST[against], fontsize=FONT)
     return ax
+
+
+def _draw(ax: Axes, label: str, points: tuple[list[float], list[float]], **style) -> None:
+    if points[0]:
+        ax.plot(*points, label=label, **style)
 
 
 def _points(history: History, against: str = "round") -> tuple[list[float], list[float]]:
@@ -139,59 +142,53 @@ def _points(history: History, against: str = "round") -> tuple[list[float], list
         for x, record in zip(spent, records, strict=True)
         if not math.isnan(record.accuracy)
     ]
-    return [x for x, _ in tested], [y for _, y in tested]
+    first = [] if math.isnan(history.untrained) else [(0, 100 * history.untrained)]
+    return [x for x, _ in [*first, *tested]], [y for _, y in [*first, *tested]]
 
 
-def _draw_clients(ax: Axes, history: History) -> None:
-    names = sorted({name for record in history for name in record.clients})
+def _draw_clients(ax: Axes, history: History, colours: Mapping[str, int] | None) -> None:
+    """Each client's own model: before the first round it is the global one."""
+    records = list(history)
+    names = sorted({name for record in records for name in record.clients})
+    if colours is None:
+        colours = {name: number for number, name in enumerate(names)}
+    own = {
+        name: {
+            r.round: 100 * r.clients[name].accuracy
+            for r in records
+            if name in r.clients and not math.isnan(r.clients[name].accuracy)
+        }
+        for name in names
+    }
+    start = [] if math.isnan(history.untrained) else [(0, 100 * history.untrained)]
+
+    def draw(label: str, values: Mapping[int, float], **style) -> None:
+        if values:
+            _draw(ax, label, tuple(zip(*[*start, *values.items()], strict=True)), **style)
+
     if len(names) <= MOST_SINGLE_LINES:
-        for number, name in enumerate(names):
-            own = [
-                (r.round, 100 * r.clients[name].accuracy)
-                for r in history
-                if name in r.clients and not math.isnan(r.clients[name].accuracy)
-            ]
-            if own:
-                style = {
-                    "marker": MARKERS[number % len(MARKERS)],
-                    "markersize": 5,
-                    "linewidth": 1.3,
-                    "alpha": 0.85,
-                }
-                ax.plot(
-                    *zip(*own, strict=True),
-                    color=COLOURS[number % len(COLOURS)],
-                    label=f"{name}'s own",
-                    **style,
-                )
+        style = {"markersize": 5, "linewidth": 1.5}
+        for name, values in own.items():
+            number = colours.get(name, 0)
+            colour, marker = CLIENTS[number % len(CLIENTS)], MARKERS[number % len(MARKERS)]
+            label = f"{name}'s own" if _wide(ax) else name
+            draw(label, values, color=colour, marker=marker, **style)
         return
-    spread = [
-        (r.round, [c.accuracy for c in r.clients.values() if not math.isnan(c.accuracy)])
-        for r in history
-    ]
-    spread = [(number, values) for number, values in spread if values]
-    if spread:
-        x = [number for number, _ in spread]
-        ax.plot(
-            x,
-            [100 * np.mean(values) for _, values in spread],
-            color=COLOURS[0],
-            linewidth=1.5,
-            linestyle="--",
-            label="mean of the clients' own",
-        )
-        ax.plot(
-            x,
-            [100 * min(values) for _, values in spread],
-            color=COLOURS[2],
-            linewidth=1.5,
-            linestyle=":",
-            label="worst client's own",
-        )
+    rounds = sorted({number for values in own.values() for number in values})
+    there = {n: [values[n] for values in own.values() if n in values] for n in rounds}
+    mean = {n: float(np.mean(values)) for n, values in there.items()}
+    worst = {n: min(values) for n, values in there.items()}
+    draw("mean of the clients' own", mean, color=SOFT, linewidth=1.6, linestyle="--")
+    draw("worst client's own", worst, color=SOFT, linewidth=1.6, linestyle=":")
+
+
+def _wide(ax: Axes) -> bool:
+    """Whether there is room for more than a word at the end of a line."""
+    return ax.get_window_extent().width > 400
 
 
 def _draw_baseline(ax: Axes, number: int, name: str, runs: Sequence[History]) -> None:
-    colour, dashes = COLOURS[4 + number % 4], ["-.", (0, (1, 1))][number % 2]
+    colour, dashes = ["#8a6d00", "#a3178a"][number % 2], ["-.", (0, (1, 1))][number % 2]
     curves = [dict(zip(*_points(run), strict=True)) for run in runs if len(run)]
     x = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
     if not x:
@@ -211,84 +208,111 @@ def _floor(lowest: float) -> int:
     return floor if floor > 30 else 0
 
 
-def _finish_accuracy(ax: Axes, rounds: int, floor: int) -> None:
+def _finish_accuracy(ax: Axes, rounds: int, floor: int, from_one: bool) -> None:
     if floor == 0:
-        ax.axhline(100 * CHANCE, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
+        ax.axhline(100 * CHANCE, color=SOFT, linewidth=1, linestyle=(0, (2, 3)))
     where = 100 * CHANCE + 1 if floor == 0 else floor + 0.02 * (100 - floor)
     text = (
         "guessing: 10 %"
         if floor == 0
         else f"this axis starts at {floor} %; guessing would be at 10 %"
     )
-    ax.text(
-        0.99,
-        where,
-        text,
-        color=GREY,
-        ha="right",
-        transform=ax.get_yaxis_transform(),
-        fontsize=FONT - 2,
-    )
-    ax.set_xlim(0 if rounds > 1 else 0.5, rounds + 0.02 * rounds + 0.2)
-    ax.set_ylim(floor, 100 + 0.01 * (100 - floor))
+    style = {"transform": ax.get_yaxis_transform(), "ha": "right", "fontsize": FONT - 2}
+    ax.text(0.99, where, text, color=SOFT, **style)
+    ax.set_xlim(0.5 if from_one and rounds == 1 else 0, rounds)
+    ax.set_ylim(floor, 100)
     ax.set_ylabel("test accuracy in %", fontsize=FONT)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.tick_params(labelsize=FONT - 1)
-    ax.grid(alpha=0.25)
+    ax.tick_params(labelsize=FONT - 1, colors=INK)
+    ax.grid(color=LINE, linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
-    labels = [line.get_label() for line in ax.lines if len(line.get_xdata())]
-    labels = [label for label in labels if not label.startswith("_")]
-    if labels:
-        # Above the axes, where it hides no line; as wide as the axes, or they would be squeezed.
-        ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=3 if sum(sorted(map(len, labels))[-3:]) < 60 else 2,
-            fontsize=FONT - 3,
-            frameon=False,
-            columnspacing=1.2,
-            handlelength=2.2,
-        )
+    ax.spines[:].set_color(INK)
+
+
+def _label_ends(ax: Axes, lines: Sequence) -> None:
+    """Each line's name and last value right of the axes, as high as its end where there is room:
+    nothing to look up, and nothing that is cut off.
+    """
+    if not lines:
+        return
+    least, most = ax.get_ylim()
+    box = ax.get_window_extent()
+    row = 1.5 * (FONT - 2) * ax.figure.dpi / 72 * (most - least) / max(box.height, 1)
+    bend, middle_of, end, beside = (1 + pixels / max(box.width, 1) for pixels in (12, 22, 34, 42))
+    ends = []
+    for line in lines:
+        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
+        letters = LABEL if _wide(ax) else LABEL - 10
+        text = textwrap.fill(f"{line.get_label()} {y:.1f}", letters)
+        ends.append([float(y), x, text, line])
+    ends.sort(key=lambda end: -end[0])
+    heights = [row * (1 + text.count("\n")) for _, _, text, _ in ends]
+    middles = _spread([end[0] for end in ends], heights, least, most)
+    outside = ax.get_yaxis_transform()
+    for (y, x, text, line), middle in zip(ends, middles, strict=True):
+        style = {"color": line.get_color(), "linewidth": 1, "alpha": 0.6, "linestyle": ":"}
+        ax.plot([x, ax.get_xlim()[1]], [y, y], label="_to the end", **style)
+        look = {"color": line.get_color(), "clip_on": False, "transform": outside}
+        dash = {"linestyle": line.get_linestyle(), "linewidth": min(line.get_linewidth(), 2.5)}
+        ax.plot([1.0, bend, end], [y, middle, middle], label="_label", **dash, **look)
+        marker = {"marker": line.get_marker(), "markersize": 6}
+        ax.plot([middle_of], [middle], label="_label", **marker, **look)
+        weight = "bold" if line.get_linewidth() > 3 else "normal"
+        place = {"va": "center", "transform": outside, "linespacing": 1.1}
+        ax.text(beside, middle, text, color=INK, fontsize=FONT - 2, fontweight=weight, **place)
+
+
+def _spread(
+    wanted: Sequence[float], heights: Sequence[float], least: float, most: float
+) -> list[float]:
+    """Middles as near to the `wanted` ones (highest first) as boxes of these heights allow that do
+    not overlap; between `least` and `most` if there is room.
+    """
+    middles = []
+    top = most + heights[0] / 2
+    for want, height in zip(wanted, heights, strict=True):
+        middles.append(min(want, top - height / 2))
+        top = middles[-1] - height / 2
+    bottom = least - heights[-1] / 2
+    for i in reversed(range(len(middles))):
+        middles[i] = max(middles[i], bottom + heights[i] / 2)
+        bottom = middles[i] + heights[i] / 2
+    return middles
 
 
 def plot_partition(
-    clients: Mapping[str, Dataset], ax: Axes | None = None, classes: int = 10
+    clients: Mapping[str, Dataset],
+    ax: Axes | None = None,
+    classes: int = 10,
+    *,
+    colours: Mapping[str, int] | None = None,
 ) -> Axes:
-    """Which labels each client holds: a stacked bar a client, thousands of images against names."""
-    ax = _axes(ax, 8, 0.5 * len(clients) + 1.5)
-    counts = np.array([data.label_counts(classes) for data in clients.values()]).reshape(
-        len(clients), classes
-    )
-    left = np.zeros(len(clients))
+    """Which labels each client holds: a row of bars a client, a bar a label, all to one scale; at
+    the row's end how many examples it has.
+
+    colours: client id -> its number in CLIENTS; by their order here if None.
+    """
+    ax = _axes(ax, 8, 0.55 * len(clients) + 1)
     names = list(clients)
-    for label in range(classes):
-        ax.barh(
-            names,
-            counts[:, label],
-            left=left,
-            color=COLOURS[label % len(COLOURS)],
-            edgecolor="white",
-            linewidth=0.8,
-            height=0.75,
-        )
-        for row, (start, count) in enumerate(zip(left, counts[:, label], strict=True)):
-            if count > 0.035 * max(counts.sum(1).max(), 1):
-                ax.text(
-                    start + count / 2,
-                    row,
-                    str(label),
-                    ha="center",
-                    va="center",
-                    fontsize=FONT - 3,
-                    color="white" if label not in (1, 9) else "black",
-                )
-        left += counts[:, label]
-    ax.invert_yaxis()
-    ax.set_xlabel("images, by digit", fontsize=FONT)
-    ax.tick_params(labelsize=FONT - 1)
-    ax.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
-    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-    ax.spines[["top", "right"]].set_visible(False)
+    if colours is None:
+        colours = {name: number for number, name in enumerate(names)}
+    counts = {name: data.label_counts(classes) for name, data in clients.items()}
+    tallest = max([1, *(int(several.max()) for several in counts.values())])
+    for row, (name, several) in enumerate(counts.items()):
+        bottom = len(names) - 1 - row
+        colour = CLIENTS[colours.get(name, 0) % len(CLIENTS)]
+        height = 0.84 * several / tallest
+        ax.bar(range(classes), height, bottom=bottom, width=0.8, color=colour, label=name)
+        ax.axhline(bottom, color=LINE, linewidth=0.8)
+        place = {"va": "center", "fontsize": FONT - 2, "color": INK}
+        ax.text(classes - 0.3, bottom + 0.4, f"{several.sum():,}", **place)
+    ax.set_yticks([len(names) - 1 - row + 0.4 for row in range(len(names))], names)
+    ax.set_xticks(range(classes))
+    ax.set_xlim(-0.6, classes - 0.4)
+    ax.set_ylim(0, max(len(names), 1))
+    ax.set_xlabel(f"digit (the tallest bar: {tallest:,} images)", fontsize=FONT - 1)
+    ax.tick_params(labelsize=FONT - 2, colors=INK, length=0)
+    ax.spines[:].set_visible(False)
     return ax
 
 
@@ -302,13 +326,54 @@ def plot_digits(data: Dataset, count: int = 10, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def image_png(image: np.ndarray) -> bytes:
+    """A PNG of grey values, (height, width) uint8, 255 as white."""
+    file = io.BytesIO()
+    matplotlib.image.imsave(file, image, cmap="gray", vmin=0, vmax=255, format="png")
+    return file.getvalue()
+
+
 def picture(draw, width: int, height: int) -> bytes:
     """A PNG of `width` x `height` pixels of what `draw(ax)` draws. Its own Figure, no pyplot: any
     thread may call this at any time.
     """
+    # Twice the pixels, shown at half their size: sharp on a projector and on a laptop
+    return _saved(draw, width, height, format="png", dpi=200)
+
+
+def drawing(draw, width: int, height: int, label: str) -> str:
+    """What `draw(ax)` draws as SVG for a web page, `width` x `height` pixels or larger: in the
+    page's colours, light or dark (the variables of http/pages/colours.css). `label`: for those who
+    cannot see it. Any thread may call this at any time.
+    """
+    svg = _saved(draw, width, height, format="svg", transparent=True).decode()
+    svg = svg[svg.index("<svg") :]
+    for colour, name in _THEMED.items():
+        svg = svg.replace(colour, f"var({name})")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    size = f'viewBox="0 0 {0.72 * width:g} {0.72 * height:g}"'
+    return re.sub(
+        r"<svg .*?>",
+        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size} role="img"'
+        f' aria-label="{escape(label)}">',
+        svg,
+        count=1,
+        flags=re.DOTALL,
+    )
+
+
+_THEMED = {
+    **{colour: f"--fl-client-{number}" for number, colour in enumerate(CLIENTS)},
+    INK: "--fl-ink",
+    SOFT: "--fl-soft",
+    LINE: "--fl-line",
+    PAPER: "--fl-paper",
+}
+
+
+def _saved(draw, width: int, height: int, **options) -> bytes:
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     draw(figure.subplots())
     file = io.BytesIO()
-    # Twice the pixels, shown at half their size: sharp on a projector and on a laptop
-    figure.savefig(file, format="png", dpi=200)
+    figure.savefig(file, **options)
     return file.getvalue()

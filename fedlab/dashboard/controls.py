@@ -20,6 +20,7 @@ BATCH_SIZES = [
     ("all", None),
 ]
 LEARNING_RATES = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+USUAL_RATE = {"sgd": 0.1, "adam": 0.001}  # Adam does not learn at SGD's
 
 
 class Controls(widgets.VBox):
@@ -28,9 +29,8 @@ class Controls(widgets.VBox):
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[], None]):
-        wide = widgets.Layout(width="305px")
         # A dashboard may be made with any settings that can run: ranges reach as far as they do.
-        look = {"style": {"description_width": "104px"}, "layout": wide}
+        look = {"style": {"description_width": "104px"}, "layout": widgets.Layout(width="auto")}
         self.rounds = widgets.IntSlider(
             settings.rounds, 1, max(50, settings.rounds), description="Rounds", **look
         )
@@ -76,7 +76,9 @@ class Controls(widgets.VBox):
         self.strategy = widgets.Dropdown(
             options=names, value=settings.strategy, description="Strategy", **look
         )
-        self.meaning = widgets.HTML(layout=wide)
+        self.meaning = widgets.HTML()
+        self.meaning.add_class("fl-meaning")
+        self._rates = USUAL_RATE | {settings.optimizer: settings.learning_rate}
         hints = {
             self.rounds: (
                 "how often the server averages (asynchronous: how often each client goes through"
@@ -104,15 +106,25 @@ class Controls(widgets.VBox):
         self._all = [*hints, self.optimizer, self.strategy, self.seed]
         for sliders in self.of_strategy.values():
             self._all += sliders.values()
+        self.optimizer.observe(self._optimizer_changed, "value")
         for control in self._all:
             control.observe(lambda _: self._changed(on_change), "value")
-        above = [*hints, self.optimizer, self.strategy, self.meaning]
-        super().__init__([*above, self.chosen, self.seed])
+        above = [*hints, self.optimizer, self.seed, self.strategy]
+        self.chosen.add_class("fl-chosen")
+        super().__init__([*above, self.chosen, self.meaning])
+        self.add_class("fl-controls")
         self._changed(lambda: None)
+
+    def _optimizer_changed(self, change) -> None:
+        """Each optimizer has the learning rate that it was last used with: they differ by a
+        hundred.
+        """
+        self._rates[change["old"]] = self.learning_rate.value
+        self.learning_rate.value = self._rates[change["new"]]
 
     def _changed(self, then: Callable[[], None]) -> None:
         strategy = STRATEGIES[self.strategy.value]()
-        self.meaning.value = f'<div style="color:#444;padding-left:8px">{strategy.meaning}</div>'
+        self.meaning.value = f"<b>{strategy.name}</b>: {strategy.meaning}"
         self.chosen.children = list(self.of_strategy[self.strategy.value].values())
         # Without rounds nobody is sampled.
         self.fraction.disabled = strategy.asynchronous or self.rounds.disabled

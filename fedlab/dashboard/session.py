@@ -7,13 +7,19 @@ it.
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 from dataclasses import replace
 
-from fedlab.data import Mnist
+import numpy as np
+
+from fedlab.dashboard.models import Models, one_image
+from fedlab.dashboard.steps import TRAIN, UPLOAD, Gate, Watched
+from fedlab.data import Dataset, Mnist
 from fedlab.federation import Federation
 from fedlab.history import History
-from fedlab.messages import Conflict
+from fedlab.messages import Conflict, Task, Update, Weights
 from fedlab.plan import Member
 from fedlab.settings import Settings
 
@@ -23,6 +29,7 @@ MOST_EARLIER = 6  # earlier runs that stay in the picture
 # seconds that a round waits for clients from elsewhere: a laptop that was closed must not halt the
 # class
 GUEST_DEADLINE = 120.0
+LATE_AFTER = 3.0  # seconds that an update is awaited alone before its client is called late
 
 
 class Session:
@@ -31,6 +38,7 @@ class Session:
     earlier:   (settings, history) of the runs before the current one, oldest first.
     baselines: ALONE or POOLED -> histories, growing while they are computed; they belong to
                `baseline_settings`.
+    gate:      where the current run waits in slow motion. models: what it has made so far.
     """
 
     def __init__(self, mnist: Mnist, host: str = "127.0.0.1", port: int = 0):
@@ -43,6 +51,10 @@ class Session:
         self.baselines: dict[str, list[History]] = {}
         self.baseline_settings: Settings | None = None
         self.baseline_error: Exception | None = None
+        self.gate, self.models = Gate(), Models()
+        self._watched: Watched | None = None
+        self._classifier = None
+        self._there, self._since = (0, 0), 0.0  # a round, how many updates were there, since when
         self._memories: dict[str, dict] = {}  # what each client remembers, from run to run
         self._baseline: threading.Thread | None = None
         self._enough = threading.Event()
@@ -57,7 +69,8 @@ class Session:
         self.server = Server(
             test=self.mnist.test, seed=settings.seed, host=self._host, port=self._port, linger=1.0
         )
-        Classifier(seed=settings.seed).prepare(self.mnist.shards(1, 1), settings.training())
+        self._classifier = Classifier(seed=settings.seed)
+        self._classifier.prepare(self.mnist.shards(1, 1), settings.training())
 
     @property
     def federation(self) -> Federation:
@@ -97,6 +110,63 @@ class Session:
             return replace(client.status, message=self.federation.status().message)
         return client.status
 
+    def forget(self, name: str) -> None:
+        """What a client of this name has done, when its card is gone and nothing runs."""
+        if not self.running:
+            self.clients.pop(name, None)
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Who takes part in the round under way, or took part in the last one."""
+        status = self.federation.status() if self.server else None
+        return self.participants_of(status.round) if status else ()
+
+    def participants_of(self, round: int) -> tuple[str, ...]:
+        """Who was drawn for a round of the current run."""
+        return self._watched.participants.get(round, ()) if self._watched else ()
+
+    @property
+    def waiting_before(self) -> int:
+        """The step of the round before which a run in slow motion waits for somebody to go on; 0
+        while it moves. Guests are not held.
+        """
+        held = [n for n in self.participants or self.clients if n in self.clients]
+        if self.federation.strategy.asynchronous:
+            held = list(self.clients)
+        return self.gate.waiting(n for n in held if self.clients[n].running)
+
+    def late(self) -> set[str]:
+        """Whose update the server has been waiting for alone, since the others' came."""
+        status, now = self.federation.status(), time.monotonic()
+        there = status.round, len(self.participants) - len(status.waiting_for)
+        if there != self._there or self.waiting_before:
+            self._there, self._since = there, now
+        alone = there[1] > 0 and now - self._since > LATE_AFTER
+        return set(status.waiting_for) - set(self.clients) if alone else set()
+
+    # ---- what models read ------------------------------------------------------------------------
+
+    def read(self, weights: Weights, data: Dataset) -> np.ndarray:
+        """Class probabilities, (n, 10) float32, of a model of this run."""
+        return self._classifier.predict(weights, data)
+
+    def answers(self, pixels: bytes, round: int) -> dict[str, np.ndarray]:
+        """What the models of a round read in a drawn image (784 grey values): probabilities, (10,),
+        of the global one under "", and of each client's own by name.
+        """
+        image, found = one_image(pixels), {}
+        if (weights := self.models.global_of(round)) is not None:
+            found[""] = self.read(weights, image)[0]
+        for name, weights in sorted(self.own_models(round).items()):
+            found[name] = self.read(weights, image)[0]
+        return found
+
+    def own_models(self, round: int) -> dict[str, Weights]:
+        """The clients' own models of a round; in the asynchronous way the last of each."""
+        if self._watched is not None and self._watched.asynchronous:
+            return dict(self.models.latest_own())
+        return dict(self.models.own_of(round))
+
     # ---- runs ------------------------------------------------------------------------------------
 
     def begin(self, settings: Settings) -> None:
@@ -108,9 +178,13 @@ class Session:
 
         self._archive()
         self._memories = {}
-        self.federation.reset(
-            Classifier(seed=settings.seed).weights, settings.make_strategy(), settings.seed
-        )
+        self._classifier = Classifier(seed=settings.seed)
+        weights = self._classifier.weights
+        self._watched = Watched(settings.make_strategy(), self.gate, self.models.keep_global)
+        self.federation.reset(weights, self._watched, settings.seed)
+        self.models.clear()
+        self.models.keep_global(0, weights)
+        self.history.untrained = self._classifier.evaluate(weights, self.mnist.test)[1]
         self._run(settings, settings.plan())
 
     def one_round(self, settings: Settings) -> None:
@@ -138,19 +212,39 @@ class Session:
 
         self.settings = settings
         self.clients = {}
+        self.gate.begin()
         try:
             for name, data in settings.datasets(self.mnist).items():
-                memory = self._memories.setdefault(name, {})
-                client = Client(self.server.url, name, data, test=self.mnist.test, memory=memory)
+                client = Client(
+                    self.server.url,
+                    name,
+                    data,
+                    test=self.mnist.test,
+                    memory=self._memories.setdefault(name, {}),
+                    transforms=[self._keep_own],
+                    on_status=functools.partial(self._wait_at_gates, name),
+                )
                 self.clients[name] = client.start()
             self.federation.start(replace(plan, deadline=GUEST_DEADLINE) if self.guests else plan)
         except Exception:
             self.stop()
             raise
 
+    def _keep_own(self, update: Update, task: Task) -> Update:
+        self.models.keep_own(update.round, update.client, update.weights)
+        return update
+
+    def _wait_at_gates(self, name: str, status) -> None:
+        """In the client's own thread, whenever it says what it does."""
+        if status.phase == "fetching":  # it has the model
+            self.gate.wait(name, TRAIN)
+        elif status.phase == "sending":  # it is about to
+            self.gate.wait(name, UPLOAD)
+
     def stop(self) -> None:
         """End the run now, and let this panel's own clients leave. What was committed stays."""
         self._enough.set()
+        self.gate.end()
         if self.server is not None:
             self.federation.stop()
         self.settle()
@@ -169,6 +263,8 @@ class Session:
         """Forget the model and every run."""
         self._must_be_idle()
         self.federation.reset()
+        self.models.clear()
+        self._watched = None
         self.clients, self.settings, self.earlier, self.baselines, self.baseline_settings = (
             {},
             None,
@@ -241,7 +337,11 @@ class Session:
         from fedlab.simulation import simulate
 
         try:
+            _, untrained = self._classifier.evaluate(
+                type(self._classifier)(seed=settings.seed).weights, self.mnist.test
+            )
             for (name, data), history in zip(parts.items(), histories, strict=True):
+                history.untrained = untrained
                 if self._enough.is_set():
                     return
                 # A federation of one client averages one update: that is plain training, E epochs

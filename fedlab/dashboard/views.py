@@ -3,36 +3,24 @@ state."""
 
 from __future__ import annotations
 
+import base64
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from fedlab.history import History, RoundRecord
-from fedlab.plots import COLOURS
+import numpy as np
 
-STYLE = """<style>
-.fedlab {
-  --jp-widgets-font-size: 15px; font-size: 16px; max-width: 980px; color: #111; background: #fff;
-  padding: 6px; border-radius: 6px; }
-.fedlab .widget-html-content, .fedlab .widget-label {
-  font-size: 15px; line-height: 1.35; color: #111; }
-.fedlab .fl-images .widget-html-content { white-space: nowrap; text-align: right; }
-.fedlab .fl-card { border: 1px solid #bbb; border-radius: 6px; padding: 6px 8px; }
-.fedlab .fl-state { font-size: 20px; }
-.fedlab .fl-where {
-  color: #444; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; max-width: 960px; }
-.fedlab .fl-number { font-size: 26px; font-weight: 600; }
-.fedlab .fl-pill {
-  color: #fff; border-radius: 12px; padding: 2px 12px; font-weight: 600; white-space: nowrap; }
-.fedlab .fl-error { background: #fdecea; border-left: 5px solid #bd1f01; padding: 6px 10px; }
-.fedlab table.fl { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.fedlab table.fl th, .fedlab table.fl td {
-  padding: 2px 12px 2px 0; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-.fedlab table.fl td.text, .fedlab table.fl th.text { text-align: left; }
-.fedlab pre {
-  background: #f4f4f4; padding: 8px; font-size: 14px; overflow-x: auto; line-height: 1.3; }
-</style>"""
+from fedlab.checks import counted
+from fedlab.dashboard.scripts import PAGES, STATIC
+from fedlab.history import History, RoundRecord
+from fedlab.plots import image_png
+from fedlab.settings import Settings
+
+STYLE = "".join(
+    f"<style>{file.read_text('utf-8')}</style>"
+    for file in (PAGES / "colours.css", STATIC / "panel.css")
+)
 
 
 def percent(value: float) -> str:
@@ -51,36 +39,22 @@ def size(count: int) -> str:
     )
 
 
-def header(pill: str, colour: str, where: str, round_: str, accuracy: str) -> str:
-    """The top lines: what is going on, how far, how good; and where, in a smaller line below."""
+def header(pill: str, failed: bool, said: str, accuracy: str, of: str) -> str:
+    """One line: what is going on, a sentence about it, and how good the model `of` that is. `said`
+    and `of` are HTML.
+    """
     return (
-        '<div class="fl-state"><span class="fl-pill"'
-        f' style="background:{colour}">{escape(pill)}</span> &nbsp;<span>{escape(round_)}</span>'
-        f' &nbsp;&nbsp; accuracy <span class="fl-number">{escape(accuracy)}</span></div><div'
-        f' class="fl-where">{escape(where)}</div>'
+        f'<div class="fl-now"><span class="fl-pill {"failed" if failed else ""}">{escape(pill)}'
+        f'</span><div>{said}</div><span class="fl-of">{of}</span>'
+        f'<span class="fl-number">{escape(accuracy)}</span></div>'
     )
 
 
 def message(text: str, error: bool = False) -> str:
-    """A sentence below the buttons; mistakes are announced to screen readers."""
+    """A sentence; a mistake stands out."""
     if not text:
         return ""
-    return (
-        f'<div role="{"alert" if error else "status"}"'
-        f' class="{"fl-error" if error else ""}">{escape(text)}</div>'
-    )
-
-
-def client_state(status) -> str:
-    """What a client (its ClientStatus) is doing, and how good its own model was when last tested:
-    two lines.
-    """
-    own = "" if math.isnan(status.accuracy) else f"<br>own model {percent(status.accuracy)}"
-    return (
-        message(status.message, error=True)
-        if status.phase == "failed"
-        else f"{escape(status.message)}{own}"
-    )
+    return f'<div class="{"fl-error" if error else "fl-soft"}">{escape(text)}</div>'
 
 
 def guests(members: Sequence) -> str:
@@ -88,48 +62,160 @@ def guests(members: Sequence) -> str:
     if not members:
         return ""
     shown = ", ".join(
-        f"<b>{escape(m.client)}</b> ({m.num_examples:,} images, {escape(m.state)})" for m in members
+        f"<b>{escape(m.client)}</b> ({counted(m.num_examples, 'image')}, {escape(m.state)})"
+        for m in members
     )
     return f"<div>Joined from elsewhere: {shown}</div>"
 
 
-def dot(number: int) -> str:
-    """A client's colour in the plot."""
-    return (
-        f'<span style="color:{COLOURS[number % len(COLOURS)]};font-size:24px"'
-        ' aria-hidden="true">●</span>'
+def words(settings: Settings, strategy: str) -> str:
+    """The settings of the run as words."""
+    batch = "all" if settings.batch_size is None else settings.batch_size
+    told = {
+        "rounds": settings.rounds,
+        "E epochs": settings.epochs,
+        "C fraction": f"{settings.fraction:g}",
+        "B batch": batch,
+        "learning rate": f"{settings.learning_rate:g}",
+        "optimizer": {"sgd": "SGD", "adam": "Adam"}[settings.optimizer],
+        "strategy": strategy,
+        "seed": settings.seed,
+    }
+    shown = "".join(
+        f"<span>{name}<b>{escape(str(value))}</b></span>" for name, value in told.items()
     )
+    return f'<div class="fl-words">{shown}</div>'
 
 
 def summary(history: History, rounds: int, earlier: Sequence[str] = ()) -> str:
-    """The picture in a few sentences, for those who cannot see it. `earlier`: the labels of the
-    faint lines.
-    """
+    """The curve in a few sentences, for those who cannot see it. `earlier`: the other lines."""
     last, best = history.last, history.best
     if last is None:
-        text = "No round yet."
-    else:
-        own = _own(last)
-        spread = (
-            f"; the clients' own models: mean {percent(sum(own) / len(own))}, worst"
-            f" {percent(min(own))}"
-            if own
-            else ""
-        )
-        top = f" Best so far: {percent(best.accuracy)} in round {best.round}." if best else ""
-        text = (
-            f"After round {last.round} of {max(rounds, last.round)}: the global model has"
-            f" {percent(last.accuracy)} on the test images{spread}.{top}"
-        )
-    if earlier:
-        text += f" Faint lines: {'; '.join(earlier)}."
-    return f'<div aria-live="polite" style="max-width:620px">{escape(text)}</div>'
+        return "No round yet."
+    own = _own(last)
+    spread = (
+        f"; the clients' own models: mean {percent(sum(own) / len(own))}, worst {percent(min(own))}"
+        if own
+        else ""
+    )
+    top = f" Best so far: {percent(best.accuracy)} in round {best.round}." if best else ""
+    others = f" Other lines: {'; '.join(earlier)}." if earlier else ""
+    return (
+        f"After round {last.round} of {max(rounds, last.round)}: the global model has"
+        f" {percent(last.accuracy)} on the test images{spread}.{top}{others}"
+    )
 
 
 def _own(record: RoundRecord) -> list[float]:
     return [
         client.accuracy for client in record.clients.values() if not math.isnan(client.accuracy)
     ]
+
+
+# ---- what models read ----------------------------------------------------------------------------
+
+
+def digits(images: np.ndarray, labels: np.ndarray, read: np.ndarray | None, when: str) -> str:
+    """Test images, (n, 28, 28) uint8, and what the model reads in them, (n, 10), below each."""
+    shown = []
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        answer = "–" if read is None else str(int(read[i].argmax()))
+        right = answer in ("–", str(label))
+        mark = answer if right else f'<span class="fl-wrong">{answer} ✗</span>'
+        shown.append(
+            f'<figure><img src="{_image(image)}" alt="test image {i + 1}: a {label}">'
+            f"<figcaption>{mark}</figcaption></figure>"
+        )
+    right = "" if read is None else f" {(read.argmax(1) == labels).sum()} of {len(labels)} right."
+    note = f"The first {len(labels)} test images, and what the global model reads {when}.{right}"
+    return f'<div class="fl-digits">{"".join(shown)}<p class="fl-note">{escape(note)}</p></div>'
+
+
+def partition(svg: str, counts: Mapping[str, np.ndarray], width: int) -> str:
+    """Which digits each client holds: a drawing, and the same as a table for those who cannot see
+    it.
+    """
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{n}</td>" for n in row)}</tr>'
+        for name, row in counts.items()
+    )
+    head = "".join(f'<th scope="col">digit {digit}</th>' for digit in range(10))
+    return (
+        f'<div style="max-width: {width * 1.3:.0f}px">{svg}</div><table class="fl-hidden"><tr>'
+        f"<td></td>{head}</tr>{rows}</table>"
+    )
+
+
+def answers(read: Mapping[str, np.ndarray], colours: Mapping[str, int]) -> str:
+    """What several models read in one image: a row each, a bar a digit. Probabilities, (10,); the
+    global model's under "".
+    """
+    rows = []
+    for name, values in read.items():
+        best = int(values.argmax())
+        bars = "".join(
+            f'<td><i aria-hidden="true"><i style="height:{100 * value:.0f}%"></i></i>'
+            f'<span class="fl-hidden">{100 * value:.0f} %</span></td>'
+            for value in values
+        )
+        colour = f"fl-colour-{colours.get(name, 0) % 12}" if name else "fl-global"
+        rows.append(
+            f'<tr class="{colour}"><th scope="row">{escape(name or "global model")}</th>{bars}'
+            f'<td class="fl-read">{best} ({100 * values[best]:.0f} %)</td></tr>'
+        )
+    head = "".join(f'<th scope="col">{digit}</th>' for digit in range(10))
+    return (
+        f'<table class="fl-bars"><thead><tr><td></td>{head}<th scope="col">reads</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def mistakes(images: np.ndarray, labels: np.ndarray, read: np.ndarray, count: int = 12) -> str:
+    """What a model, which reads probabilities (n, 10) in test images (n, 28, 28) uint8, confuses:
+    a table of how often, and the worst mistakes as pictures.
+    """
+    answer = read.argmax(1)
+    table = np.zeros((10, 10), int)
+    np.add.at(table, (labels, answer), 1)
+    most = max(1, int((table - np.diag(np.diag(table))).max()))
+    rows = []
+    for label, row in enumerate(table):
+        cells = "".join(
+            f"<td{_shade(number / most) if digit != label else ''}>{number or ''}</td>"
+            for digit, number in enumerate(row)
+        )
+        rows.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{digit}</th>' for digit in range(10))
+    wrong = np.flatnonzero(answer != labels)
+    sure = read[wrong, answer[wrong]]
+    worst = wrong[np.argsort(-sure, kind="stable")][:count]
+    shown = "".join(
+        f'<figure><img src="{_image(images[i])}" alt="a {labels[i]}"><figcaption>'
+        f'<span class="fl-wrong">{answer[i]}</span> {100 * read[i].max():.0f} %</figcaption>'
+        "</figure>"
+        for i in worst
+    )
+    said = f"{counted(len(wrong), 'mistake')} in {counted(len(labels), 'test image')}"
+    return (
+        f'<div class="fl-side"><div class="fl-wide"><table class="fl-matrix"><caption>{said}: a row'
+        f" for each digit, a column for what was read</caption><thead><tr><td></td>{head}</tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div style="flex: 1 1 240px"><p>Wrong, and most sure of it:</p>'
+        f'<div class="fl-digits">{shown}</div></div></div>'
+    )
+
+
+def _shade(part: float) -> str:
+    mixed = f"color-mix(in srgb, var(--fl-error) {45 * part:.0f}%, transparent)"
+    return f' style="background:{mixed}"' if part else ""
+
+
+def _image(image: np.ndarray) -> str:
+    """As white ink on black, which is how MNIST and the models have it."""
+    return f"data:image/png;base64,{base64.b64encode(image_png(image)).decode()}"
+
+
+# ---- tables --------------------------------------------------------------------------------------
 
 
 def rounds_table(history: History) -> str:
@@ -168,7 +254,15 @@ def rounds_table(history: History) -> str:
         note = f'<td class="text">{escape(r.note)}</td>' if r.note else ""
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + note + "</tr>")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    return f'<table class="fl"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return _scrolled(f'<table class="fl">{table}</table>', "every round")
+
+
+def _scrolled(table: str, name: str) -> str:
+    """A table that may be larger than its room, to be moved in by keyboard too."""
+    known = f'tabindex="0" role="region" aria-label="{name}"'
+    known = f'tabindex="0" role="region" aria-label="{name}"'
+    return f'<div class="fl-wide fl-tall" {known}>{table}</div>'
 
 
 def wire_table(exchanges: Iterable, history: History) -> str:
@@ -194,7 +288,8 @@ def wire_table(exchanges: Iterable, history: History) -> str:
         ' class="text">request</th><th>status</th><th>to the server</th><th>from the'
         " server</th></tr>"
     )
-    return f'{sums}<table class="fl"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    table = f'<table class="fl"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    return sums + _scrolled(table, "the last requests")
 
 
 def code(text: str) -> str:
@@ -214,8 +309,10 @@ def code(text: str) -> str:
     )
 
 
-def join(address: str, url: str | None) -> str:
-    """How another notebook or terminal joins; the address with its token only when asked for."""
+def join(address: str, url: str | None, name: str) -> str:
+    """How another notebook or terminal joins, under a name that is free; the address with its token
+    only when asked for.
+    """
     shown = url or f"{address}?token=…"
     lan = (
         ""
@@ -226,9 +323,10 @@ def join(address: str, url: str | None) -> str:
         )
     )
     return (
-        f'<p>From a terminal: <code>fedlab client "{escape(shown)}" --id dave --shards 1'
-        f' 4</code></p><p>From another notebook: <code>fedlab.Client("{escape(shown)}", "dave",'
-        " mnist.shards(1, 4), test=mnist.test).start()</code></p><p>Or look on, in a browser:"
-        f" <code>{escape(shown)}</code></p>{lan}<p>Whoever has the address with its token may take"
-        " part. Plain HTTP can be read by anyone on the same network.</p>"
+        f'<p>From a terminal: <code>fedlab client "{escape(shown)}" --id {name} --shards 1'
+        f' 4</code></p><p>From another notebook: <code>fedlab.Client("{escape(shown)}", "{name}",'
+        " mnist.shards(1, 4), test=mnist.test).start()</code></p><p>Everybody needs a name of their"
+        f" own: in place of {name} write yours. Or look on, in a browser: <code>{escape(shown)}"
+        f"</code></p>{lan}<p>Whoever has the address with its token may take part. Plain HTTP can"
+        " be read by anyone on the same network.</p>"
     )

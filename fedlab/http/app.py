@@ -4,6 +4,7 @@ and how errors are said.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,10 +33,11 @@ KINDS = {404: "not_found", 405: "method", 411: "length", 413: "too_large", 415: 
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """One HTTP request and its answer, for whoever wants to look at the wire. bytes are those of
-    the bodies; no token is in it.
+    """One HTTP request and its answer, for whoever wants to look at the wire. number: 1, 2, ... in
+    the order of the answers. bytes are those of the bodies; no token is in it.
     """
 
+    number: int
     time: float
     client: str
     method: str
@@ -62,7 +64,7 @@ def create_app(
     if original_protocol:
         limit = max(limit, original.size_limit(federation.weights))
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = limit
-    access = Access(token, frozenset(hosts or LOOPBACK))
+    access, numbers = Access(token, frozenset(hosts or LOOPBACK)), itertools.count(1)
 
     @app.before_request
     def check_request():
@@ -83,6 +85,7 @@ def create_app(
             sizes = request.content_length or 0, response.content_length or 0
             on_exchange(
                 RequestRecord(
+                    next(numbers),
                     time.time(),
                     g.client,
                     request.method,

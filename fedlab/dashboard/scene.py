@@ -1,0 +1,266 @@
+"""The picture of a round as data: what http/pages/round.js is given to draw, and the sentences that
+say the same. Pure functions of what is so: no widgets, no clock, no state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fedlab.checks import counted
+from fedlab.dashboard.steps import AVERAGE, BROADCAST, TRAIN, UPLOAD
+from fedlab.history import RoundRecord
+from fedlab.plan import Status
+
+MOST_NAMED = 4  # more clients than this are counted in a sentence, not named
+
+HELD = {
+    BROADCAST: "Next: the server sends its model to the clients.",
+    TRAIN: "The model has arrived. Next: the clients train on their own images.",
+    UPLOAD: "Training is done. Next: the clients send their weights to the server.",
+    AVERAGE: "The updates are there. Next: the server averages them.",
+}
+"""What slow motion says while a run waits before a step."""
+
+DOING = {
+    "fetching": "has the model",
+    "testing": "testing",
+    "sending": "sending",
+    "retrying": "server away",
+    "failed": "failed",
+}
+"""A word or two for a client's phase."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the picture shows.
+
+    examples:     client id -> its images, of everyone who is to be seen.
+    colours:      client id -> its number in plots.CLIENTS.
+    status:       of the federation; None before there is one.
+    participants: who takes part in the round that is shown.
+    own:          client id -> ClientStatus, of the clients of this panel.
+    held:         the step before which slow motion waits; 0 where it does not.
+    late:         who is awaited alone.
+    record:       the last round, or the one that is replayed.
+    replayed:     whether it is looked back at.
+    """
+
+    examples: Mapping[str, int]
+    colours: Mapping[str, int]
+    status: Status | None = None
+    participants: Sequence[str] = ()
+    own: Mapping[str, object] = field(default_factory=dict)
+    held: int = 0
+    late: frozenset[str] = frozenset()
+    record: RoundRecord | None = None
+    replayed: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether what is shown is going on."""
+        return self.status is not None and self.status.running and not self.replayed
+
+    @property
+    def rounds_go(self) -> bool:
+        """Whether a round is under way, with somebody in it."""
+        return self.running and not self.status.asynchronous and bool(self.participants)
+
+    def arrived(self, client: str) -> bool:
+        """Whether this client's update is with the server."""
+        if self.rounds_go:
+            return client in self.participants and client not in self.status.waiting_for
+        return self.replayed and self.record is not None and client in self.record.clients
+
+
+def scene(facts: Facts, requests: Iterable, live: str) -> dict:
+    """What round.js shows. requests: RequestRecords, of which those with weights become packets;
+    live: what is read aloud.
+    """
+    step = step_of(facts)
+    clients = [_client(facts, name, step) for name in facts.examples]
+    text = says(facts, step)
+    return {
+        "step": step,
+        "says": text,
+        "words": _words(text, clients),
+        "live": live,
+        "held": bool(facts.held) or not facts.running,
+        "server": {"text": _server(facts), "slots": facts.rounds_go or facts.replayed},
+        "clients": clients,
+        "packets": [packet for r in requests if (packet := _packet(r))],
+    }
+
+
+def step_of(facts: Facts) -> int:
+    """The step of the round that is going on: 0 where there is none."""
+    if facts.replayed:
+        return AVERAGE if facts.record else 0
+    if facts.held:  # the one that was done last
+        return facts.held - 1 or (AVERAGE if facts.record else 0)
+    if not facts.rounds_go:
+        return 0
+    if not facts.status.waiting_for:
+        return AVERAGE
+    doing = {getattr(facts.own.get(name), "phase", "") for name in facts.participants}
+    training = {m.client for m in facts.status.members if m.state == "training"}
+    if doing & {"training", "testing"}:
+        return TRAIN
+    if "sending" in doing or any(map(facts.arrived, facts.participants)):
+        return UPLOAD
+    return TRAIN if training & set(facts.participants) else BROADCAST
+
+
+def _client(facts: Facts, name: str, step: int) -> dict:
+    part = set(facts.participants) if facts.participants else set(facts.examples)
+    if facts.running and facts.status.asynchronous:
+        part = set(facts.examples)
+    whole = sum(facts.examples.get(other, 0) for other in part)
+    state, progress, busy = _doing(facts, name, step)
+    accuracy = _accuracy(facts, name)
+    return {
+        "name": name,
+        "colour": facts.colours.get(name, 0),
+        "part": name in part,
+        "share": facts.examples[name] / whole if name in part and whole else 0.0,
+        "state": state,
+        "busy": busy,
+        "late": name in facts.late,
+        "progress": progress,
+        "arrived": facts.arrived(name),
+        "accuracy": None if math.isnan(accuracy) else round(100 * accuracy, 1),
+    }
+
+
+def _doing(facts: Facts, name: str, step: int) -> tuple[str, float, bool]:
+    """In a word or two, how far its training is (0-1), and whether it computes."""
+    status = facts.own.get(name)
+    if facts.replayed:
+        came = facts.record is not None and name in facts.record.clients
+        drawn = name in facts.participants
+        return ("averaged" if came else "too late" if drawn else "not drawn"), float(came), False
+    phase = getattr(status, "phase", "")
+    if not facts.running:
+        return DOING["failed"] if phase == "failed" else _images(facts.examples[name]), 0.0, False
+    if name in facts.late:
+        return "late", 0.0, False
+    if phase == "training" and status.epochs:
+        epochs = f" {status.epoch}/{status.epochs}" if status.epochs > 1 else ""
+        return f"training{epochs}", max(status.epoch - 1, 0) / status.epochs, True
+    if facts.rounds_go and name not in facts.participants:
+        return "not drawn", 0.0, False
+    if facts.arrived(name):
+        return "sent", 1.0, False
+    if phase == "sending" and facts.held == UPLOAD:
+        return "has trained", 1.0, False
+    if phase in DOING:
+        return DOING[phase], float(phase in ("testing", "sending")), phase == "testing"
+    guest = next((m for m in facts.status.members if m.client == name), None)
+    trains = guest is not None and status is None and guest.state == "training"
+    return ("training" if trains else "waiting"), 0.0, trains
+
+
+def _accuracy(facts: Facts, name: str) -> float:
+    if facts.replayed or name not in facts.own:
+        there = facts.record.clients.get(name) if facts.record else None
+        return there.accuracy if there else math.nan
+    return getattr(facts.own[name], "accuracy", math.nan)
+
+
+def _server(facts: Facts) -> str:
+    if facts.replayed:
+        return f"round {facts.record.round}" if facts.record else "untrained"
+    if facts.rounds_go:
+        there = sum(map(facts.arrived, facts.participants))
+        return f"{there} of {counted(len(facts.participants), 'update')}"
+    if facts.running and facts.status.asynchronous:
+        return "merges at once"
+    if facts.record is not None and not math.isnan(facts.record.accuracy):
+        return f"model: {_percent(facts.record.accuracy)}"
+    return "untrained model"
+
+
+def says(facts: Facts, step: int) -> str:
+    """The sentence below the steps."""
+    if facts.replayed:
+        if facts.record is None:
+            return "Looking back: the untrained model guesses."
+        came = counted(len(facts.record.clients), "update")
+        return f"Looking back at round {facts.record.round}: the average of {came}."
+    if facts.status is None:
+        return "The server starts when TensorFlow is loaded."
+    if facts.held == BROADCAST and facts.record:
+        good = "" if math.isnan(facts.record.accuracy) else f": {_percent(facts.record.accuracy)}"
+        return f"The average is the new global model{good}. Next: the server sends it."
+    if facts.held:
+        return HELD[facts.held]
+    if not facts.running:
+        return (
+            "Each client has its own images. Only weights will travel." if not facts.record else ""
+        )
+    if facts.status.asynchronous:
+        return "Every update is merged as it arrives: nobody waits for anybody."
+    part, waiting = list(facts.participants), set(facts.status.waiting_for)
+    if not part:
+        return _capital(facts.status.message) + "."
+    if facts.late:
+        return f"The server waits for {names(sorted(facts.late))}. Stop ends the run."
+    if step == BROADCAST:
+        return f"The server sends its model to {names(part)}."
+    if step == TRAIN:
+        return f"{_capital(names(part))} {verb(part, 'trains', 'train')} on their own images."
+    if step == UPLOAD:
+        late = [name for name in part if name in waiting]
+        there = [name for name in part if name not in waiting]
+        arrived = f" Already there: {names(there)}." if there else ""
+        return (
+            f"{_capital(names(late))} {verb(late, 'sends', 'send')} weights to the server.{arrived}"
+        )
+    updates = counted(len(part), "update")
+    return f"The server averages {updates}, weighted by images, and tests the result."
+
+
+def names(clients: Sequence[str]) -> str:
+    """ "alice, bob and carol", or "12 clients"."""
+    if len(clients) > MOST_NAMED:
+        return f"{len(clients)} clients"
+    *first, last = clients or ["nobody"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def verb(clients: Sequence[str], one: str, several: str) -> str:
+    """The form of a verb for so many."""
+    return one if len(clients) == 1 else several
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _images(count: int) -> str:
+    return counted(count, "image")
+
+
+def _words(text: str, clients: Sequence[dict]) -> str:
+    """The whole picture for those who cannot see it."""
+    told = []
+    for client in clients:
+        own = "" if client["accuracy"] is None else f", own model {client['accuracy']} %"
+        weight = f", weight {100 * client['share']:.0f} %" if client["part"] else ""
+        told.append(f"{client['name']}: {client['state']}{weight}{own}")
+    return f"The server and {counted(len(clients), 'client')}. {text} {'; '.join(told)}."
+
+
+def _packet(request) -> dict | None:
+    """Weights that have travelled: down with a task, up with an update."""
+    up = request.path == "/updates" and request.status == 202
+    if not up and not (request.path == "/task" and request.status == 200):
+        return None
+    size = request.bytes_up if up else request.bytes_down
+    return {"id": request.number, "client": request.client, "up": up, "bytes": size}

@@ -1,0 +1,37 @@
+"""The panel's own widgets: the picture of the round, and what a panel needs of the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anywidget
+import traitlets
+
+from fedlab.dashboard.scripts import PAGES, STATIC, module
+
+
+class RoundPicture(anywidget.AnyWidget):
+    """The server among its clients, and what travels between them. `scene`: as scene.scene makes
+    it.
+    """
+
+    _esm = module(PAGES / "round.js", STATIC / "picture.js")
+    _css = (PAGES / "round.css").read_text("utf-8")
+    scene = traitlets.Dict().tag(sync=True)
+
+
+class Stage(anywidget.AnyWidget):
+    """The button for the whole screen; the key N, which calls `on_next`; a name for every control;
+    files to save.
+    """
+
+    _esm = module(STATIC / "stage.js")
+
+    def __init__(self, on_next: Callable[[], None]):
+        super().__init__()
+        self.add_class("fl-stage")
+        self.on_msg(lambda _, content, buffers: on_next() if content == {"key": "next"} else None)
+
+    def save(self, name: str, type: str, content: bytes) -> None:
+        """Let the browser save a file: its name, its media type, its bytes."""
+        self.send({"save": {"name": name, "type": type}}, [content])
