@@ -25,7 +25,7 @@ from fedlab.data import (
     shard_range,
 )
 from fedlab.history import History, RoundRecord
-from fedlab.messages import ClientFailed, Diverged, check_client_id
+from fedlab.messages import ClientFailed, Conflict, Diverged, check_client_id
 from fedlab.options import (
     GATHERING,
     ORIGINAL_TRAINING,
@@ -294,35 +294,73 @@ def _strategy(args) -> Strategy:
 
 def client(args) -> int:
     """Take part in a federation until it is over."""
-    name = (
-        check_client_id(args.id)
-        if args.id is not None
-        else _asked("Client id: ", check_client_id, "--id")
-    )
+    from fedlab.http.client import Client, split_url
+
+    split_url(args.url)  # what is wrong on the command line is said before anything is asked
+    name = check_client_id(args.id) if args.id is not None else _asked_id()
     if args.shards is not None:
         first, last = shard_range(*args.shards)
     else:
         question = "First and last shard, 1 to 12 (for example 1 4): "
         first, last = _asked(question, _range, "--shards")
     mnist = load_mnist(args.data)
-    note("loading TensorFlow ...")
-    from fedlab.http.client import Client
+    images, screen = mnist.shards(first, last), Screen()
 
-    screen = Screen()
-    images, show = mnist.shards(first, last), lambda status: screen.now(client_line(name, status))
-    taking_part = Client(args.url, name, images, test=mnist.test, tries=args.tries, on_status=show)
+    def joined(name: str) -> Client:
+        def show(status) -> None:
+            screen.now(client_line(name, status))
+
+        taking_part = Client(
+            args.url, name, images, test=mnist.test, tries=args.tries, on_status=show
+        )
+        return taking_part.start()
+
     try:
-        taking_part.run()
-    except KeyboardInterrupt:
-        screen.now(f"{name}: stopped")
-        raise
-    except Refused as error:
-        if taking_part.status.round:  # it had begun: then it is not the command line that was wrong
-            raise ClientFailed(str(error)) from error
-        raise
+        taking_part = _joined_as(name, joined)
+        try:
+            _take_part(taking_part)
+        except Refused as error:
+            if taking_part.status.round:  # it had begun: the command line was not wrong
+                raise ClientFailed(str(error)) from error
+            raise
+        finally:
+            taking_part.stop()
     finally:
         screen.keep()
     return 0
+
+
+def _joined_as(name: str, joined: Callable[[str], object]):
+    """What `joined` makes of this name; at a terminal, of another one where somebody has it."""
+    while True:
+        try:
+            return joined(name)
+        except Conflict as error:
+            if not sys.stdin.isatty():
+                raise
+            note(f"fedlab: {error}")
+            name = _asked_id()
+
+
+def _take_part(client) -> None:
+    """To the end of the run, for a client that has joined.
+
+    It joins before TensorFlow is loaded, some seconds, so that a wrong address or a name that is
+    taken is told at once. From then on it counts as there: a run may begin meanwhile, whose first
+    round waits for it (a round of the server's waits for 120 s).
+    """
+    note("loading TensorFlow ...")
+    import fedlab.compiled  # noqa: F401 - now, and not in the first round
+
+    while client.running:
+        # Not join: Python 3.11 and 3.12 take a thread for ended when Ctrl-C comes in its join, and
+        # on Windows none ends it.
+        time.sleep(0.1)
+    client.join()
+
+
+def _asked_id() -> str:
+    return _asked("Client id: ", check_client_id, "--id")
 
 
 def _range(answer: str) -> tuple[int, int]:

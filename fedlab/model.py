@@ -7,12 +7,12 @@ one, and the same seed gives the same bits wherever and whenever it runs on one 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from fedlab.compiled import filled, keras, programs_of, tf  # which imports them without their noise
 from fedlab.data import Dataset
 from fedlab.messages import Training, Weights, check_weights
 
@@ -31,12 +31,16 @@ class TrainingStopped(Exception):
     """Local training ended early because it was asked to."""
 
 
-def two_nn(seed: int = 0) -> keras.Model:
-    """The paper's "2NN": 784-200-200-10, ReLU, softmax; 199,210 parameters (McMahan et al. 2017,
-    section 3).
+def two_nn(seed: int = 0):
+    """The paper's "2NN" in Keras: 784-200-200-10, ReLU, softmax; 199,210 parameters (McMahan et al.
+    2017, section 3).
 
     Glorot-uniform weights from `seed`, zero biases.
     """
+    # Here and below, not above: it loads TensorFlow, for seconds, and there may be things to say
+    # before that.
+    from fedlab.compiled import keras
+
     init = [keras.initializers.GlorotUniform(seed=seed * 3 + layer) for layer in range(3)]
     return keras.Sequential(
         [
@@ -53,17 +57,30 @@ class Classifier:
     weights.
 
     weights: the model's own, as built: the list of float32 arrays of `get_weights()`.
+    Without a model it is the 2NN with weights from `seed`, built at once where TensorFlow has been
+    loaded, else when it is first needed.
     Raises ValueError for a model that is not built or does not give one row of class scores for
     every image.
     """
 
-    def __init__(self, model: keras.Model | None = None, seed: int = 0):
-        model = model if model is not None else two_nn(seed)
+    def __init__(self, model=None, seed: int = 0):
+        self._seed = seed
+        if model is not None or "tensorflow" in sys.modules:
+            self._take(model if model is not None else two_nn(seed))
+
+    def __getattr__(self, name: str):
+        if name not in ("weights", "classes", "_programs"):
+            raise AttributeError(f"a Classifier has no {name!r}")
+        self._take(two_nn(self._seed))
+        return getattr(self, name)
+
+    def _take(self, model) -> None:
+        from fedlab.compiled import programs_of
+
         if not model.built or len(model.output_shape) != 2:
             shape = model.output_shape if model.built else "of a model that is not built"
             raise ValueError(
-                f"the model's output is {shape}; expected a built classifier with output (None,"
-                " classes)"
+                f"the model's output is {shape}; expected a built classifier's (None, classes)"
             )
         self.weights: Weights = model.get_weights()
         self.classes: int = model.output_shape[-1]
@@ -103,10 +120,8 @@ class Classifier:
             check_weights(correction, self.weights)
         if not len(data):
             raise ValueError("there are no examples to train on; expected at least one")
-        shape, batch = (
-            chunk_shape(training.batch_size, len(data)),
-            min(training.batch_size or len(data), len(data)),
-        )
+        shape = chunk_shape(training.batch_size, len(data))
+        batch = min(training.batch_size or len(data), len(data))
         rng = np.random.default_rng(seed)
         carried = self._programs.start(weights, training.optimizer == "adam")
         held = self._programs.held(weights, training.proximal, correction)
@@ -148,6 +163,8 @@ class Classifier:
         check_weights(weights, self.weights)
         if not len(data):
             raise ValueError("there are no examples to test on; expected at least one")
+        from fedlab.compiled import filled, tf
+
         tensors = [tf.constant(w) for w in weights]
         rows = evaluation_rows(len(data))
         starts = range(0, len(data), rows)

@@ -491,11 +491,17 @@ def _number(text: str) -> float:
 
 
 def _batch(text: str) -> int | str:
-    return text if text == "all" else _integer(text)
+    try:
+        return text if text == "all" else _positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or all") from None
 
 
 def _seconds(text: str) -> float | None:
-    return None if text in ("none", "inf") else _number(text)
+    try:
+        return None if text in ("none", "inf") else _number(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} of seconds, or none") from None
 
 
 def _table(text: str) -> str:

@@ -333,9 +333,7 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
         "fedlab: the shards are 0 to 3",
         "fedlab: the shards are 4 to (empty)",
     ]
-    assert err[4] == "loading TensorFlow ..." and err[5].startswith(
-        "fedlab: no answer from http://127.0.0.1:1/ after 1 tries"
-    )
+    assert len(err) == 5 and err[4].startswith("fedlab: no answer from http://127.0.0.1:1/ after 1")
     assert answers == {"Client id: ": [], SHARDS: []}
 
 
@@ -359,11 +357,15 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("server --fraction 1.5", "fraction (C) is 1.5; expected"),
     ("server --fraction nan", "fraction (C) is nan; expected"),
     ("server --deadline 0", "deadline is 0.0; expected"),
-    ("server --deadline soon", "argument --deadline: got 'soon', expected a number"),
+    ("server --deadline soon", "argument --deadline: got 'soon', expected a number of seconds, or"),
     ("server --min-clients 0", "argument --min-clients: got '0', expected a whole number from 1"),
     ("server --epochs 0", "epochs (E) is 0; expected"),
-    ("server --batch-size none", "argument --batch-size: got 'none', expected a whole number"),
-    ("server --batch-size 0", "batch_size (B) is 0; expected"),
+    ("server --batch-size none",
+     "argument --batch-size: got 'none', expected a whole number, or all;"),
+    ("simulate --batch-size inf",
+     "argument --batch-size: got 'inf', expected a whole number, or all;"),
+    ("server --batch-size 0",
+     "argument --batch-size: got '0', expected a whole number from 1, or all;"),
     ("server --learning-rate -1", "learning_rate is -1.0; expected"),
     ("server --optimizer rmsprop", "argument --optimizer: invalid choice: 'rmsprop'"),
     ("server --seed -1", "argument --seed: got '-1', expected a whole number from 0"),
@@ -476,6 +478,80 @@ def test_a_wrong_token(refused):
         assert server.federation.status().members == []
 
 
+def test_what_is_wrong_is_said_before_tensorflow_is_loaded(mnist):
+    """It takes seconds. And a client that was refused has not joined."""
+    code = (
+        "import sys; from fedlab import cli; code = cli.main(['client', *sys.argv[1:]]);"
+        " print(code, {'tensorflow', 'keras'} & set(sys.modules))"
+    )
+
+    def said(*arguments):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert done.stdout == "2 set()\n", done
+        return done.stderr
+
+    with fedlab.Server() as server:
+        with_it = fedlab.Client(server.url, "alice", mnist.shards(1, 1)).start()
+        complete = ("--id", "alice", "--shards", "2", "2")
+        assert said("foo").startswith("fedlab: the server's URL is 'foo'; expected")  # no question
+        assert said(f"{server.address}?token=x", *complete).startswith("fedlab: the token is")
+        assert said(server.url, *complete[:3], "5", "1").startswith("fedlab: the shards are 5 to 1")
+        assert said(server.url, *complete).startswith("fedlab: a client called 'alice' has already")
+        assert [member.client for member in server.federation.status().members] == ["alice"]
+        with_it.stop()
+
+
+def test_a_client_joins_first_and_leaves_where_tensorflow_cannot_be_loaded(tmp_path):
+    broken = tmp_path / "broken" / "tensorflow"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no TensorFlow here')")
+    path = os.pathsep.join([str(broken.parent), str(ROOT)])
+    with fedlab.Server() as server:
+        command = [sys.executable, "-m", "fedlab", "client", server.url]
+        done = subprocess.run(
+            [*command, "--id", "alice", "--shards", "1", "1"],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert done.stderr == "loading TensorFlow ...\nfedlab: no TensorFlow here\n"
+        requests = [(r.method, r.path, r.status) for r in server.wire if r.client == "alice"]
+        assert requests[0] == ("POST", "/clients", 201)
+        assert server.federation.status().members == []
+
+
+def test_at_a_terminal_another_name_is_asked_for(monkeypatch, capsys, mnist):
+    answers, questions = ["alice", "zoe"], []
+    monkeypatch.setattr("builtins.input", lambda asked: questions.append(asked) or answers.pop(0))
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    with fedlab.Server() as server:
+        with_it = fedlab.Client(server.url, "alice", mnist.shards(1, 1)).start()
+
+        def end_with_zoe():
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                if {m.client for m in server.federation.status().members} == {"alice", "zoe"}:
+                    break
+                time.sleep(0.02)
+            server.close()
+
+        thread = threading.Thread(target=end_with_zoe)
+        thread.start()
+        code = cli.main(["client", server.url, "--id", "alice", "--shards", "2", "2"])
+        thread.join()
+        with_it.join()
+    out, err = capsys.readouterr()
+    assert code == 0 and questions == ["Client id: "] * 2 and answers == []
+    taken = "fedlab: a client called 'alice' has already joined; expected an id of your own, or"
+    assert [line.startswith(taken) for line in err.splitlines()] == [True, True, False]
+    assert err.endswith("loading TensorFlow ...\n") and "zoe: finished: " in out
+
+
 def test_an_id_that_is_taken(refused, mnist):
     with fedlab.Server() as server:
         with_it = fedlab.Client(server.url, "alice", mnist.shards(1, 1)).start()
@@ -546,6 +622,32 @@ def test_ctrl_c_while_the_server_waits(capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert "token=the-token" in out.splitlines()[0] and "waiting" not in out
     assert err == "loading TensorFlow ...\n" and list(Path().iterdir()) == []
+
+
+def test_ctrl_c_while_a_client_trains(capsys):
+    """It ends between two compiled calls, leaves, and says so."""
+    with fedlab.Server() as server:
+        pressed = []
+
+        def press_when_it_trains():
+            server.start(1, epochs=1_000, strict=False)
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                if [m.state for m in server.federation.status().members] == ["training"]:
+                    break
+                time.sleep(0.02)
+            time.sleep(0.2)
+            pressed.append(time.monotonic())
+            press()
+
+        thread = threading.Thread(target=press_when_it_trains)
+        thread.start()
+        code = cli.main(["client", server.url, "--id", "alice", "--shards", "1", "12"])
+        took = time.monotonic() - pressed[0]
+        thread.join()
+        assert code == 130 and took < 2
+        assert server.federation.status().members == []
+    assert capsys.readouterr().out.endswith("alice: round 1 of 1, stopped\n")
 
 
 def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):

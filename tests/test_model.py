@@ -167,7 +167,7 @@ def test_what_training_refuses(small):
         classifier.train(classifier.weights[::-1], small, Training(), 0)
     with pytest.raises(ValueError, match="there are no examples to train on"):
         classifier.train(classifier.weights, small.subset(np.arange(0)), Training(), 0)
-    with pytest.raises(ValueError, match="expected a built classifier"):
+    with pytest.raises(ValueError, match="expected a built classifier's .None, classes."):
         Classifier(keras.Sequential([keras.layers.Dense(10)]))
 
 
@@ -287,3 +287,14 @@ def test_names_are_no_part_of_an_architecture_and_values_are():
     one = architecture(branches("a", "b", False))
     assert one == architecture(branches("b", "a", False)) == architecture(branches("x", "y", False))
     assert one != architecture(branches("a", "b", True))
+
+
+def test_a_classifier_without_a_model_loads_tensorflow_when_it_is_first_needed():
+    """And then it is the 2NN of its seed, as where TensorFlow has been loaded before."""
+    code = (
+        "import sys, fedlab; c = fedlab.Classifier(seed=3); print('tensorflow' in sys.modules);"
+        " print(c.classes, [float(w.sum()) for w in c.weights], hasattr(c, 'nonsense'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = [float(w.sum()) for w in Classifier(seed=3).weights]
+    assert done.stdout.splitlines() == ["False", f"10 {here} False"]

@@ -167,8 +167,7 @@ class Federation:
         table = self._table
         with table.changed:
             table.changed.wait_for(
-                lambda: table.exchange is not None and table.exchange.untaken,
-                timeout=wait,
+                lambda: table.exchange is not None and table.exchange.untaken, timeout=wait
             )
             taken = table.exchange.take() if table.exchange and table.plan else None
             if taken is not None and (member := table.members.find(taken[0])):
@@ -212,12 +211,8 @@ class Federation:
                 raise Conflict(
                     "a run is going on; expected to stop it, or to wait for its end, first"
                 )
-            table.plan, table.stopping, table.error, table.failures = (
-                plan,
-                False,
-                None,
-                [],
-            )
+            table.plan, table.stopping = plan, False
+            table.error, table.failures = None, []
             endless = plan.rounds is None or table.strategy.asynchronous
             table.last_round = 0 if endless else table.round + plan.rounds
             table.rounds_before, table.strict = len(table.history), plan.strict
@@ -261,8 +256,7 @@ class Federation:
         while True:
             with table.changed:
                 table.changed.wait_for(
-                    lambda: table.thread is None or len(table.history) > seen,
-                    timeout=0.5,
+                    lambda: table.thread is None or len(table.history) > seen, timeout=0.5
                 )
                 finished = table.thread is None
                 fresh = table.history[seen:]
@@ -307,10 +301,8 @@ class Federation:
             table.strategy = strategy or table.strategy
             table.seed = table.seed if seed is None else seed
             table.initial = list(weights) if weights is not None else table.initial
-            table.state, table.history = (
-                State(list(table.initial), lineage=new_lineage()),
-                History(),
-            )
+            table.state = State(list(table.initial), lineage=new_lineage())
+            table.history = History()
             table.round, table.last_round, table.message = 0, 0, "ready"
             table.model_version = 0
             table.notify()
