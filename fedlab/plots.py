@@ -122,7 +122,7 @@ def plot_history(
     floor = 0 if whole else _floor(lowest)
     _finish_accuracy(ax, longest, floor, math.isnan(history.untrained))
     _label_ends(ax, named)
-    ax.set_xlabel(AGAINST[against], fontsize=FONT)
+    ax.set_xlabel(AGAINST[against], fontsize=FONT, color=INK)
     return ax
 
 
@@ -178,8 +178,10 @@ def _draw_clients(ax: Axes, history: History, colours: Mapping[str, int] | None)
     there = {n: [values[n] for values in own.values() if n in values] for n in rounds}
     mean = {n: float(np.mean(values)) for n, values in there.items()}
     worst = {n: min(values) for n, values in there.items()}
-    draw("mean of the clients' own", mean, color=SOFT, linewidth=1.6, linestyle="--")
-    draw("worst client's own", worst, color=SOFT, linewidth=1.6, linestyle=":")
+    kinds = ("mean of the clients' own", "worst client's own")
+    average, lowest = kinds if _wide(ax) else ("clients' mean", "clients' worst")
+    draw(average, mean, color=SOFT, linewidth=1.6, linestyle="--")
+    draw(lowest, worst, color=SOFT, linewidth=1.6, linestyle=":")
 
 
 def _wide(ax: Axes) -> bool:
@@ -221,7 +223,7 @@ def _finish_accuracy(ax: Axes, rounds: int, floor: int, from_one: bool) -> None:
     ax.text(0.99, where, text, color=SOFT, **style)
     ax.set_xlim(0.5 if from_one and rounds == 1 else 0, rounds)
     ax.set_ylim(floor, 100)
-    ax.set_ylabel("test accuracy in %", fontsize=FONT)
+    ax.set_ylabel("test accuracy in %", fontsize=FONT, color=INK)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.tick_params(labelsize=FONT - 1, colors=INK)
     ax.grid(color=LINE, linewidth=0.8)
@@ -310,7 +312,7 @@ def plot_partition(
     ax.set_xticks(range(classes))
     ax.set_xlim(-0.6, classes - 0.4)
     ax.set_ylim(0, max(len(names), 1))
-    ax.set_xlabel(f"digit (the tallest bar: {tallest:,} images)", fontsize=FONT - 1)
+    ax.set_xlabel(f"digit (the tallest bar: {tallest:,} images)", fontsize=FONT - 1, color=INK)
     ax.tick_params(labelsize=FONT - 2, colors=INK, length=0)
     ax.spines[:].set_visible(False)
     return ax

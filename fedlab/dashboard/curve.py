@@ -11,7 +11,7 @@ from fedlab.dashboard import views
 from fedlab.history import History
 from fedlab.plots import drawing, picture, plot_history
 
-SIZE = (372, 236)  # pixels of the drawing, which is enlarged with its room
+SIZE = (430, 280)  # pixels of the drawing, which is enlarged with its room
 SAVED = (1000, 600)  # pixels of the saved picture
 MOST_TOLD = 3  # earlier runs that are told in words below the curve
 

@@ -17,9 +17,9 @@ MOST_NAMED = 4  # more clients than this are counted in a sentence, not named
 
 HELD = {
     BROADCAST: "Next: the server sends its model to the clients.",
-    TRAIN: "The model has arrived. Next: the clients train on their own images.",
-    UPLOAD: "Training is done. Next: the clients send their weights to the server.",
-    AVERAGE: "The updates are there. Next: the server averages them.",
+    TRAIN: "The clients have the model. Next: they train.",
+    UPLOAD: "The clients have trained. Next: they send weights.",
+    AVERAGE: "The server has every update. Next: the average.",
 }
 """What slow motion says while a run waits before a step."""
 
@@ -143,7 +143,7 @@ def _doing(facts: Facts, name: str, step: int) -> tuple[str, float, bool]:
         return ("averaged" if came else "too late" if drawn else "not drawn"), float(came), False
     phase = getattr(status, "phase", "")
     if not facts.running:
-        return DOING["failed"] if phase == "failed" else _images(facts.examples[name]), 0.0, False
+        return DOING["failed"] if phase == "failed" else _images(facts, name), 0.0, False
     if name in facts.late:
         return "late", 0.0, False
     if phase == "training" and status.epochs:
@@ -193,13 +193,13 @@ def says(facts: Facts, step: int) -> str:
         return "The server starts when TensorFlow is loaded."
     if facts.held == BROADCAST and facts.record:
         good = "" if math.isnan(facts.record.accuracy) else f": {_percent(facts.record.accuracy)}"
-        return f"The average is the new global model{good}. Next: the server sends it."
+        return f"The average is the new model{good}. Next: it is sent."
     if facts.held:
         return HELD[facts.held]
     if not facts.running:
-        return (
-            "Each client has its own images. Only weights will travel." if not facts.record else ""
-        )
+        if facts.record:
+            return "Look back at a round, or draw a digit for the models."
+        return "Each client has its own images. Only weights will travel."
     if facts.status.asynchronous:
         return "Every update is merged as it arrives: nobody waits for anybody."
     part, waiting = list(facts.participants), set(facts.status.waiting_for)
@@ -243,8 +243,9 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _images(count: int) -> str:
-    return counted(count, "image")
+def _images(facts: Facts, name: str) -> str:
+    count = facts.examples[name]
+    return counted(count, "image") if len(facts.examples) <= MOST_NAMED + 1 else f"{count:,}"
 
 
 def _words(text: str, clients: Sequence[dict]) -> str:

@@ -226,8 +226,8 @@ def rounds_table(history: History) -> str:
         "round",
         "global model",
         "loss",
-        "clients' own, mean",
-        "worst client's own",
+        "clients' mean",
+        "their worst",
         "updates",
         "examples",
         "received",
@@ -262,7 +262,7 @@ def _scrolled(table: str, name: str) -> str:
     """A table that may be larger than its room, to be moved in by keyboard too."""
     known = f'tabindex="0" role="region" aria-label="{name}"'
     known = f'tabindex="0" role="region" aria-label="{name}"'
-    return f'<div class="fl-wide fl-tall" {known}>{table}</div>'
+    return f'<div class="fl-wide" {known}>{table}</div>'
 
 
 def wire_table(exchanges: Iterable, history: History) -> str:
@@ -272,7 +272,7 @@ def wire_table(exchanges: Iterable, history: History) -> str:
         f'<td class="text">{escape(e.client)}</td>'
         f'<td class="text">{e.method} {escape(e.path)}</td><td>{e.status}</td>'
         f"<td>{size(e.bytes_up)}</td><td>{size(e.bytes_down)}</td></tr>"
-        for e in list(exchanges)[-15:][::-1]
+        for e in list(exchanges)[-12:][::-1]
     ]
     if not rows:
         return "<p>No request yet.</p>"

@@ -115,7 +115,9 @@ export function roundPicture(root) {
       const r = at.radius, colour = colourOf(client);
       const part = {link, node, path: shape(link, "path", {class: "link", d: way(at, at.places[i])})};
       set(part.path, {stroke: colour});
-      part.share = shape(link, "text", {class: "soft halo", "font-size": 12});
+      part.share = shape(link, "text", {
+        class: "soft halo", "font-size": 12, style: `text-anchor: ${x < at.box.x - 5 ? "end" : "start"}`,
+      });
       part.face = shape(node, "circle", {class: "face", cx: x, cy: y, r, stroke: colour});
       part.ring = shape(node, "circle", {class: "ring", cx: x, cy: y, r: r + 5, stroke: colour, pathLength: 100});
       part.turning = shape(node, "circle", {
@@ -128,7 +130,7 @@ export function roundPicture(root) {
       const {name} = client;
       say(part.name, name.length > letters ? `${name.slice(0, Math.max(letters - 1, 1))}…` : name);
       const middle = part.path.getPointAtLength(0.55 * part.path.getTotalLength());
-      set(part.share, {x: middle.x + (x < at.box.x - 5 ? -26 : 26), y: middle.y + 4});
+      set(part.share, {x: middle.x + (x < at.box.x - 5 ? -16 : 16), y: middle.y + 4});
       return [client.name, part];
     }));
     const {x, y, width, height} = at.box;
@@ -149,7 +151,7 @@ export function roundPicture(root) {
       set(part.link, {class: client.part ? "" : "out"});
       const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
       set(part.node, {class: classes.join(" ").trim()});
-      say(part.share, client.part && at.rows === 1 ? `${Math.round(100 * client.share)} %` : "");
+      say(part.share, client.part && at.rows === 1 ? `${at.room > 120 ? "weight " : ""}${Math.round(100 * client.share)} %` : "");
       say(part.accuracy, client.accuracy === null ? "" : client.accuracy.toFixed(1));
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
       say(part.state, narrow ? `${Math.round(100 * client.share)} %` : client.state);
