@@ -1,9 +1,11 @@
 """The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py
 looks at it in JupyterLab."""
 
+import re
 import socket
 import threading
 import time
+from html import unescape
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -41,7 +43,14 @@ def everything(widget):
 
 
 def words(panel):
-    return " ".join(w.value for w in everything(panel) if isinstance(w, widgets.HTML))
+    """Everything that the panel says: its sentences, its tables, and what is read aloud."""
+    html = [w.value for w in everything(panel) if isinstance(w, widgets.HTML)]
+    scene = panel._picture.scene
+    return unescape(" ".join([*html, scene["says"], scene["words"], scene["live"]]))
+
+
+def pill(panel):
+    return panel._header.value.split("fl-pill")[1].split(">")[1].split("<")[0]
 
 
 def until(true, seconds=20):
@@ -62,19 +71,21 @@ def test_start_shows_every_round_and_keeps_the_earlier_run(panel):
     first = panel.wait()
     until(lambda: "After round 3 of 3" in words(panel))
     assert len(first) == 3 and first.last.accuracy > 0.8
-    assert words(panel).count("<tr>") > 3, "the table has a row a round"
-    assert "POST /updates" in words(panel) and "797 kB" in words(panel)
-    picture = panel._plot.value
+    panel._tabs.show("Table")
+    until(lambda: panel._table.value.count("<tr>") > 3)
+    panel._tabs.show("Wire")
+    until(lambda: "POST /updates" in panel._wire.value and "797 kB" in panel._wire.value)
+    curve = panel._curve._plot.value
 
     panel._controls.epochs.value = 2
     panel.start()
     second = panel.wait()
-    until(lambda: "Faint lines: earlier: E 1" in words(panel))
-    assert panel._plot.value != picture and len(second) == 3 and second is not first
+    until(lambda: "<b>before</b>: E 1" in words(panel))
+    assert panel._curve._plot.value != curve and len(second) == 3 and second is not first
     assert len(panel._session.earlier) == 1 and panel._session.earlier[0][1] is first
 
     button(panel, "Reset").click()
-    until(lambda: "No round yet" in words(panel))
+    until(lambda: pill(panel) == "ready")
     assert len(panel.history) == 0 and panel._session.earlier == []
 
 
@@ -156,12 +167,12 @@ def test_a_run_may_begin_the_moment_another_has_ended(panel):
 
 def test_a_picture_that_cannot_be_drawn_is_said_and_the_panel_goes_on(panel, monkeypatch):
     panel.wait()
-    draw = panel._draw_plot
+    draw = panel._refresh_curve
     monkeypatch.setattr(
-        panel, "_draw_plot", lambda history: (_ for _ in ()).throw(ValueError("no ink"))
+        panel, "_refresh_curve", lambda history: (_ for _ in ()).throw(ValueError("no ink"))
     )
     until(lambda: "no ink" in words(panel))
-    monkeypatch.setattr(panel, "_draw_plot", draw)
+    monkeypatch.setattr(panel, "_refresh_curve", draw)
     panel.start()
     assert len(panel.wait()) == 3
 
@@ -173,14 +184,16 @@ def test_mistakes_are_sentences_in_the_panel(panel):
         panel.wait()
     until(lambda: "two clients are called" in words(panel))
     panel._cards[1].name.value = "bob"
+    until(lambda: 'class="fl-error"' not in words(panel))  # mended: it stays red nowhere
 
     panel._cards[0].first.value = 5
-    until(lambda: "the dataset range is 5 1; expected" in words(panel))
+    until(lambda: "the shards are 5 to 1; expected" in words(panel))
     panel.start()
-    with pytest.raises(ValueError, match="the dataset range is 5 1"):
+    with pytest.raises(ValueError, match="the shards are 5 to 1"):
         panel.wait()
     assert len(panel.history) == 0
     panel._cards[0].first.value = 1
+    until(lambda: 'class="fl-error"' not in words(panel) and pill(panel) == "ready")
 
     panel.start()
     assert len(panel.wait()) == 3, "and the panel goes on"
@@ -189,9 +202,12 @@ def test_mistakes_are_sentences_in_the_panel(panel):
 def test_the_slider_and_its_number_boxes_follow_each_other(panel):
     card = panel._cards[0]
     card.slider.value = (2, 7)
-    assert card.shards == (2, 7) and "30,000 images" in card.images.value
+    assert card.shards == (2, 7) and card.num_examples == 30_000
+    assert "shards 2–7 · 30,000" in card.line.value
     card.last.value = 3
     assert card.slider.value == (2, 3)
+    panel._tabs.show("Their images")
+    until(lambda: "10,000" in panel._digits.value)
     digits = panel._digits.value
     card.slider.value = (1, 12)
     until(lambda: panel._digits.value != digits)
@@ -201,9 +217,10 @@ def test_the_slider_and_its_number_boxes_follow_each_other(panel):
 
 def test_clients_come_and_go(panel):
     for _ in range(9):
-        button(panel, "Add client").click()
+        button(panel, "+ client").click()
     assert len(panel._cards) == 12 and len({card.name.value for card in panel._cards}) == 12
-    until(lambda: button(panel, "Add client").disabled)
+    assert len({card.colour for card in panel._cards}) == 12
+    until(lambda: button(panel, "+ client").disabled)
     for card in panel._cards[2:]:
         card.remove.click()
     panel._cards[1].remove.click()
@@ -261,7 +278,11 @@ def test_asynchronous_runs_too(panel):
     panel.start()
     history = panel.wait()
     assert len(history) == 6 and panel.server.federation.state.num_examples == 30_000
-    assert "merged at once" in words(panel)
+    until(lambda: "6 updates done" in words(panel))
+    assert "merged at once" in words(panel) and "rounds done" not in words(panel)
+    panel._tabs.show("Draw a digit")
+    panel._reading.pad.pixels = pixels_of(panel, 0)
+    until(lambda: all(name in panel._reading._answers.value for name in ONE_EACH))
 
 
 def test_diverging_training_is_said(panel):
@@ -287,7 +308,7 @@ def test_a_second_panel_closes_the_first(panel, mnist):
             fedlab_threads() == ["fedlab-panel", "fedlab-server"]
             and second.server.address != address
         )
-        assert "this panel is closed" in words(panel)
+        assert "This panel is closed" in words(panel)
         with pytest.raises(RuntimeError, match="this panel is closed"):
             panel.start()
     finally:
@@ -331,7 +352,7 @@ def test_a_name_that_somebody_elsewhere_has_is_refused_before_anything_is_lost(p
         panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))
     ).start()
     try:
-        button(panel, "Add client").click()
+        panel._cards[2].name.value = "dave"
         panel.start()
         with pytest.raises(
             Conflict, match="'dave' has joined from elsewhere; expected another name on its card"
@@ -365,7 +386,10 @@ def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
 def test_the_token_is_shown_only_when_asked_for(panel):
     panel.wait()
     token = panel.server.url.split("token=")[1]
-    assert token not in words(panel)
+    for tab in panel._tabs._contents:
+        panel._tabs.show(tab)
+        time.sleep(0.3)
+    assert "--id dave" in panel._join.value and token not in words(panel)
     button(panel, "Show the address with its token").click()
     assert token in panel._join.value
 
@@ -373,7 +397,7 @@ def test_the_token_is_shown_only_when_asked_for(panel):
 def test_settings_that_cannot_be_are_refused_at_once(mnist):
     with pytest.raises(Refused, match="learning_rate is -1"):
         fedlab.Dashboard(mnist, ONE_EACH, learning_rate=-1)
-    with pytest.raises(ValueError, match="the dataset range is 0 3"):
+    with pytest.raises(ValueError, match="the shards are 0 to 3"):
         fedlab.Dashboard(mnist, {"alice": (0, 3)})
     with pytest.raises(Refused, match="strategy is 'fedavg'; expected one of fed_avg"):
         fedlab.Dashboard(mnist, ONE_EACH, strategy="fedavg")
@@ -411,8 +435,9 @@ def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
         controls.strategy.value = "fed_prox"  # which is as it was left
         panel.start()
         panel.wait()
-        assert panel._session.federation.strategy == fedlab.fed_prox(0.1)
-        until(lambda: "strategy=fedlab.fed_prox(mu=0.1)" in words(panel).replace("&#x27;", "'"))
+        assert panel._session.federation.strategy.identity == fedlab.fed_prox(0.1).identity
+        panel._tabs.show("Plain calls")
+        until(lambda: "strategy=fedlab.fed_prox(mu=0.1)" in words(panel))
         assert len(panel.history) == 1 and panel.history.last.accuracy > 0.5
     finally:
         panel.shutdown()
@@ -436,7 +461,7 @@ def test_a_panel_begins_with_the_strategy_it_is_given(mnist):
 def test_what_cannot_go_together_is_a_sentence_in_the_panel(panel):
     panel._controls.strategy.value, panel._controls.optimizer.value = "scaffold", "adam"
     panel.start()
-    until(lambda: "optimizer is &#x27;adam&#x27; with SCAFFOLD" in words(panel))
+    until(lambda: "optimizer is 'adam' with SCAFFOLD" in words(panel))
     assert len(panel.history) == 0 and not panel._session.running
 
 
@@ -456,3 +481,204 @@ def test_one_round_more_goes_on_with_what_clients_have_learned(mnist):
             panel.shutdown()
             panel._thread.join(20)
     assert losses[0] == losses[1] and len(losses[0]) == 2
+
+
+def pixels_of(panel, position):
+    """A test image as the drawing pad would send it."""
+    return panel._mnist.test.images[position].tobytes()
+
+
+def test_a_second_press_does_no_harm(panel):
+    panel._controls.rounds.value = 2
+    for _ in range(3):
+        button(panel, "Start training").click()
+        panel.one_round()
+    assert len(panel.wait()) == 2 and panel._session.earlier == []
+    until(lambda: pill(panel) == "finished")
+    panel.one_round()
+    panel.one_round()
+    assert len(panel.wait()) == 3
+
+
+def test_adam_brings_its_own_learning_rate_and_sgd_has_its_own_back(panel):
+    controls = panel._controls
+    controls.learning_rate.value = 0.3
+    controls.optimizer.value = "adam"
+    assert controls.learning_rate.value == 0.001
+    controls.learning_rate.value = 0.003
+    controls.optimizer.value = "sgd"
+    assert controls.learning_rate.value == 0.3
+    controls.optimizer.value = "adam"
+    assert controls.learning_rate.value == 0.003
+
+
+def test_the_curve_begins_with_the_untrained_model(panel, mnist):
+    panel.start()
+    history = panel.wait()
+    from fedlab.model import Classifier
+
+    classifier = Classifier(seed=0)
+    _, accuracy = classifier.evaluate(classifier.weights, mnist.test)
+    assert history.untrained == accuracy and 0.02 < accuracy < 0.25
+    until(lambda: "After round 3 of 3" in panel._curve._plot.value)
+    assert "var(--fl-ink)" in panel._curve._plot.value, "drawn in the page's colours"
+    assert panel._curve.as_png().startswith(b"\x89PNG")
+
+
+def test_one_colour_a_client_whatever_happens(panel):
+    """After a new name, with C < 1, after another has gone: card, picture and curve agree."""
+    panel._controls.fraction.value = 0.4
+    panel.start()
+    panel.wait()
+    panel._cards[1].name.value = "bella"
+    panel._cards[0].remove.click()
+    button(panel, "+ client").click()
+    until(
+        lambda: {c["name"] for c in panel._picture.scene["clients"]} == {"bella", "carol", "alice"}
+    )
+    seen = {c["name"]: c["colour"] for c in panel._picture.scene["clients"]}
+    assert seen == {card.client: card.colour for card in panel._cards}
+    assert seen["bella"] == 1 and seen["carol"] == 2
+    assert all(panel._colours[name] == seen[name] for name in seen)
+    assert panel._colours["bob"] == 1, "what bob did is still in bob's colour"
+    for card in panel._cards:
+        assert f"fl-colour-{card.colour}" in card._dom_classes
+
+
+def test_a_new_client_knows_nothing_of_an_earlier_one_of_its_name(panel):
+    panel._controls.rounds.value = 1
+    panel.start()
+    panel.wait()
+    until(lambda: scene_of(panel, "bob")["accuracy"] is not None)
+    panel._cards[1].remove.click()
+    button(panel, "+ client").click()
+    assert panel._cards[-1].client == "bob"
+    until(lambda: scene_of(panel, "bob")["state"] == "5,000 images")
+    assert panel._session.status("bob") is None
+
+
+def scene_of(panel, name):
+    return next(c for c in panel._picture.scene["clients"] if c["name"] == name)
+
+
+def test_slow_motion_holds_real_requests_until_somebody_goes_on(panel):
+    panel.wait()
+    assert button(panel, "Next step").disabled
+    panel.slow_motion(True)
+    panel._controls.rounds.value = 2
+    panel.start()
+    steps, sent = [], []
+
+    def updates():
+        return sum(r.path == "/updates" for r in panel.server.wire)
+
+    for _ in range(8):
+        until(lambda: panel._session.waiting_before and not button(panel, "Next step").disabled)
+        time.sleep(0.3)
+        steps.append(panel._session.waiting_before)
+        sent.append(updates())
+        panel.next_step()
+        until(lambda: panel._session.waiting_before != steps[-1] or not panel._session.running)
+    assert steps == [1, 2, 3, 4] * 2 and sent == [0, 0, 0, 3, 3, 3, 3, 6]
+    history = panel.wait()
+    panel.slow_motion(False)
+    panel.start()
+    fast = panel.wait()
+    assert [r.loss for r in fast] == [r.loss for r in history], "slow or fast: the same numbers"
+
+
+def test_slow_motion_ends_when_it_is_switched_off_or_stopped(panel):
+    panel.slow_motion(True)
+    panel.start()
+    until(lambda: panel._session.waiting_before == 1)
+    panel.slow_motion(False)
+    assert len(panel.wait()) == 3
+    panel.slow_motion(True)
+    panel.start()
+    until(lambda: panel._session.waiting_before == 1)
+    panel.next_step()
+    until(lambda: panel._session.waiting_before == 2)
+    began = time.monotonic()
+    panel.stop()
+    assert len(panel.wait()) == 0 and time.monotonic() - began < 3
+    assert fedlab_threads() == ["fedlab-panel", "fedlab-server"]
+
+
+def test_slow_motion_where_there_are_no_rounds(panel):
+    panel._controls.strategy.value = "async_average"
+    panel._controls.rounds.value = 1
+    panel.slow_motion(True)
+    panel.start()
+    for step in (2, 3):
+        until(lambda: panel._session.waiting_before == step)
+        panel.next_step()
+    assert len(panel.wait()) == 3
+
+
+def test_looking_back_moves_everything(panel):
+    panel._tabs.show("Draw a digit")
+    panel._reading.pad.pixels = pixels_of(panel, 8)
+    panel.start()
+    history = panel.wait()
+    until(lambda: panel._curve.replay.value == 3 and "alice" in panel._reading._answers.value)
+    now, curve = panel._reading._answers.value, panel._curve._plot.value
+    panel._curve.replay.value = 1
+    until(lambda: "round 1" in panel._picture.scene["says"])
+    until(lambda: panel._reading._answers.value != now and panel._curve._plot.value != curve)
+    good = round(100 * history[0].clients["alice"].accuracy, 1)
+    assert scene_of(panel, "alice")["accuracy"] == good
+    assert f"{100 * history[0].accuracy:.1f} %" in panel._header.value
+    panel._tabs.show("What it reads")
+    until(lambda: "after round 1" in panel._reading.digits.value)
+    panel._curve.replay.value = 0
+    until(lambda: "before any training" in panel._reading.digits.value)
+    assert f"{100 * history.untrained:.1f} %" in panel._header.value
+    panel.one_round()
+    panel.wait()
+    until(lambda: panel._curve.replay.max == 4)
+    assert panel._curve.looking_back == 0, "who looks back goes on looking"
+    panel._curve.replay.value = 4
+    until(lambda: "after round 4" in panel._reading.digits.value)
+
+
+def test_what_the_models_read(panel, mnist):
+    """Beside the classifier's own predictions."""
+    panel.start()
+    history = panel.wait()
+    weights = panel.server.weights
+    from fedlab.model import Classifier
+
+    right = Classifier().predict(weights, mnist.test).argmax(1)
+    panel._tabs.show("Mistakes")
+    wrong = (right != mnist.test.y).sum()
+    assert wrong == round((1 - history.last.accuracy) * 10_000)
+    until(lambda: f"{wrong:,} mistakes in 10,000 test images" in panel._reading.mistakes.value)
+    body = panel._reading.mistakes.value.split("<tbody>")[1]
+    table = re.findall(r"<td[^>]*>(\d*)</td>", body)
+    counts = np.array([int(n or 0) for n in table]).reshape(10, 10)
+    assert counts.sum() == 10_000 and np.trace(counts) == 10_000 - wrong
+    assert counts[5].sum() == (mnist.test.y == 5).sum()
+
+    panel._tabs.show("What it reads")
+    until(lambda: "after round 3" in panel._reading.digits.value)
+    shown = re.findall(r"<figcaption>(?:<span[^>]*>)?(\d)", panel._reading.digits.value)
+    assert [int(digit) for digit in shown] == right[:10].tolist()
+
+    panel._tabs.show("Draw a digit")
+    panel._reading.pad.pixels = pixels_of(panel, 0)
+    until(lambda: "global model" in panel._reading._answers.value)
+    read = re.findall(r'<td class="fl-read">(\d)', panel._reading._answers.value)
+    assert len(read) == 4 and int(read[0]) == right[0] == 7
+
+
+def test_settings_are_told_in_words_and_a_wait_says_for_whom(mnist):
+    panel = fedlab.Dashboard(mnist, {"alice": (1, 1)}, rounds=1)
+    try:
+        until(lambda: "<b>FedAvg</b>" in words(panel) and "<b>0.1</b>" in words(panel))
+        panel.start()
+        panel.wait()
+        until(lambda: "1 round done" in words(panel))
+        assert "1 client." in panel._picture.scene["words"]
+    finally:
+        panel.shutdown()
+        panel._thread.join(20)

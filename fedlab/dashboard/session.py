@@ -130,6 +130,8 @@ class Session:
         """The step of the round before which a run in slow motion waits for somebody to go on; 0
         while it moves. Guests are not held.
         """
+        if self.server is None:
+            return 0
         held = [n for n in self.participants or self.clients if n in self.clients]
         if self.federation.strategy.asynchronous:
             held = list(self.clients)
