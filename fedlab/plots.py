@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import matplotlib.image
 import matplotlib.style
@@ -247,7 +245,7 @@ def _label_ends(ax: Axes, lines: Sequence) -> None:
         letters = LABEL if _wide(ax) else LABEL - 10
         text = textwrap.fill(f"{line.get_label()} {y:.1f}", letters)
         ends.append([float(y), x, text, line])
-    ends.sort(key=lambda end: -end[0])
+    ends.sort(key=lambda end: (-end[0], -end[3].get_linewidth()))
     heights = [row * (1 + text.count("\n")) for _, _, text, _ in ends]
     middles = _spread([end[0] for end in ends], heights, least, most)
     outside = ax.get_yaxis_transform()
@@ -340,40 +338,11 @@ def picture(draw, width: int, height: int) -> bytes:
     thread may call this at any time.
     """
     # Twice the pixels, shown at half their size: sharp on a projector and on a laptop
-    return _saved(draw, width, height, format="png", dpi=200)
+    return saved(draw, width, height, format="png", dpi=200)
 
 
-def drawing(draw, width: int, height: int, label: str) -> str:
-    """What `draw(ax)` draws as SVG for a web page, `width` x `height` pixels or larger: in the
-    page's colours, light or dark (the variables of http/pages/colours.css). `label`: for those who
-    cannot see it. Any thread may call this at any time.
-    """
-    svg = _saved(draw, width, height, format="svg", transparent=True).decode()
-    svg = svg[svg.index("<svg") :]
-    for colour, name in _THEMED.items():
-        svg = svg.replace(colour, f"var({name})")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    size = f'viewBox="0 0 {0.72 * width:g} {0.72 * height:g}"'
-    return re.sub(
-        r"<svg .*?>",
-        f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {size} role="img"'
-        f' aria-label="{escape(label)}">',
-        svg,
-        count=1,
-        flags=re.DOTALL,
-    )
-
-
-_THEMED = {
-    **{colour: f"--fl-client-{number}" for number, colour in enumerate(CLIENTS)},
-    INK: "--fl-ink",
-    SOFT: "--fl-soft",
-    LINE: "--fl-line",
-    PAPER: "--fl-paper",
-}
-
-
-def _saved(draw, width: int, height: int, **options) -> bytes:
+def saved(draw, width: int, height: int, **options) -> bytes:
+    """As `picture`, with Matplotlib's options: format="svg"."""
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
     draw(figure.subplots())
     file = io.BytesIO()

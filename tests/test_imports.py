@@ -18,7 +18,7 @@ ROOMS = [
     ["data", "messages", "history"],
     ["compiled", "wire", "plan"],
     ["model", "strategies"],
-    ["checkpoint", "settings", "progress", "plots", "participant"],
+    ["checkpoint", "settings", "progress", "plots", "participant", "handwriting"],
     ["federation"],
     ["http", "simulation"],
     ["dashboard", "options", "terminal", "flower"],
@@ -44,13 +44,23 @@ INSIDE = {
     "http": [["access", "original"], ["routes"], ["app"], ["client", "server"], ["__init__"]],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "dashboard": [
-        ["scripts", "session", "views"],
-        ["card", "controls", "prediction"],
+        ["drawing", "scripts", "steps", "models", "tabs"],
+        ["session", "scene", "stage", "pad", "views"],
+        ["card", "controls", "curve", "prediction", "reading"],
         ["panel"],
         ["__init__"],
     ],
 }
-LEAVES = {"dashboard", "flower", "cli", "options", "terminal", "__main__", "__init__"}
+LEAVES = {
+    "dashboard",
+    "flower",
+    "cli",
+    "handwriting",
+    "options",
+    "terminal",
+    "__main__",
+    "__init__",
+}
 """What stands on the core and may never be opened: nothing in the core imports it."""
 
 MOST_LINES = 4_000

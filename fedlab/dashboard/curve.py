@@ -8,8 +8,9 @@ from html import escape
 import ipywidgets as widgets
 
 from fedlab.dashboard import views
+from fedlab.dashboard.drawing import drawing
 from fedlab.history import History
-from fedlab.plots import drawing, picture, plot_history
+from fedlab.plots import picture, plot_history
 
 SIZE = (430, 280)  # pixels of the drawing, which is enlarged with its room
 SAVED = (1000, 600)  # pixels of the saved picture

@@ -26,6 +26,7 @@ from fedlab.dashboard import views
 from fedlab.dashboard.card import NAMES, ClientCard
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.curve import Curve
+from fedlab.dashboard.drawing import drawing
 from fedlab.dashboard.reading import Reading
 from fedlab.dashboard.scene import HELD, Facts, scene
 from fedlab.dashboard.session import ALONE, POOLED, Session
@@ -33,7 +34,7 @@ from fedlab.dashboard.stage import RoundPicture, Stage
 from fedlab.dashboard.tabs import Tabs
 from fedlab.data import NUM_SHARDS, DataError, Mnist, load_mnist
 from fedlab.history import History
-from fedlab.plots import drawing, plot_partition
+from fedlab.plots import plot_partition
 from fedlab.settings import Settings
 
 PARTITION = (520, 40)  # pixels: its width, and the height of a client's row

@@ -108,6 +108,7 @@ class Prediction(widgets.VBox):
             try:
                 action()
             except Exception as error:
-                self._trouble.value = views.message(str(error) or type(error).__name__, error=True)
+                said = views.message(str(error) or type(error).__name__, error=True)
+                self._trouble.value = f'<div role="alert">{said}</div>'
 
         return guarded
