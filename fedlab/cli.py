@@ -6,14 +6,17 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from fedlab.checkpoint import load_checkpoint
 from fedlab.checks import Refused, counted
@@ -46,6 +49,7 @@ USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
 
 LESSON = Path("notebooks") / "01_first_federation.ipynb"
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
 _signals: list[int] = []  # SIGINT and SIGTERM that came since `main` began
 
@@ -130,18 +134,76 @@ def lab(args) -> int:
             f"there is no {LESSON} in {places}; expected to be called in a clone of the project,"
             " where the lessons are"
         )
-    options = ["--no-browser"] if args.no_browser else []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", str(lesson), *options, *args.rest]
-    )
-    while True:
+    allowed = args.allow_root or "allow_root" in " ".join(args.rest)
+    if not allowed and hasattr(os, "geteuid") and os.geteuid() == 0:
+        raise Refused(
+            "this is the user root, as whom JupyterLab runs only when told to; expected another"
+            " user, or: fedlab lab --allow-root (with make: make lab ARGS=--allow-root)"
+        )
+    lesson, began, address = lesson.resolve(), time.time(), None
+    command = [sys.executable, "-m", "jupyterlab", str(lesson), *_lab_options(lesson, args)]
+    with _without_news() as environment:
+        process = subprocess.Popen([*command, *args.rest], env=environment)
+        while True:
+            try:
+                if address is None and (address := _lesson_address(lesson, process.pid, began)):
+                    time.sleep(0.3)  # what JupyterLab says of itself comes first
+                    print(f"\nThe first lesson: {address}\n", flush=True)
+                return process.wait(None if address else 0.5)
+            except subprocess.TimeoutExpired:
+                pass  # it has not said yet where it listens
+            except KeyboardInterrupt:
+                # In a terminal Ctrl-C reached JupyterLab too, which asks its own question;
+                # otherwise it has to be told.
+                if _signals[-1] == signal.SIGTERM or not sys.stdin.isatty():
+                    process.terminate()
+
+
+@contextlib.contextmanager
+def _without_news() -> Iterator[dict[str, str]]:
+    """An environment in which JupyterLab does not ask whether it may fetch news from the internet:
+    that question would be the first that a class sees. It is another default, in a folder of its
+    own, and only while this lasts: what users have set themselves stays, and counts.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedlab-") as folder:
+        defaults = Path(folder, "labconfig", "default_setting_overrides.json")
+        defaults.parent.mkdir()
+        defaults.write_text(json.dumps(NO_NEWS), encoding="utf-8")
+        others = os.environ.get("JUPYTER_CONFIG_PATH")
+        path = os.pathsep.join([folder, others] if others else [folder])
+        yield os.environ | {"JUPYTER_CONFIG_PATH": path}
+
+
+def _lab_options(lesson: Path, args) -> list[str]:
+    """How JupyterLab is started; what was said on the command line is not said again."""
+    said = " ".join(args.rest)
+    options = ["--no-browser"] * args.no_browser + ["--allow-root"] * args.allow_root
+    if "root_dir" not in said and "notebook" not in said:
+        # Also the addresses that JupyterLab prints open the lesson, and not only its launcher.
+        options.append(f"--ServerApp.root_dir={lesson.parent}")
+        if "default_url" not in said:
+            options.append(f"--LabApp.default_url=/lab/tree/{quote(lesson.name)}")
+    return options
+
+
+def _lesson_address(lesson: Path, pid: int, began: float) -> str | None:
+    """The address that opens the lesson, token included; None until JupyterLab has written down
+    where it listens.
+    """
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    for file in Path(jupyter_runtime_dir()).glob("jpserver-*.json"):
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # In a terminal Ctrl-C reached JupyterLab too, which asks its own question; otherwise it
-            # has to be told.
-            if _signals[-1] == signal.SIGTERM or not sys.stdin.isatty():
-                process.terminate()
+            fresh = file.stat().st_mtime >= began - 2  # some disks count time in such steps
+            server = json.loads(file.read_text("utf-8")) if fresh else {}
+            # On Windows what we started is only a launcher, whose child this is.
+            if server and (server["pid"] == pid or os.name == "nt"):
+                path = lesson.relative_to(Path(server["root_dir"]).resolve()).as_posix()
+                token = f"?token={server['token']}" if server["token"] else ""  # or a password
+                return f"{server['url']}lab/tree/{quote(path)}{token}"
+        except (OSError, ValueError, KeyError):
+            continue  # half written, gone again, or the lesson is not under its folder
+    return None
 
 
 # ---- fedlab server -------------------------------------------------------------------------------

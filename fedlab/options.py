@@ -157,15 +157,21 @@ def _lab(commands) -> None:
     page = _command(
         commands,
         "lab",
-        "[--no-browser] [options of jupyter lab]",
+        "[--no-browser] [--allow-root] [options of jupyter lab]",
         "open the lessons in JupyterLab",
         "Open JupyterLab on the first lesson. Options that are not listed here are passed on to"
-        " jupyter lab.",
+        ' jupyter lab.\nThe line that begins with "The first lesson:" is the address to open in a'
+        " browser.",
     )
     page.add_argument(
         "--no-browser",
         action="store_true",
         help="print the URL instead of opening a browser, on a machine without a screen",
+    )
+    page.add_argument(
+        "--allow-root",
+        action="store_true",
+        help="run as the user root, as in many containers; JupyterLab refuses that otherwise",
     )
 
 

@@ -1,5 +1,6 @@
 """The command `fedlab`: as processes where that matters, in this one where it does not."""
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 import fedlab
 from fedlab import cli, terminal
@@ -436,7 +438,7 @@ def test_help_explains_every_option(capsys):
         assert unexplained == []
         assert max(map(len, page.splitlines())) < 140
     assert options["client"] == {"--id", "--shards", "--tries", "--data"}
-    assert options["lab"] == {"--no-browser"}
+    assert options["lab"] == {"--no-browser", "--allow-root"}
     training = {
         "--epochs",
         "--batch-size",
@@ -520,8 +522,8 @@ def test_a_client_joins_first_and_leaves_where_tensorflow_cannot_be_loaded(tmp_p
         )
         assert done.returncode == 1
         assert done.stderr == "loading TensorFlow ...\nfedlab: no TensorFlow here\n"
-        requests = [(r.method, r.path, r.status) for r in server.wire if r.client == "alice"]
-        assert requests[0] == ("POST", "/clients", 201)
+        sent = [(r.method, r.path, r.status) for r in server.wire if r.client == "alice"]
+        assert sent[0] == ("POST", "/clients", 201)
         assert server.federation.status().members == []
 
 
@@ -832,10 +834,12 @@ def jupyter(monkeypatch, tmp_path):
     started = []
 
     class Started:
-        def __init__(self, command):
+        pid = -1
+
+        def __init__(self, command, env):
             started.append(command)
 
-        def wait(self):
+        def wait(self, timeout=None):
             return 0
 
     monkeypatch.setattr(cli.subprocess, "Popen", Started)
@@ -849,22 +853,84 @@ def test_lab_opens_the_first_lesson(jupyter, tmp_path, place):
     lesson.parent.mkdir(parents=True)
     lesson.touch()
     assert cli.main(["lab", "--no-browser", "--allow-root", "--ServerApp.port=8899"]) == 0
-    assert jupyter == [
-        [
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            str(lesson),
-            "--no-browser",
-            "--allow-root",
-            "--ServerApp.port=8899",
-        ]
+    (command,) = jupyter
+    assert command[:4] == [sys.executable, "-m", "jupyterlab", str(lesson)]
+    assert {"--no-browser", "--allow-root"} < set(command)
+    assert command[-1] == "--ServerApp.port=8899", "passed on"
+
+
+def test_what_was_said_of_folders_is_not_said_again(jupyter, tmp_path):
+    """JupyterLab would have two, and take neither."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_first_federation.ipynb").touch()
+    assert cli.main(["lab", "--allow-root", f"--ServerApp.root_dir={tmp_path}"]) == 0
+    assert [word for word in jupyter[0] if "root_dir" in word or "default_url" in word] == [
+        f"--ServerApp.root_dir={tmp_path}"
     ]
+
+
+def test_lab_as_root_says_what_to_add(jupyter, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_first_federation.ipynb").touch()
+    said = refused("lab", "--no-browser")
+    assert said.startswith("this is the user root") and "make lab ARGS=--allow-root" in said
+    assert jupyter == []
+    assert cli.main(["lab", "--ServerApp.allow_root=True"]) == 0 and len(jupyter) == 1
+    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+    assert cli.main(["lab"]) == 0 and len(jupyter) == 2 and "--allow-root" not in jupyter[1]
+
+
+@pytest.mark.slow
+def test_lab_prints_the_address_that_opens_the_lesson(processes, tmp_path, monkeypatch):
+    """A real JupyterLab, that does not ask about news; and nothing of the user's is written."""
+    for name in ("CONFIG", "DATA", "RUNTIME"):
+        monkeypatch.setenv(f"JUPYTER_{name}_DIR", str(tmp_path / name.lower()))
+    for name in ("SETTINGS", "WORKSPACES"):
+        monkeypatch.setenv(f"JUPYTERLAB_{name}_DIR", str(tmp_path / name.lower()))
+    port = free_port()
+    lab = processes("lab", "--no-browser", "--allow-root", f"--ServerApp.port={port}")
+    where = rf"http://\w+:{port}/lab/tree/01_first_federation\.ipynb\?token=\w+"
+    address = lab.says(rf"^The first lesson: ({where})$")[1]
+    assert address in lab.err, "JupyterLab's own address opens the lesson too"
+
+    page = requests.get(address, timeout=20)
+    about = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page.text, re.DOTALL)[1]
+    assert json.loads(about)["treePath"] == "01_first_federation.ipynb"
+
+    news = "lab/api/settings/@jupyterlab/apputils-extension:notification"
+    setting = address.replace("lab/tree/01_first_federation.ipynb", news)
+    said = requests.get(setting, timeout=20).json()
+    # "none" is the question; what users have chosen themselves would be in "settings", and count
+    assert said["schema"]["properties"]["fetchNews"]["default"] == "false"
+    assert said["settings"] == {} and not list(tmp_path.glob("settings/**/*.jupyterlab-settings"))
+    assert not list(tmp_path.glob("config/labconfig/*"))
+
+    lab.send_signal(signal.SIGINT)
+    assert lab.ends() == 130 and "Traceback" not in lab.err
 
 
 def test_lab_without_the_lesson(jupyter, refused):
     assert refused("lab").startswith("there is no notebooks/01_first_federation.ipynb in ")
     assert jupyter == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Binder's machines run Linux")
+def test_binder_does_not_ask_about_news_either(tmp_path):
+    environment = os.environ | {"NB_PYTHON_PREFIX": str(tmp_path)}
+    subprocess.run([ROOT / "postBuild"], env=environment, check=True)
+    (written,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written.relative_to(tmp_path).parts[:3] == ("etc", "jupyter", "labconfig")
+    code = (
+        "from jupyterlab_server.settings_utils import _get_overrides;"
+        " print(_get_overrides('nowhere')[0])"
+    )
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": str(tmp_path / "etc" / "jupyter")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "'@jupyterlab/apputils-extension:notification': {'fetchNews': 'false'}" in done.stdout
+    assert json.loads(written.read_text()) == cli.NO_NEWS
 
 
 # ---- the screen ----------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ IMPORTED_AS = {
     "flwr": "flwr",
     "IPython": "ipywidgets",
     "traitlets": "ipywidgets",
+    "jupyter_core": "jupyterlab",
 }
 """Module → the declared dependency that brings it, where the names differ."""
 
