@@ -77,7 +77,6 @@ function render({ model, el }) {
   }
 
   function begin(who, x, y) {
-    if (drawing !== null) end();
     drawing = who;
     status.textContent = who === "keys" ? "Pen down" : "";
     strokes.push([]);
