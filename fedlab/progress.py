@@ -32,3 +32,5 @@ def rounds_bar(
         yield show
         # An end before the last round, at a target: done, and not red as if broken off
         bar.total = bar.n
+        if hasattr(bar, "container"):  # a widget, which keeps a total of its own
+            bar.container.children[1].max = bar.n
