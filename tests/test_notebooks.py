@@ -87,6 +87,34 @@ def test_a_notebook_runs(path, plots_on_screen):
         "a server's token is in an output: whoever gets this notebook may take part"
     )
 
+    if path.name in SAYS and path.parent == NOTEBOOKS:
+        SAYS[path.name](printed(notebook))
+
+
+def printed(notebook) -> dict[str, str]:
+    """What each cell has printed, by the cell's id."""
+    return {
+        cell.id: "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+        for cell in code_cells(notebook)
+    }
+
+
+def lesson_03_says(said: dict[str, str]) -> None:
+    """It says what it has compared, and one number of rounds for one run."""
+    assert re.search(r"all 7,850 weights .* difference is 0\.00000\d+$", said["client-check"], re.M)
+    assert re.search(r"your average .* 0\.0000000\d", said["average-check"])
+    assert re.search(r"the plain mean .* 0\.0[1-9]", said["average-check"])
+    runs = re.compile(r"^(IID|non-IID) +C = (\S+) +(?:here +)?(\d+) rounds", re.MULTILINE)
+    rounds = runs.findall(said["cells-table"])
+    assert len(rounds) == 4 and runs.findall(said["views-table"]) == rounds
+    first = re.search(r"^97\.\d% after (\d+) rounds", said["first-run"], re.MULTILINE)[1]
+    assert ("IID", "0.1", first) in rounds
+    assert re.search(r"97 % after \d+ rounds", said["explore-first"])
+
+
+SAYS = {"03_federated_averaging.ipynb": lesson_03_says}
+"""What a lesson's cells must have printed, where students read on from it."""
+
 
 @pytest.mark.parametrize("path", ALL, ids=name)
 def test_a_notebook_is_clean(path):
