@@ -1,6 +1,10 @@
-"""Lesson 01 in a real JupyterLab in a real Chromium, as a teacher would use it."""
+"""The panel in a real JupyterLab in a real Chromium, as a class sees and uses it: lesson 01, then
+the panel by itself on small and large screens, light and dark, by keyboard, for screen readers.
+"""
 
 import contextlib
+import io
+import json
 import os
 import re
 import shutil
@@ -9,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+import axe_playwright_python
+import matplotlib.image
+import nbformat
 import psutil
 import pytest
 import requests
@@ -19,6 +26,8 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --disable-background-networking"
     " --disable-component-update --disable-sync --no-first-run"
 )
+
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 # Playwright's own event loop and pipes, closed a moment later
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -43,7 +52,7 @@ def chromium() -> str:
 
 @pytest.fixture
 def lab(tmp_path):
-    """A JupyterLab of its own on a copy of the notebooks: its address and token."""
+    """A JupyterLab of its own on a copy of the notebooks: its address, its token, their folder."""
     notebooks = tmp_path / "notebooks"
     shutil.copytree(ROOT / "notebooks", notebooks)
     folders = {
@@ -76,7 +85,7 @@ def lab(tmp_path):
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: answers(f"{address}/api?token={token}"), 60, "JupyterLab to answer")
-        yield address, token
+        yield address, token, notebooks
     finally:
         # The kernels: they outlive the page
         children = psutil.Process(process.pid).children(recursive=True)
@@ -119,19 +128,38 @@ class Page:
 
     def __init__(self, page, address: str, token: str, notebook: str):
         self.page = page
+        self.wrong: list[str] = []  # what the page's own scripts complain about
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.goto(f"{address}/lab/tree/{notebook}?reset&token={token}")
-        page.wait_for_selector(
+        self.connected()
+        self.panel = page.locator(".fedlab-panel")
+
+    def connected(self) -> None:
+        """Wait for the kernel."""
+        self.page.wait_for_selector(
             '.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000
         )
         connected = (
             "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus"
             " === 'connected'"
         )
-        page.wait_for_function(connected, timeout=60_000)
-        self.panel = page.locator(".fedlab-panel")
+        self.page.wait_for_function(connected, timeout=60_000)
 
-    def command(self, name: str) -> None:
-        self.page.evaluate(f"void window.jupyterapp.commands.execute('{name}')")
+    def command(self, name: str, **arguments) -> None:
+        told = json.dumps(arguments)
+        self.page.evaluate(f"void window.jupyterapp.commands.execute('{name}', {told})")
+
+    def theme(self, dark: bool) -> None:
+        self.command("apputils:change-theme", theme=f"JupyterLab {'Dark' if dark else 'Light'}")
+        light = "false" if dark else "true"
+        self.page.wait_for_selector(
+            f'body[data-jp-theme-light="{light}"]', state="attached", timeout=20_000
+        )
+        time.sleep(0.5)
+
+    def size(self, width: int, height: int) -> None:
+        self.page.set_viewport_size({"width": width, "height": height})
+        time.sleep(0.7)
 
     def finish_cells(self) -> None:
         prompts = (
@@ -148,13 +176,57 @@ class Page:
         wait_for(self.button(name).is_enabled, 60, f"the button {name}")
         self.button(name).click()
 
+    def pill(self) -> str:
+        return self.panel.locator(".fl-pill").inner_text(timeout=60_000)
+
+    def until_pill(self, text: str, seconds: float = 60) -> None:
+        wait_for(lambda: text in self.pill(), seconds, f"the panel to say {text}")
+
+    def said(self) -> str:
+        """What a screen reader reads aloud."""
+        return self.panel.locator(".fl-live").text_content()
+
+    def axe(self) -> list:
+        """What axe-core finds wrong in the panel."""
+        if not self.page.evaluate("typeof axe === 'object'"):
+            self.page.evaluate(AXE.read_text("utf-8"))
+        return self.page.evaluate("""async () => {
+                const found = await axe.run('.fedlab', {resultTypes: ['violations']});
+                return found.violations.map(
+                    v => [v.id, v.help, v.nodes.slice(0, 5).map(node => node.html)]);
+            }""")
+
+    def scrolling(self) -> list:
+        """What in the panel is larger than its room and has a scrollbar of its own."""
+        return self.page.evaluate("""() => {
+                const wrong = [];
+                for (const e of document.querySelectorAll('.fedlab, .fedlab *')) {
+                    const style = getComputedStyle(e), bars = ['auto', 'scroll'];
+                    if ((bars.includes(style.overflowX) && e.scrollWidth > e.clientWidth + 1)
+                        || (bars.includes(style.overflowY) && e.scrollHeight > e.clientHeight + 1))
+                        wrong.push(`${e.className}: ${e.scrollWidth} x ${e.scrollHeight} in`
+                            + ` ${e.clientWidth} x ${e.clientHeight}`);
+                }
+                const panel = document.querySelector('.fedlab-panel').getBoundingClientRect();
+                const cell = document.querySelector('.fedlab-panel').closest('.jp-OutputArea')
+                    .getBoundingClientRect();
+                if (panel.right > cell.right + 1) wrong.push(`${panel.right} of ${cell.right}`);
+                return wrong;
+            }""")
+
+    def boxes(self, *selectors: str) -> list[dict]:
+        """Where these parts of the panel stand, in pixels from its top."""
+        top = self.panel.bounding_box()["y"]
+        found = [self.panel.locator(selector).first.bounding_box() for selector in selectors]
+        return [box | {"y": box["y"] - top} for box in found]
+
     def round(self) -> int:
         """The round that the panel's summary speaks of."""
-        said = re.search(r"After round (\d+) of", self.panel.inner_text())
+        said = re.search(r"After round (\d+) of", self.said())
         return int(said.group(1)) if said else 0
 
     def picture(self) -> str:
-        return self.panel.locator("img.widget-image").last.get_attribute("src")
+        return self.panel.locator(".fl-plot").inner_html()
 
     def python(self, code: str) -> str:
         """What `code` prints in the notebook's kernel."""
@@ -186,8 +258,8 @@ def test_lesson_01_in_jupyterlab(lab):
         try:
             use_the_panel(
                 Page(
-                    browser.new_page(viewport={"width": 1400, "height": 1500}),
-                    *lab,
+                    browser.new_page(viewport={"width": 1280, "height": 1000}),
+                    *lab[:2],
                     "01_first_federation.ipynb",
                 )
             )
@@ -210,20 +282,17 @@ def use_the_panel(page: Page) -> None:
         }""")
     assert failed == expected and expected, "the expected failure fails, and nothing else does"
 
-    # A shard slider, by keyboard: carol's upper end goes from 12 to 10, and her number box follows.
-    handle = page.panel.locator(".noUi-handle").nth(5)
+    # A shard slider, by keyboard: carol's upper end goes from 12 to 10, and her line follows.
+    handle = page.panel.get_by_role("slider", name="carol: last shard")
     handle.focus()
     for _ in range(2):
         page.page.keyboard.press("ArrowLeft")
-    wait_for(
-        lambda: page.panel.get_by_label("last").nth(2).input_value() == "10",
-        5,
-        "the number box to follow the slider",
-    )
-    assert "10,000 images" in page.panel.inner_text()
+    carol = page.panel.locator(".fl-card").nth(2)
+    wait_for(lambda: "shards 9–10 · 10,000" in carol.inner_text(), 5, "her line to follow")
+    assert handle.get_attribute("aria-valuetext") == "10"
 
     # Start: the curve and the table grow round by round.
-    page.panel.get_by_text("Every round, as a table").click()
+    page.press("Table")
     page.press("Start training")
     pictures, rounds = set(), []
     while len(rounds) < 3:
@@ -233,8 +302,6 @@ def use_the_panel(page: Page) -> None:
             "the next round",
         )
         rounds.append(number)
-        rows = page.panel.locator("table.fl tbody tr").count()
-        assert rows >= number, "the table has a row for every round"
         # The picture is the last thing that is set, and a browser on busy cores shows it later.
         pictures.add(
             wait_for(
@@ -243,6 +310,8 @@ def use_the_panel(page: Page) -> None:
                 f"the curve after round {number}",
             )
         )
+        rows = page.panel.locator("table.fl tbody tr")
+        wait_for(lambda: rows.count() >= number, 5, "the table to have a row for every round")
     assert len(pictures) == 3, "the curve is drawn anew for every round"
 
     # Stop: over within 2 s, and the panel can start again.
@@ -250,23 +319,15 @@ def use_the_panel(page: Page) -> None:
     page.press("Stop")
     wait_for(page.button("Start training").is_enabled, 10, "the panel to be ready again")
     assert time.monotonic() - pressed < 2
-    assert "stopped" in page.panel.inner_text()
+    page.until_pill("stopped")
 
     # A fourth client, and a second run, to its end: the earlier run is still in the picture.
-    page.press("Add client")
-    page.panel.get_by_label("Client").nth(3).wait_for()
+    page.press("+ client")
+    page.panel.locator(".fl-card").nth(3).wait_for()
     page.press("Start training")
-    wait_for(page.button("Stop").is_enabled, 20, "the second run to begin")
-    wait_for(
-        lambda: (
-            "rounds done" in page.panel.inner_text() and page.button("Start training").is_enabled()
-        ),
-        120,
-        "the second run to end",
-    )
-    assert "Faint lines: earlier: no dave" in page.panel.inner_text()
-    assert "finished" in page.panel.inner_text()
-    page.panel.get_by_text("Every round, as a table").click()
+    page.until_pill("finished", 120)
+    assert "before: no dave" in page.panel.inner_text()
+    page.press("What it reads")
     time.sleep(0.7)
     page.shot("panel.png")
 
@@ -291,3 +352,260 @@ def use_the_panel(page: Page) -> None:
         f"one panel and one server, found {page.python(threads)!r}",
     )
     assert page.page.locator(".fedlab-panel").count() == 1
+    assert page.wrong == []
+
+
+# ---- the panel by itself -------------------------------------------------------------------------
+
+TWELVE = "{name: (i + 1, i + 1) for i, name in enumerate('abcdefghijkl')}"
+PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 for a cell's output
+
+
+@pytest.fixture
+def notebook(lab):
+    """Opens a notebook of these cells: the Page, and a browser that is closed afterwards."""
+    from playwright.sync_api import sync_playwright
+
+    address, token, folder = lab
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS.split())
+
+        def opened(*cells: str, **options) -> Page:
+            made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+            made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+            nbformat.write(made, folder / "panel.ipynb")
+            size = {"width": PROJECTOR[0], "height": PROJECTOR[1]}
+            page = browser.new_page(viewport=size, **options)
+            return Page(page, address, token, "panel.ipynb")
+
+        try:
+            yield opened
+        finally:
+            browser.close()
+
+
+def test_a_panel_on_a_projector(notebook):
+    page = notebook("import fedlab\npanel = fedlab.Dashboard(rounds=3)\npanel", *["1"] * 12)
+    # Shift+Enter, as a teacher does: the panel's top is in sight, though the next cell is active.
+    page.page.locator(".jp-Cell").first.click()
+    page.page.keyboard.press("Shift+Enter")
+    page.until_pill("ready")
+    time.sleep(1.5)
+    start = page.button("Start training").bounding_box()
+    assert 0 <= start["y"] < 300, f"the panel's top is at {start['y']}"
+
+    # One screen: buttons, status, picture and curve within 600 pixels, beside each other.
+    picture, curve = page.boxes(".fl-round", ".fl-plot")
+    for box in (picture, curve):
+        assert box["y"] + box["height"] < 600 and box["height"] > 150
+    assert curve["x"] > picture["x"] + picture["width"], "beside each other"
+    assert page.scrolling() == []
+
+    # A round in slow motion, by key: what is said, what has been sent.
+    page.press("Slow motion")
+    page.press("Start training")
+    seen = []
+    for step in ("sends its model", "they train", "they send weights", "the average"):
+        wait_for(lambda: step in page.said(), 30, f"the run to wait before: {step}")
+        wait_for(page.button("Next step").is_enabled, 10, "the next step to be possible")
+        now = page.panel.locator(".fl-steps [aria-current=step]")
+        seen.append(now.inner_text() if now.count() else "")
+        page.shot(f"step-{len(seen)}.png")
+        page.panel.get_by_role("button", name="Slow motion").focus()
+        page.page.keyboard.press("n")
+        if step == "they send weights":
+            packet = page.panel.locator(".packet.up")
+            packet.first.wait_for(timeout=10_000)
+            assert re.fullmatch(r"79\d kB", packet.first.text_content())
+    assert seen == ["", "1 broadcast", "2 client update", "3 upload"]
+    wait_for(lambda: "Round 1 of 3" not in page.pill(), 30, "the first round to end")
+    page.press("Slow motion")
+    page.until_pill("finished")
+
+    # Looking back moves picture, curve and accuracy.
+    good, drawn = page.panel.locator(".fl-number").inner_text(), page.picture()
+    back = page.panel.get_by_role("slider", name="Look back at round")
+    back.focus()
+    for _ in range(3):
+        page.page.keyboard.press("ArrowLeft")
+    wait_for(lambda: "untrained model guesses" in page.panel.inner_text(), 10, "round 0")
+    wait_for(lambda: page.picture() != drawn, 10, "the curve of that time")
+    assert page.panel.locator(".fl-number").inner_text() != good
+    for _ in range(3):
+        page.page.keyboard.press("ArrowRight")
+    wait_for(lambda: page.panel.locator(".fl-number").inner_text() == good, 10, "the present")
+
+    # A digit, drawn with the mouse: everybody says what it is.
+    page.press("Draw a digit")
+    draw(page, [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)])
+    read = page.panel.locator(".fl-read")
+    wait_for(lambda: read.count() == 4, 10, "four models to answer")
+    assert read.first.inner_text().startswith("7")
+    page.page.locator(".fl-tabs").scroll_into_view_if_needed()
+    page.shot("draw.png")
+
+    # Files.
+    with page.page.expect_download() as saved:
+        page.press("CSV")
+    rows = Path(saved.value.path()).read_text("utf-8").splitlines()
+    assert saved.value.suggested_filename.endswith(".csv") and len(rows) == 4
+    with page.page.expect_download() as saved:
+        page.press("PNG")
+    pixels = matplotlib.image.imread(io.BytesIO(Path(saved.value.path()).read_bytes()))
+    assert pixels.shape[:2] == (1200, 2000)
+
+    # The whole screen, and back.
+    page.press("Full screen")
+    page.button("Leave full screen").wait_for(timeout=10_000)
+    time.sleep(0.7)
+    page.page.screenshot(path=SCREENSHOTS / "projector.png")
+    wide, high = page.page.evaluate("[innerWidth, innerHeight]")
+    box = page.panel.locator(".fl-main").bounding_box()
+    assert box["width"] > 0.95 * wide and box["y"] + box["height"] < high
+    page.press("Leave full screen")
+    page.button("Full screen").wait_for(timeout=10_000)
+
+    # After a reload before anything was saved the outputs are gone, the panel is not.
+    page.page.reload()
+    page.connected()
+    assert page.panel.count() == 0
+    page.page.evaluate("""() => {
+            const notebook = window.jupyterapp.shell.currentWidget.content;
+            notebook.activeCellIndex = notebook.widgets.length - 1;
+            notebook.activeCell.model.sharedModel.setSource('panel');
+        }""")
+    page.command("notebook:run-cell")
+    page.until_pill("finished")
+    assert page.panel.locator(".fl-number").inner_text() == good
+    assert page.panel.locator(".fl-round svg circle.face").count() == 3
+    assert page.wrong == []
+
+
+def draw(page: Page, points: list[tuple[float, float]]) -> None:
+    """A stroke through these points, parts of the pad's width and height."""
+    canvas = page.panel.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.page.mouse.move(*places[0])
+    page.page.mouse.down()
+    for place in places[1:]:
+        page.page.mouse.move(*place, steps=12)
+    page.page.mouse.up()
+
+
+@pytest.mark.parametrize("clients", [1, 3, 12])
+@pytest.mark.parametrize("beside", [False, True], ids=["in a cell", "in a Prediction"])
+def test_a_panel_fits_every_room(notebook, clients, beside):
+    shards = {1: "{'alice': (1, 2)}", 3: "None", 12: TWELVE}[clients]
+    made = f"import fedlab\npanel = fedlab.Dashboard(clients={shards}, rounds=2, batch_size=64)\n"
+    question = "fedlab.Prediction('What happens?', ['this', 'that'], 'Try it.', panel)"
+    page = notebook(made + (question if beside else "panel"))
+    page.command("notebook:run-all-cells")
+    if beside:
+        page.page.get_by_role("button", name="Skip", exact=True).click(timeout=60_000)
+    page.until_pill("ready")
+    page.press("Start training")
+    page.until_pill("finished")
+    for width, height in ((1024, 768), PROJECTOR, (1500, 900), (1920, 1080)):
+        page.size(width, height)
+        page.panel.evaluate("panel => panel.scrollIntoView({block: 'start'})")
+        assert page.scrolling() == [], f"at {width} x {height}"
+        bar, picture, curve = page.boxes(".fl-bar", ".fl-round", ".fl-plot")
+        highest = max(box["y"] + box["height"] for box in (picture, curve))
+        assert bar["y"] >= 0 and highest < 600, f"Start and curve in one screen at {width}"
+        page.shot(f"room-{clients}-{'prediction' if beside else 'cell'}-{width}.png")
+    assert page.wrong == []
+
+
+def test_everyone_can_use_it(notebook):
+    page = notebook("import fedlab\npanel = fedlab.Dashboard(rounds=2, batch_size=64)\npanel", "1")
+    page.command("notebook:run-all-cells")
+    page.until_pill("ready")
+    assert page.axe() == []
+
+    # By keyboard alone: from the first button on, everything is reached by Tab and has a name of
+    # its own. Sliders announce what they mean.
+    page.panel.get_by_role("button", name="Start training").focus()
+    page.page.keyboard.press("Enter")
+    wait_for(lambda: "After round" in page.said(), 60, "a round to be read aloud")
+    page.until_pill("finished")
+    page.panel.get_by_role("button", name="Change settings").focus()
+    page.page.keyboard.press("Enter")
+    page.panel.get_by_role("slider", name="B batch").wait_for()
+    for name in ("alice: Edit", "bob: Edit"):
+        page.panel.get_by_role("button", name=name).focus()
+        page.page.keyboard.press("Space")
+    time.sleep(0.5)
+    page.button("Start training").focus()
+    names = []
+    for _ in range(80):
+        names.append(
+            page.page.evaluate("""() => {
+                const e = document.activeElement;
+                if (!e.closest('.fedlab-panel')) return null;
+                return `${e.getAttribute('aria-label') || e.textContent.trim()}`;
+            }""")
+        )
+        if names[-1] is None:
+            break
+        page.page.keyboard.press("Tab")
+    reached = names[:-1]
+    assert names[-1] is None and "" not in reached
+    assert len(set(reached)) >= len(reached) - 4, "an end as a handle and as a number: one name"
+    expected = {"alice: first shard", "bob: last shard", "alice: Remove", "B batch", "Strategy"}
+    assert expected | {"Draw a digit", "Join", "CSV", "Look back at round"} <= set(reached)
+    batch = page.panel.get_by_role("slider", name="B batch")
+    assert batch.get_attribute("aria-valuetext") == "64"
+    batch.focus()
+    page.page.keyboard.press("ArrowLeft")
+    wait_for(lambda: batch.get_attribute("aria-valuetext") == "32", 5, "32, and not 3")
+    rate = page.panel.get_by_role("slider", name="Learning rate")
+    assert rate.get_attribute("aria-valuetext") == "0.1"
+
+    # A tab by keyboard, and a digit by keyboard; none of the keys reaches JupyterLab.
+    cells = page.page.locator(".jp-Cell").count()
+    page.panel.get_by_role("button", name="Draw a digit").focus()
+    page.page.keyboard.press("Enter")
+    page.panel.locator("canvas").first.wait_for()
+    page.panel.locator("canvas").first.focus()
+    page.page.keyboard.press("Space")
+    for _ in range(12):
+        page.page.keyboard.press("ArrowDown")
+    page.page.keyboard.press("Space")
+    wait_for(lambda: page.panel.locator(".fl-read").count() == 4, 10, "the models to answer")
+    page.page.keyboard.press("b")
+    page.button("PNG").focus()
+    page.page.keyboard.press("a")
+    assert page.page.locator(".jp-Cell").count() == cells, "no cell was inserted"
+
+    tabs = page.panel.locator(".fl-tab").all_inner_texts()
+    assert len(tabs) == 8
+    for dark in (False, True):
+        page.theme(dark)
+        for tab in tabs:
+            if page.panel.locator(".fl-tab.fl-on").all_inner_texts() != [tab]:
+                page.press(tab)
+            time.sleep(0.6)
+            assert page.axe() == [], f"{tab}, {'dark' if dark else 'light'}"
+        page.shot("dark.png" if dark else "light.png")
+    assert page.wrong == []
+
+
+def test_nothing_moves_for_those_who_do_not_want_it(notebook):
+    cell = "import fedlab\npanel = fedlab.Dashboard(rounds=1, epochs=5)\npanel"
+    page = notebook(cell, reduced_motion="reduce")
+    page.command("notebook:run-all-cells")
+    page.until_pill("ready")
+    page.press("Start training")
+    packet = page.panel.locator(".packet").first
+    packet.wait_for(state="attached", timeout=30_000)
+    places = set()
+    with contextlib.suppress(Exception):  # it is gone in the end
+        for _ in range(20):
+            places.add(packet.get_attribute("transform", timeout=100))
+            time.sleep(0.02)
+    assert len(places - {None}) == 1, "a packet is shown, and stands"
+    turning = page.panel.locator(".turning").first
+    assert turning.evaluate("e => getComputedStyle(e).animationName") == "none"
+    page.press("Stop")

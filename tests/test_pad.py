@@ -330,8 +330,8 @@ def test_no_key_reaches_jupyterlab(pad):
     keys = ["ArrowUp", "Space", "a", "b", "Delete", "Escape", "Backspace", "Enter", "Control+z"]
     pad.press(*keys, "Tab")
     assert pad.page.evaluate("reached") == ["Tab"], "the one that came before the pad had the focus"
-    root = pad.page.locator(".fedlab-pad")
-    assert root.get_attribute("data-lm-suppress-shortcuts") == "true"
+    canvas = pad.page.locator(".fp-paper")
+    assert canvas.get_attribute("data-lm-suppress-shortcuts") == "true", "JupyterLab asks it"
     assert pad.page.evaluate("scrollY") == 0
 
 

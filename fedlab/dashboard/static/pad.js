@@ -7,9 +7,9 @@ const INK = 14; // width of a line on the canvas, for the eye: the model's pen h
 const STEP = 8; // how far an arrow key moves the pen; a quarter of it with Shift
 const PAUSE = 100; // milliseconds between two messages while somebody draws
 const LAYOUT = `
-  <div class="fedlab-pad" role="group" aria-label="Drawing pad" data-lm-suppress-shortcuts="true">
-    <canvas class="fp-paper" tabindex="0" role="application" aria-label="Draw a digit. Arrow keys
-      move the pen, Space puts it down and lifts it, Backspace undoes, Delete clears."></canvas>
+  <div class="fedlab-pad" role="group" aria-label="Drawing pad">
+    <canvas class="fp-paper" tabindex="0" role="application" data-lm-suppress-shortcuts="true"
+      aria-label="Draw a digit: arrow keys move the pen, Space puts it down and lifts it"></canvas>
     <div class="fp-side">
       <canvas class="fp-seen" width="28" height="28" role="img" aria-label="28 by 28"></canvas>
       <span>as the model sees it</span>

@@ -42,7 +42,8 @@ function fullScreen(panel, button) {
 
 function keys(panel, model) {
   panel.tabIndex = -1;
-  panel.dataset.lmSuppressShortcuts = "true";  // "b" in the panel is not "insert a cell below"
+  // "b" in the panel is not "insert a cell below". JupyterLab asks the focused element itself.
+  panel.addEventListener("focusin", event => { event.target.dataset.lmSuppressShortcuts = "true"; });
   panel.addEventListener("keydown", event => {
     const typing = event.target.closest("input, textarea, select, [contenteditable], [role=application]");
     if (event.key.toLowerCase() === "n" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
@@ -63,13 +64,16 @@ function text(element) {
   return element?.textContent.trim() || "";
 }
 
+const WIDGET = ".jupyter-widgets, .widget-slider";  // a SelectionSlider is only the second
+
 function nameAll(panel) {
-  for (const widget of panel.querySelectorAll(".jupyter-widgets")) {
+  for (const widget of panel.querySelectorAll(WIDGET)) {
     const card = text(widget.closest(".fl-card")?.querySelector(".fl-card-name"));
     const of = name => (card ? `${card}: ${name}` : name);
+    const own = selector => [...widget.querySelectorAll(selector)]
+      .filter(part => part.closest(WIDGET) === widget);
     const label = text(widget.querySelector(":scope > .widget-label"));
-    const handles = widget.querySelectorAll(":scope > .slider-container .noUi-handle");
-    const readout = widget.querySelector(":scope > .widget-readout");
+    const handles = own(".noUi-handle"), [readout] = own(".widget-readout");
     handles.forEach((handle, i) => {
       const two = handles.length === 2;
       set(handle, "aria-label", of(two ? ["first shard", "last shard"][i] : label));
