@@ -216,6 +216,8 @@ def _finish_accuracy(ax: Axes, rounds: int, floor: int, from_one: bool) -> None:
         "guessing: 10 %"
         if floor == 0
         else f"this axis starts at {floor} %; guessing would be at 10 %"
+        if _wide(ax)
+        else f"from {floor} % on"
     )
     style = {"transform": ax.get_yaxis_transform(), "ha": "right", "fontsize": FONT - 2}
     ax.text(0.99, where, text, color=SOFT, **style)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["federation", "overhead", "round", "scale", "server", "start"]
+COMMANDS = ["federation", "overhead", "panel", "round", "scale", "server", "start"]
 
 
 @pytest.fixture(autouse=True)

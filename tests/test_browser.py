@@ -63,6 +63,9 @@ def lab(tmp_path):
         f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower())
         for name in ("WORKSPACES", "SETTINGS")
     }
+    news = tmp_path / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false"}')  # as in what `fedlab lab` starts
     environment = {**os.environ, **folders, "IPYTHONDIR": str(tmp_path / "ipython")}
     port, token = free_port(), "test-token"
     options = [

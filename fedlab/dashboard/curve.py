@@ -14,6 +14,7 @@ from fedlab.plots import picture, plot_history
 
 SIZE = (430, 280)  # pixels of the drawing, which is enlarged with its room
 SAVED = (1000, 600)  # pixels of the saved picture
+LETTER = 8.8  # pixels of a letter in it
 MOST_TOLD = 3  # earlier runs that are told in words below the curve
 
 
@@ -100,9 +101,13 @@ class Curve(widgets.VBox):
                 **more,
             )
 
+        def draw_here(ax) -> None:
+            draw(ax, label="global")
+            _lay_out(ax)
+
         words = views.summary(history, rounds, [label for label, _ in earlier])
         self._draw = lambda ax: draw(ax, others=list(earlier))
-        self._plot.value = drawing(lambda ax: draw(ax, label="global"), *SIZE, label=words)
+        self._plot.value = drawing(draw_here, *SIZE, label=words)
         names = [
             f"<b>{name}</b>: {escape(label)}"
             for (name, _), (label, _) in zip(short, earlier, strict=True)
@@ -113,6 +118,20 @@ class Curve(widgets.VBox):
     def as_png(self) -> bytes:
         """What is drawn, as a picture on white."""
         return picture(self._draw, *SAVED)
+
+
+def _lay_out(ax) -> None:
+    """Room for the names right of the axes, reckoned: to have Matplotlib measure everything would
+    take longer than the drawing, every round.
+    """
+    names = [text.get_text() for text in ax.texts if text.get_position()[0] > 1]
+    letters = max((len(row) for name in names for row in name.split("\n")), default=0)
+    right = 10 + (LETTER * letters + 44 if letters else 0)
+    ax.figure.set_layout_engine("none")
+    width, height = SIZE
+    ax.figure.subplots_adjust(
+        left=72 / width, bottom=54 / height, right=1 - right / width, top=1 - 12 / height
+    )
 
 
 def _button(text: str, tooltip: str) -> widgets.Button:
