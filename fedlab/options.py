@@ -10,6 +10,7 @@ from pathlib import Path
 from fedlab import __version__
 from fedlab.checks import Refused
 from fedlab.messages import Training
+from fedlab.settings import USUAL_RATES
 from fedlab.strategies import STRATEGIES, Setting, Strategy, settings_of
 
 PROJECT = Path(__file__).parents[1]
@@ -21,7 +22,6 @@ SIMULATED_TRAINING = Training(batch_size=10)
 """How clients train by default: over HTTP; as the original demonstration's own; as in the paper's
 experiments."""
 
-LEARNING_RATES = {"sgd": 0.1, "adam": 0.001}
 GATHERING = 5.0
 """Seconds without a newcomer before the first round: clients that are started together join a few
 seconds apart."""
@@ -56,9 +56,7 @@ def training(options: argparse.Namespace, default: Training) -> Training:
     optimizer = options.optimizer or default.optimizer
     rate = options.learning_rate
     if rate is None:
-        rate = (
-            default.learning_rate if optimizer == default.optimizer else LEARNING_RATES[optimizer]
-        )
+        rate = default.learning_rate if optimizer == default.optimizer else USUAL_RATES[optimizer]
     batch = default.batch_size if options.batch_size is None else options.batch_size
     return Training(
         default.epochs if options.epochs is None else options.epochs,
@@ -414,7 +412,7 @@ def _add_training(page, default: Training, original: Training | None = None) -> 
         mine, its = getattr(default, name), getattr(original or default, name)
         return f"(default: {mine})" if mine == its else f"(default: {mine}; {its} with --original)"
 
-    rates = ", ".join(f"{rate} with {optimizer}" for optimizer, rate in LEARNING_RATES.items())
+    rates = ", ".join(f"{rate} with {optimizer}" for optimizer, rate in USUAL_RATES.items())
     add = page.add_argument
     add(
         "--epochs",

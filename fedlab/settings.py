@@ -14,6 +14,9 @@ from fedlab.messages import Training, check_client_id
 from fedlab.plan import Plan
 from fedlab.strategies import STRATEGIES, Strategy, settings_of
 
+USUAL_RATES = {"sgd": 0.1, "adam": 0.001}
+"""Learning rates to begin with: at SGD's Adam does not learn."""
+
 LABELS = {
     "rounds": "rounds",
     "fraction": "C",

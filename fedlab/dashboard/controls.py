@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
-from fedlab.settings import Settings
+from fedlab.settings import USUAL_RATES, Settings
 from fedlab.strategies import STRATEGIES, Setting, settings_of
 
 # Few: each costs a compilation.
@@ -20,7 +20,6 @@ BATCH_SIZES = [
     ("all", None),
 ]
 LEARNING_RATES = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
-USUAL_RATE = {"sgd": 0.1, "adam": 0.001}  # Adam does not learn at SGD's
 
 
 class Controls(widgets.VBox):
@@ -78,7 +77,7 @@ class Controls(widgets.VBox):
         )
         self.meaning = widgets.HTML()
         self.meaning.add_class("fl-meaning")
-        self._rates = USUAL_RATE | {settings.optimizer: settings.learning_rate}
+        self._rates = USUAL_RATES | {settings.optimizer: settings.learning_rate}
         hints = {
             self.rounds: (
                 "how often the server averages (asynchronous: how often each client goes through"
