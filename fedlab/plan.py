@@ -85,8 +85,8 @@ class Member:
 
 @dataclass(frozen=True)
 class Status:
-    """A federation at one moment. `rounds` is 0 while no end is planned; `message` says in words
-    what is going on.
+    """A federation at one moment. `rounds` is 0 while no end is planned; `participants` are those
+    of the round under way, or of the last one; `message` says in words what is going on.
     """
 
     running: bool
@@ -97,5 +97,6 @@ class Status:
     accuracy: float
     waiting_for: list[str]
     members: list[Member]
+    participants: list[str]
     message: str
     version: int

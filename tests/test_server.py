@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from fedlab import wire
 from fedlab.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.http import original
+from fedlab.http import original, routes
 from fedlab.http.app import create_app
 from fedlab.http.server import Server
 from fedlab.messages import Refused, Task, Training, Update
@@ -69,8 +70,8 @@ class Api:
         self, strategy=None, plan: Plan | None = THREE_ROUNDS, clients=SIZES, shards=1, **settings
     ):
         self.federation = Federation(toy(), strategy or fed_avg())
-        self.exchanges = []
-        self.app = create_app(self.federation, TOKEN, on_exchange=self.exchanges.append, **settings)
+        self.app = create_app(self.federation, TOKEN, **settings)
+        self.records, self.looks = self.app.extensions["fedlab"]
         self.http = self.app.test_client(use_cookies=False)
         for client in clients:
             self.federation.join(client, SIZES[client], shards)
@@ -116,7 +117,11 @@ class Api:
         """(endpoint, method, path) of every route there is."""
         rules = self.app.url_map.iter_rules()
         return [
-            (rule.endpoint, method, rule.rule.replace("<client>", "alice"))
+            (
+                rule.endpoint,
+                method,
+                rule.rule.replace("<client>", "alice").replace("<name>", "page.js"),
+            )
             for rule in rules
             for method in sorted(rule.methods)
         ]
@@ -164,7 +169,7 @@ def test_the_routes_are_those_of_the_table(api):
     assert sorted((method, path) for _, method, path in api.routes() if method not in ("HEAD",
     "OPTIONS")) == [
         ("DELETE", "/clients/alice"), ("GET", "/"), ("GET", "/history"), ("GET", "/model"),
-        ("GET", "/status"), ("GET", "/task"),
+        ("GET", "/pages/page.js"), ("GET", "/requests"), ("GET", "/status"), ("GET", "/task"),
         ("POST", "/clients"), ("POST", "/updates"),
     ]  # fmt: skip
 
@@ -368,17 +373,100 @@ def test_what_went_over_the_wire_can_be_looked_at(make_api):
     api.send(body)
     api.send(b"junk")
     api.call("GET", "/status")  # a page asks for it every second
-    seen = [(e.client, e.method, e.path, e.status) for e in api.exchanges]
+    seen = [(e.client, e.method, e.path, e.status) for e in api.records]
     assert seen == [
         ("alice", "POST", "/clients", 201),
         ("alice", "GET", "/task", 200),
         ("alice", "POST", "/updates", 202),
         ("", "POST", "/updates", 400),
     ]
-    assert [e.bytes_up for e in api.exchanges] == [40, 0, len(body), 4] and api.exchanges[
-        1
-    ].bytes_down == len(task.data)
-    assert abs(api.exchanges[0].time - time.time()) < 5
+    assert [e.bytes_up for e in api.records] == [40, 0, len(body), 4]
+    assert api.records[1].bytes_down == len(task.data)
+    assert abs(api.records[0].time - time.time()) < 5
+
+
+def test_a_page_asks_for_the_requests_that_it_has_not_seen(make_api):
+    api = make_api()
+    for client in ("alice", "bob"):
+        api.send(update(client))
+    api.call("GET", "/task?client=carol")
+    answer = api.call("GET", "/requests")
+    assert answer.status_code == 200 and TOKEN not in answer.text
+    first = answer.json[0]
+    assert sorted(first) == sorted(
+        ["number", "time", "client", "method", "path", "status", "bytes_up", "bytes_down"]
+    )
+    assert (first["client"], first["path"], first["bytes_up"]) == (
+        "alice",
+        "/updates",
+        len(update("alice")),
+    )
+    assert [(r["number"], r["client"]) for r in answer.json] == [
+        (1, "alice"),
+        (2, "bob"),
+        (3, "carol"),
+    ]
+    for path in ("/", "/status?looker=1", "/history", "/requests", "/pages/page.js"):
+        api.call("GET", path)
+    assert [r["number"] for r in api.call("GET", "/requests?after=2").json] == [3]
+    assert api.call("GET", "/requests?after=3").json == [], "looking is not among them"
+
+
+def test_of_the_requests_the_latest_are_kept(api):
+    for _ in range(250):
+        api.call("GET", "/task?client=nobody")
+    numbers = [record["number"] for record in api.call("GET", "/requests").json]
+    assert numbers == list(range(51, 251))
+
+
+def test_a_page_asks_for_the_rounds_that_it_does_not_know(make_api):
+    api = make_api(clients=["alice"])
+    for number in (1, 2, 3):
+        assert api.federation.task("alice", 5)
+        api.send(update(round=number))
+    api.federation.wait()
+    rounds = {after: api.call("GET", f"/history?after={after}").json for after in (0, 1, 3, 10**14)}
+    assert [[record["round"] for record in several] for several in rounds.values()] == [
+        [1, 2, 3],
+        [2, 3],
+        [],
+        [],
+    ]
+    assert api.call("GET", "/history").json == rounds[0]
+
+
+@pytest.mark.parametrize("path", ["/requests", "/history"])
+@pytest.mark.parametrize("after", ["", "-1", "1.5", "nan", "one", "1" * 5000, "%00"])
+def test_a_number_that_is_none(api, path, after):
+    assert "; expected the number of a round or a request" in sentence(
+        api.call("GET", f"{path}?after={after}"), 400
+    )
+
+
+def test_who_takes_part_is_in_the_status(make_api):
+    api = make_api(plan=None)
+    assert api.call("GET", "/status").json["participants"] == []
+    api.federation.start(Plan(2, fraction=0.67))
+    there = [client for client in SIZES if api.federation.task(client, 1)]
+    assert len(there) == 2, "two of three are drawn"
+    status = api.call("GET", "/status").json
+    assert status["participants"] == status["waiting_for"] == there
+    api.send(update(there[0]))
+    status = api.call("GET", "/status").json
+    assert (status["participants"], status["waiting_for"]) == (there, there[1:])
+
+
+def test_a_page_says_its_name_and_what_it_shows(api):
+    for query in ("looker=a&shown=7", "", "shown=9", "looker=b", "looker=c&shown=x", "looker="):
+        assert api.call("GET", f"/status?{query}").status_code == 200
+    assert [(name, version) for _, name, version in api.looks] == [
+        ("a", 7),
+        ("b", -1),
+        ("c", -1),
+        ("", -1),
+    ]
+    api.call("GET", f"/status?looker={'x' * 500}")
+    assert len(api.looks[-1][1]) == 40
 
 
 # ---- bad bodies ----------------------------------------------------------------------------------
@@ -762,7 +850,7 @@ def test_the_cookie_reads_and_changes_nothing(api):
         for _, method, path in api.routes()
         if method == "GET" and api.call("GET", path, headers=cookie, token=None).status_code == 200
     }
-    assert readable == {"/", "/status", "/history", "/model"}
+    assert readable == {"/", "/status", "/history", "/model", "/requests", "/pages/page.js"}
     for _, method, path in api.routes():
         if method not in ("GET", "HEAD", "OPTIONS"):
             for kind, body in (
@@ -785,7 +873,11 @@ def test_headers_that_keep_what_is_said_here(api):
             ), endpoint
             assert answer.headers["Cache-Control"] == "no-store"
     policy = api.call("GET", "/").headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy and "connect-src 'self'" in policy
+    assert policy.startswith(
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self' data:"
+    )
+    assert "unsafe" not in policy
 
 
 # ---- Hosts and Origins ---------------------------------------------------------------------------
@@ -949,7 +1041,7 @@ def test_the_originals_routes_are_not_for_other_hosts_either(make_api):
 # ---- the page ------------------------------------------------------------------------------------
 
 
-def test_the_page_stands_alone_and_says_how_to_join(api):
+def test_the_page_says_how_to_join_and_runs_nothing_of_its_own(api):
     page = api.call("GET", "/").text
     assert (
         page.startswith("<!doctype html>")
@@ -957,7 +1049,7 @@ def test_the_page_stands_alone_and_says_how_to_join(api):
         and "<title>" in page
         and 'name="viewport"' in page
     )
-    assert 'aria-live="polite"' in page and "<svg" in page and "<table" in page
+    assert page.count("<caption") == page.count("<table") == 2 and "<main" in page
     assert all(
         words in page
         for words in (
@@ -967,9 +1059,41 @@ def test_the_page_stands_alone_and_says_how_to_join(api):
             'fedlab.Client("&lt;URL&gt;", "NAME"',
         )
     )
-    loaded = re.findall(r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]*)|@import|url\(""", page)
-    assert all(address.startswith(("data:", "#")) for address in loaded), loaded
-    assert TOKEN not in page and "innerHTML" not in page  # a client's name is text, never markup
+    assert TOKEN not in page
+    assert "<style" not in page and not re.search(r"<[^>]*\s(style|on\w+)=", page)
+    assert re.findall("<script[^>]*>[^<]*</script>", page) == [
+        '<script type="module" src="pages/page.js"></script>'
+    ]
+
+
+def test_what_the_page_is_made_of_comes_from_this_server_and_a_path_may_stand_before_it(api):
+    known, waiting = {}, ["./"]
+    while waiting:
+        address = waiting.pop()
+        answer = known[address] = api.call("GET", urljoin("/", address))
+        assert answer.status_code == 200, address
+        ours = r"""(?:src|href)="([^"]*)"|from "([^"]*)"|import\("([^"]*)"\)|url\(([^)]*)\)"""
+        for found in re.findall(ours, answer.text):
+            loaded = "".join(found)
+            assert not loaded.startswith(("/", "http", "//")), loaded
+            whole = urljoin(address, loaded)
+            if not loaded.startswith(("data:", "#")) and whole not in [*known, *waiting]:
+                waiting.append(whole)
+    assert sorted(known) == sorted(["./", *(f"pages/{name}" for name in routes.SHOWN)])
+    for address, answer in known.items():
+        kind = {"js": "text/javascript", "ss": "text/css", "./": "text/html"}[address[-2:]]
+        assert answer.headers["Content-Type"] == f"{kind}; charset=utf-8", address
+        # A client's name is text, never markup; and nothing that the policy would refuse.
+        assert "innerHTML" not in answer.text and 'setAttribute("style"' not in answer.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index.html", "handwriting.js", "../app.py", "..%2fapp.py", "%2e%2e/app.py", "page.js%00",
+     "..\\app.py", "%2fetc%2fpasswd", "/etc/passwd", "PAGE.JS", "page.js/", "."],
+)  # fmt: skip
+def test_no_other_file_is_served(api, name):
+    sentence(api.call("GET", f"/pages/{name}"), 404)
 
 
 # ---- the real socket -----------------------------------------------------------------------------
@@ -1051,6 +1175,62 @@ def test_closing_is_prompt_though_clients_wait_and_connections_are_open(server):
         assert [poll.result().status_code for poll in polls] == [410, 410, 410]
     for connection in idle:
         connection.close()
+
+
+def look(server: Server, name: str = "a", shown: int = -1) -> dict:
+    """The status, as a page asks for it."""
+    address = f"{server.address}status?looker={name}&shown={shown}"
+    return requests.get(address, headers=headers_of(server), timeout=5).json()
+
+
+def test_closing_waits_until_pages_show_the_end(server):
+    """Two pages; each asks every 0.2 s and shows what it was told. The server closes in mid-run,
+    once both show that it was stopped; had they said nothing more, after two seconds.
+    """
+    server.federation.join("alice", 5)
+    server.start(3)
+    seen = {"a": [], "b": []}
+
+    def page(name: str):
+        shown = -1
+        with contextlib.suppress(requests.RequestException):
+            while True:
+                status = look(server, name, shown)
+                shown = status["version"]
+                seen[name].append((status["running"], status["message"]))
+                time.sleep(0.2)
+
+    pages = [threading.Thread(target=page, args=(name,)) for name in seen]
+    for each in pages:
+        each.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    server.close(0)
+    took = time.monotonic() - began
+    for each in pages:
+        each.join()
+    for name, told in seen.items():
+        assert told[0][0] and (False, "stopped") in told, name
+    assert 0.05 < took < 1.5
+
+
+def test_closing_waits_not_longer_than_two_seconds_for_a_page_and_for_none_that_is_gone(server):
+    look(server)
+    began = time.monotonic()
+    server.close(0)
+    assert 1.9 < time.monotonic() - began < 2.6
+
+
+def test_closing_is_prompt_where_nobody_looks_on_or_all_know(server):
+    version = look(server, "gone")["version"]
+    look(server, "there", version)
+    requests.get(f"{server.address}status", headers=headers_of(server), timeout=5)  # no page
+    now = time.monotonic() - 3.1
+    looks = server.app.extensions["fedlab"][1]
+    looks[0] = (now, *looks[0][1:])
+    began = time.monotonic()
+    server.close(0)
+    assert time.monotonic() - began < 1
 
 
 def test_a_port_in_use_is_said_in_a_sentence_and_leaves_nothing_behind(server):
@@ -1477,6 +1657,8 @@ def test_behind_a_proxy_that_puts_a_path_before_it(small):
         browser = requests.Session()
         answer = browser.get(f"{base}?token={token}")
         assert (answer.status_code, answer.url) == (200, base) and "<title>" in answer.text
+        for address in re.findall(r'(?:src|href)="(pages/[^"]*)"', answer.text):
+            assert browser.get(base + address).status_code == 200
 
 
 @contextmanager

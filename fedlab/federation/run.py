@@ -397,6 +397,7 @@ class Federation:
                     Member(client, m.num_examples, "training" if m.training else "waiting")
                     for client, m in members
                 ],
+                participants=list(table.exchange.tasks) if table.exchange else [],
                 message=table.message,
                 version=table.version,
             )

@@ -13,7 +13,10 @@ PAGE, ORIGINAL = "page", "original"
 """The endpoints that see to it by themselves: browsers bring the token to the page in its URL or in
 a cookie, the original's clients have none."""
 
-READ_ONLY = (PAGE, "status", "history", "model")
+LOOKING = (PAGE, "pages", "status", "history", "requests")
+"""What a page asks for again and again, to show what is going on."""
+
+READ_ONLY = (*LOOKING, "model")
 """The endpoints that change nothing: there a browser's cookie will do."""
 
 
@@ -39,12 +42,8 @@ class Access:
         name = request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]
         if name.lower() not in self.hosts:
             known = ", ".join(sorted(self.hosts))
-            raise Denied(
-                403,
-                "host",
-                f"the Host header is {request.host[:100]!r}; expected one of {known} (Server's"
-                " allowed_hosts, --allow-host)",
-            )
+            more = f"expected one of {known} (Server's allowed_hosts, --allow-host)"
+            raise Denied(403, "host", f"the Host header is {request.host[:100]!r}; {more}")
         tokenless = request.endpoint == ORIGINAL or (
             request.endpoint == PAGE and "send" in request.args
         )
@@ -52,22 +51,15 @@ class Access:
         # to it; browsers say when one does.
         site = request.headers.get("Sec-Fetch-Site", "none")
         if tokenless and ("Origin" in request.headers or site != "none"):
-            raise Denied(
-                403,
-                "origin",
-                "the request comes from a web page; expected one of the original demonstration's"
-                " clients",
-            )
+            expected = "expected one of the original demonstration's clients"
+            raise Denied(403, "origin", f"the request comes from a web page; {expected}")
         if request.endpoint in (PAGE, ORIGINAL, None):
             return
         reading = request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")
         if not self.admits(request, reading):
-            raise Denied(
-                401,
-                "token",
-                "the token is missing or wrong; expected the header 'Authorization: Bearer"
-                " <token>', from the URL that the server printed",
-            )
+            header = "'Authorization: Bearer <token>', from the URL that the server printed"
+            what = "the token is missing or wrong; expected the header"
+            raise Denied(401, "token", f"{what} {header}")
 
     def admits(self, request: Request, reading: bool) -> bool:
         """The header, always; a cookie only to read with, so that no other page can make its

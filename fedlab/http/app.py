@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections import deque
 from dataclasses import dataclass
 
 from flask import Flask, Response, g, jsonify, request
@@ -16,7 +16,7 @@ from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.federation import Federation
 from fedlab.http import original, routes
-from fedlab.http.access import LOOPBACK, PAGE, Access, Denied
+from fedlab.http.access import LOOKING, LOOPBACK, PAGE, Access, Denied
 from fedlab.messages import AlreadyCounted, Conflict, RunOver, UnknownClient
 
 STATUS = {
@@ -52,12 +52,13 @@ def create_app(
     token: str,
     hosts: set[str] | None = None,
     original_protocol: bool = False,
-    on_exchange: Callable[[RequestRecord], None] = lambda exchange: None,
 ) -> Flask:
     """The Flask application: every route, and what all of them check.
 
     hosts: the Host names that are answered, as in `Access`; loopback's if None.
     Every error is JSON: {"error": a sentence, "kind": one word for programs}.
+    extensions["fedlab"] are the latest RequestRecords, and who looks on: when a page asked for the
+    status, its name, and the version of the status that it showed.
     """
     app = Flask("fedlab", root_path=str(routes.PAGES), static_folder=None)
     limit = wire.size_limit(federation.weights)
@@ -65,6 +66,7 @@ def create_app(
         limit = max(limit, original.size_limit(federation.weights))
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = limit
     access, numbers = Access(token, frozenset(hosts or LOOPBACK)), itertools.count(1)
+    records, _ = app.extensions["fedlab"] = deque(maxlen=200), deque(maxlen=1_000)
 
     @app.before_request
     def check_request():
@@ -80,20 +82,10 @@ def create_app(
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
-        looked = request.endpoint in (PAGE, "status", "history", None)
-        if response.status_code != 204 and not looked:
+        if response.status_code != 204 and request.endpoint not in (*LOOKING, None):
+            asked = g.client, request.method, request.path, response.status_code
             sizes = request.content_length or 0, response.content_length or 0
-            on_exchange(
-                RequestRecord(
-                    next(numbers),
-                    time.time(),
-                    g.client,
-                    request.method,
-                    request.path,
-                    response.status_code,
-                    *sizes,
-                )
-            )
+            records.append(RequestRecord(next(numbers), time.time(), *asked, *sizes))
         return response
 
     @app.errorhandler(Refused)
@@ -109,7 +101,7 @@ def create_app(
         code, path = error.code or 500, request.path[:100]
         sentence = error.description or error.name
         if code == 404:
-            known = "/, /clients, /task, /updates, /model, /status or /history"
+            known = "/, /clients, /task, /updates, /model, /status, /history or /requests"
             sentence = f"there is no {path}; expected {known}"
         elif code == 405:
             methods = ", ".join(sorted(error.valid_methods or []))
@@ -123,12 +115,8 @@ def create_app(
     def unexpected(error: Exception):
         # For whoever runs the server; the other side gets no details.
         app.logger.exception("an unexpected error")
-        return failure(
-            500,
-            "server",
-            f"the server failed ({type(error).__name__}); expected nothing of the kind, please"
-            " report it",
-        )
+        what = f"the server failed ({type(error).__name__})"
+        return failure(500, "server", f"{what}; expected nothing of the kind, please report it")
 
     routes.add(app, federation, access, original_protocol)
     return app

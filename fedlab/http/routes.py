@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-from flask import Flask, Response, g, jsonify, redirect, request
+from flask import Flask, Response, abort, g, jsonify, redirect, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.federation import Federation
+from fedlab.history import History
 from fedlab.http import original
 from fedlab.http.access import ORIGINAL, PAGE, Access, Denied, cookie
 from fedlab.messages import BadUpdate
 
 PAGES = Path(__file__).parent / "pages"
+SHOWN = "page.js", "scene.js", "curve.js", "round.js", "page.css", "round.css", "colours.css"
+"""What the page is made of. Nothing in these is secret, yet they want the token as everything else
+here: a browser that was given the page sends its cookie along, and nobody else needs them.
+"""
 LONGEST_WAIT = 30.0  # seconds of one long poll
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 
 
 def add(app: Flask, federation: Federation, access: Access, original_protocol: bool) -> None:
     """Add every route to `app`."""
+    records, looks = app.extensions["fedlab"]
     # The last one is kept: a round gives all its participants the same Task.
     encode_task = lru_cache(maxsize=1)(wire.encode_task)
 
@@ -37,12 +45,9 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
         fields = json_body()
         g.client = str(fields.get("client", ""))[:40]
         session = fields.get("session", "")
-        federation.join(
-            fields.get("client"),
-            fields.get("num_examples"),
-            fields.get("shards", 1),
-            session if isinstance(session, str) else "",
-        )
+        session = session if isinstance(session, str) else ""
+        numbers = fields.get("num_examples"), fields.get("shards", 1)
+        federation.join(fields.get("client"), *numbers, session)
         return jsonify(client=fields["client"]), 201
 
     @app.delete("/clients/<client>")
@@ -87,11 +92,28 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
 
     @app.get("/status")
     def status():
+        if "looker" in request.args:
+            looker, version = request.args["looker"][:40], request.args.get("shown", -1, int)
+            looks.append((time.monotonic(), looker, version))
         return jsonify(without_nan(asdict(federation.status())))
 
     @app.get("/history")
     def history():
-        return Response(federation.history.to_json(), content_type="application/json")
+        last = after()
+        later = History([record for record in federation.history if record.round > last])
+        return Response(later.to_json(), content_type="application/json")
+
+    @app.get("/requests", endpoint="requests")
+    def requests_answered():
+        last = after()
+        return jsonify([asdict(record) for record in list(records) if record.number > last])
+
+    @app.get("/pages/<name>", endpoint="pages")
+    def pages(name: str):
+        if name not in SHOWN:
+            abort(404)
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        return Response((PAGES / name).read_bytes(), content_type=f"{kind}; charset=utf-8")
 
     @app.get("/", endpoint=PAGE)
     def page():
@@ -107,12 +129,8 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
             answer.set_cookie(cookie(request), access.token, httponly=True, samesite="Strict")
             return answer
         if not access.admits(request, reading=True):
-            raise Denied(
-                401,
-                "token",
-                "the token is missing; expected the whole address that the server printed, with"
-                " ?token= at its end",
-            )
+            expected = "expected the whole address that the server printed, with ?token= at its end"
+            raise Denied(401, "token", f"the token is missing; {expected}")
         text = (PAGES / "index.html").read_text(encoding="utf-8")
         headers = {"Content-Security-Policy": POLICY}
         return Response(text, content_type="text/html; charset=utf-8", headers=headers)
@@ -143,6 +161,14 @@ def waiting_time() -> float:
     if math.isnan(wait):
         raise Refused(f"wait is {received[:40]!r}; expected seconds, at most {LONGEST_WAIT:.0f}")
     return min(max(wait, 0.0), LONGEST_WAIT)
+
+
+def after() -> int:
+    """Only what has a higher number than this is asked for: 0 is all. Raises Refused."""
+    received = request.args.get("after", "0")
+    if not (received.isdecimal() and len(received) < 16):
+        raise Refused(f"after is {received[:40]!r}; expected the number of a round or a request")
+    return int(received)
 
 
 def json_body() -> dict:

@@ -37,6 +37,7 @@ from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
 from fedlab.strategies import Strategy, fed_avg
 
+LONGEST_LOOK = 2.0  # seconds that `close` waits for pages in browsers to show the end
 WORKER_THREADS = 64  # a long poll holds one: more clients than this wait for each other
 
 # "task queue depth" would land under a cell of the notebook
@@ -110,14 +111,14 @@ class Server:
                 " the original merges"
             )
         self.federation = federation
-        self.wire: deque[RequestRecord] = deque(maxlen=200)
         self._token, self._linger = check_token(token or secrets.token_urlsafe(24)), linger
         self._public_host = (
             lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         )
         # Browsers send it so
         hosts = {name.lower() for name in (*LOOPBACK, self._public_host, *allowed_hosts)}
-        self.app = create_app(federation, self._token, hosts, original_protocol, self.wire.append)
+        self.app = create_app(federation, self._token, hosts, original_protocol)
+        self.wire: deque[RequestRecord] = self.app.extensions["fedlab"][0]
         listening = listen(host, port)
         self._http = waitress.server.create_server(
             self.app,
@@ -202,12 +203,16 @@ class Server:
 
     def close(self, linger: float | None = None) -> None:
         """Stop the run, tell every client that it is over, and stop listening. Does nothing the
-        second time.
+        second time. Whoever looks on in a browser is shown the end, which takes a moment.
 
         linger: seconds to wait for clients to hear it, instead of the server's own.
         """
         if self._thread is None:
             return
+        # Pages before clients: while those are told, the status does not say any more how it ended.
+        if self.federation.running:  # otherwise there is nothing new for pages
+            self.federation.stop()
+        self._show_the_end()
         self.federation.close(self._linger if linger is None else linger)
         self._http.task_dispatcher.shutdown()  # the worker threads first: they write to the sockets
         time.sleep(0.05)  # the last answers are on their way
@@ -216,6 +221,16 @@ class Server:
         self._http.trigger.pull_trigger(lambda: wasyncore.close_all(self._http._map))
         self._thread.join(5)
         self._thread = None
+
+    def _show_the_end(self) -> None:
+        """Wait until every page that has asked within the last 3 seconds shows what is so now."""
+        began, version = time.monotonic(), self.federation.status().version
+        while time.monotonic() < began + LONGEST_LOOK:
+            looks = list(self.app.extensions["fedlab"][1])  # the later of a page's own counts
+            pages = {name: shown for when, name, shown in looks if when > began - 3}
+            if all(shown >= version for shown in pages.values()):
+                return
+            time.sleep(0.02)
 
     def __enter__(self) -> Server:
         return self
@@ -297,11 +312,8 @@ class _JsonErrorTask(waitress.task.ErrorTask):
         error, most = self.request.error, self.channel.adj.max_request_body_size - 1
         sentence = f"the request cannot be read ({error.reason}: {error.body}); expected HTTP/1.1"
         if error.code == 413:
-            size = (
-                f"{self.request.content_length:,}"
-                if self.request.content_length
-                else f"more than {most:,}"
-            )
+            length = self.request.content_length
+            size = f"{length:,}" if length else f"more than {most:,}"
             sentence = f"the body is {size} bytes; expected at most {most:,} for this model"
         kind = "too_large" if error.code == 413 else "http"
         body = json.dumps({"error": sentence, "kind": kind}).encode()

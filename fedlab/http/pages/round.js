@@ -19,7 +19,9 @@
 const STEPS = ["broadcast", "client update", "upload", "server update"];
 const SVG = "http://www.w3.org/2000/svg";
 const TRAVEL = 650;  // milliseconds of a packet's way
+const WIDTH = 470, HEIGHT = 232, LARGEST = 1.7;  // pixels of the drawing; it grows with its room
 const ROOM = 5;  // more clients than this stand in two rows, the server between them
+const CROWDED = 44;  // pixels of a client's room: with less there is none for words and numbers
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const colourOf = client => `var(--fl-client-${client.colour % 12})`;
@@ -72,7 +74,9 @@ export function roundPicture(root) {
   // ---- where everything stands ----------------------------------------------------------------
 
   function layout() {
-    const width = svg.clientWidth || 480, height = svg.clientHeight || 232;
+    const space = [svg.clientWidth || WIDTH, svg.clientHeight || HEIGHT];
+    const scale = Math.max(1, Math.min(LARGEST, space[0] / WIDTH, space[1] / HEIGHT));
+    const [width, height] = space.map(pixels => pixels / scale);
     const count = state.clients.length, rows = count > ROOM ? 2 : 1;
     const high = rows === 2 ? 52 : 66, wide = Math.min(190, 0.42 * width);
     const above = rows === 2 ? Math.ceil(count / 2) : 0, below = count - above;
@@ -115,20 +119,19 @@ export function roundPicture(root) {
       const r = at.radius, colour = colourOf(client);
       const part = {link, node, path: shape(link, "path", {class: "link", d: way(at, at.places[i])})};
       set(part.path, {stroke: colour});
-      part.share = shape(link, "text", {
-        class: "soft halo", "font-size": 12, style: `text-anchor: ${x < at.box.x - 5 ? "end" : "start"}`,
-      });
+      part.share = shape(link, "text", {class: "soft halo", "font-size": 12});
+      part.share.style.textAnchor = x < at.box.x - 5 ? "end" : "start";
       part.face = shape(node, "circle", {class: "face", cx: x, cy: y, r, stroke: colour});
       part.ring = shape(node, "circle", {class: "ring", cx: x, cy: y, r: r + 5, stroke: colour, pathLength: 100});
       part.turning = shape(node, "circle", {
         class: "turning", cx: x, cy: y, r: r + 5, stroke: colour, pathLength: 100, "stroke-dasharray": "14 86",
       });
-      part.accuracy = shape(node, "text", {x, y: y + 5, "font-size": small ? 11 : 14});
+      part.accuracy = shape(node, "text", {x, y: y + (small ? 4 : 5), "font-size": small ? 11 : 14});
       part.name = shape(node, "text", {x, y: y + r + (small ? 18 : 24), "font-size": font, class: "strong halo"});
       part.state = shape(node, "text", {x, y: y + r + (small ? 31 : 41), "font-size": small ? 11 : 12.5, class: "soft halo"});
-      const letters = Math.floor(at.room / (0.6 * font));
+      const letters = at.room < CROWDED ? 0 : Math.floor(at.room / (0.6 * font));
       const {name} = client;
-      say(part.name, name.length > letters ? `${name.slice(0, Math.max(letters - 1, 1))}…` : name);
+      say(part.name, name.length > letters ? name.slice(0, Math.max(letters - 1, 0)) + (letters ? "…" : "") : name);
       const middle = part.path.getPointAtLength(0.55 * part.path.getTotalLength());
       set(part.share, {x: middle.x + (x < at.box.x - 5 ? -16 : 16), y: middle.y + 4});
       return [client.name, part];
@@ -151,10 +154,10 @@ export function roundPicture(root) {
       set(part.link, {class: client.part ? "" : "out"});
       const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
       set(part.node, {class: classes.join(" ").trim()});
-      say(part.share, client.part && at.rows === 1 ? `${at.room > 120 ? "weight " : ""}${Math.round(100 * client.share)} %` : "");
-      say(part.accuracy, client.accuracy === null ? "" : client.accuracy.toFixed(1));
+      say(part.share, client.part && at.rows === 1 ? `${at.room > 150 ? "weight " : ""}${Math.round(100 * client.share)} %` : "");
+      say(part.accuracy, client.accuracy === null || at.room < CROWDED ? "" : client.accuracy.toFixed(1));
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
-      say(part.state, narrow ? `${Math.round(100 * client.share)} %` : client.state);
+      say(part.state, at.room < CROWDED ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
       const done = Math.round(100 * client.progress);
       set(part.ring, {"stroke-dasharray": `${done} ${100 - done}`, visibility: done ? "visible" : "hidden"});
     }
