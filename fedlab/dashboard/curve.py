@@ -127,7 +127,7 @@ def _lay_out(ax) -> None:
     names = [text.get_text() for text in ax.texts if text.get_position()[0] > 1]
     letters = max((len(row) for name in names for row in name.split("\n")), default=0)
     right = 10 + (LETTER * letters + 44 if letters else 0)
-    ax.figure.set_layout_engine("none")
+    ax.figure.set_layout_engine(None)
     width, height = SIZE
     ax.figure.subplots_adjust(
         left=72 / width, bottom=54 / height, right=1 - right / width, top=1 - 12 / height

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import requests
 
 from fedlab import wire
-from fedlab.checks import whole
+from fedlab.checks import counted, whole
 from fedlab.data import Dataset
 from fedlab.messages import (
     TRAIN,
@@ -373,7 +373,7 @@ class Client:
                 if self._stop.wait(wait):
                     raise TrainingStopped
         raise ServerAway(
-            f"no answer from {self._base} after {self._tries} tries ({trouble}); expected a fedlab"
+            f"no answer from {self._base} after {counted(self._tries, 'try')} ({trouble}); expected a fedlab"
             " server there: is it running, and the URL right?"
         )
 
