@@ -373,8 +373,8 @@ class Client:
                 if self._stop.wait(wait):
                     raise TrainingStopped
         raise ServerAway(
-            f"no answer from {self._base} after {counted(self._tries, 'try')} ({trouble}); expected a fedlab"
-            " server there: is it running, and the URL right?"
+            f"no answer from {self._base} after {counted(self._tries, 'try')} ({trouble}); expected"
+            " a fedlab server there: is it running, and the URL right?"
         )
 
     def _understood(self, answer: requests.Response, body: bytes) -> bytes:
