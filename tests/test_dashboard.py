@@ -71,10 +71,14 @@ def test_start_shows_every_round_and_keeps_the_earlier_run(panel):
     first = panel.wait()
     until(lambda: "After round 3 of 3" in words(panel))
     assert len(first) == 3 and first.last.accuracy > 0.8
-    panel._tabs.show("Table")
-    until(lambda: panel._table.value.count("<tr>") > 3)
-    panel._tabs.show("Wire")
-    until(lambda: "POST /updates" in panel._wire.value and "797 kB" in panel._wire.value)
+    panel._details.show("Table")
+    until(lambda: panel._details.table.value.count("<tr>") > 3)
+    panel._details.show("Wire")
+    until(
+        lambda: (
+            "POST /updates" in panel._details.wire.value and "797 kB" in panel._details.wire.value
+        )
+    )
     curve = panel._curve._plot.value
 
     panel._controls.epochs.value = 2
@@ -124,12 +128,12 @@ def test_stop_ends_the_run_and_the_panel_can_start_again(panel):
     assert (
         button(panel, "Stop").disabled is False and button(panel, "Start training").disabled is True
     )
-    assert panel._cards[0].slider.disabled and panel._controls.epochs.disabled
+    assert panel._cards.children[0].slider.disabled and panel._controls.epochs.disabled
     panel.stop()
     rounds = len(panel.wait())
     assert 1 <= rounds < 50
     until(lambda: not button(panel, "Start training").disabled)
-    assert "stopped" in words(panel) and not panel._cards[0].slider.disabled
+    assert "stopped" in words(panel) and not panel._cards.children[0].slider.disabled
     assert fedlab_threads() == ["fedlab-panel", "fedlab-server"], "no client is left"
     panel._controls.rounds.value = 1
     panel.start()
@@ -169,7 +173,7 @@ def test_a_picture_that_cannot_be_drawn_is_said_and_the_panel_goes_on(panel, mon
     panel.wait()
     draw = panel._refresh_curve
     monkeypatch.setattr(
-        panel, "_refresh_curve", lambda history: (_ for _ in ()).throw(ValueError("no ink"))
+        panel, "_refresh_curve", lambda now: (_ for _ in ()).throw(ValueError("no ink"))
     )
     until(lambda: "no ink" in words(panel))
     monkeypatch.setattr(panel, "_refresh_curve", draw)
@@ -178,21 +182,21 @@ def test_a_picture_that_cannot_be_drawn_is_said_and_the_panel_goes_on(panel, mon
 
 
 def test_mistakes_are_sentences_in_the_panel(panel):
-    panel._cards[1].name.value = "alice"
+    panel._cards.children[1].name.value = "alice"
     button(panel, "Start training").click()
     with pytest.raises(Refused, match="two clients are called 'alice'"):
         panel.wait()
     until(lambda: "two clients are called" in words(panel))
-    panel._cards[1].name.value = "bob"
+    panel._cards.children[1].name.value = "bob"
     until(lambda: 'class="fl-error"' not in words(panel))  # mended: it stays red nowhere
 
-    panel._cards[0].first.value = 5
+    panel._cards.children[0].first.value = 5
     until(lambda: "the shards are 5 to 1; expected" in words(panel))
     panel.start()
     with pytest.raises(ValueError, match="the shards are 5 to 1"):
         panel.wait()
     assert len(panel.history) == 0
-    panel._cards[0].first.value = 1
+    panel._cards.children[0].first.value = 1
     until(lambda: 'class="fl-error"' not in words(panel) and pill(panel) == "ready")
 
     panel.start()
@@ -200,17 +204,17 @@ def test_mistakes_are_sentences_in_the_panel(panel):
 
 
 def test_the_slider_and_its_number_boxes_follow_each_other(panel):
-    card = panel._cards[0]
+    card = panel._cards.children[0]
     card.slider.value = (2, 7)
     assert card.shards == (2, 7) and card.num_examples == 30_000
     assert "shards 2–7 · 30,000" in card.line.value
     card.last.value = 3
     assert card.slider.value == (2, 3)
-    panel._tabs.show("Their images")
-    until(lambda: "10,000" in panel._digits.value)
-    digits = panel._digits.value
+    panel._details.show("Their images")
+    until(lambda: "10,000" in panel._details.images.value)
+    digits = panel._details.images.value
     card.slider.value = (1, 12)
-    until(lambda: panel._digits.value != digits)
+    until(lambda: panel._details.images.value != digits)
     with pytest.raises(TraitError):
         card.slider.value = ("a", "b")
 
@@ -218,13 +222,16 @@ def test_the_slider_and_its_number_boxes_follow_each_other(panel):
 def test_clients_come_and_go(panel):
     for _ in range(9):
         button(panel, "+ client").click()
-    assert len(panel._cards) == 12 and len({card.name.value for card in panel._cards}) == 12
-    assert len({card.colour for card in panel._cards}) == 12
+    assert (
+        len(panel._cards.children) == 12
+        and len({card.name.value for card in panel._cards.children}) == 12
+    )
+    assert len({card.colour for card in panel._cards.children}) == 12
     until(lambda: button(panel, "+ client").disabled)
-    for card in panel._cards[2:]:
+    for card in panel._cards.children[2:]:
         card.remove.click()
-    panel._cards[1].remove.click()
-    until(lambda: panel._cards[0].remove.disabled)
+    panel._cards.children[1].remove.click()
+    until(lambda: panel._cards.children[0].remove.disabled)
     assert list(panel.settings.shards) == ["alice"], "the last one stays"
 
 
@@ -280,9 +287,9 @@ def test_asynchronous_runs_too(panel):
     assert len(history) == 6 and panel.server.federation.state.num_examples == 30_000
     until(lambda: "6 updates done" in words(panel))
     assert "merged at once" in words(panel) and "rounds done" not in words(panel)
-    panel._tabs.show("Draw a digit")
-    panel._reading.pad.pixels = pixels_of(panel, 0)
-    until(lambda: all(name in panel._reading._answers.value for name in ONE_EACH))
+    panel._details.show("Draw a digit")
+    panel._details.reading.pad.pixels = pixels_of(panel, 0)
+    until(lambda: all(name in panel._details.reading._answers.value for name in ONE_EACH))
 
 
 def test_diverging_training_is_said(panel):
@@ -352,7 +359,7 @@ def test_a_name_that_somebody_elsewhere_has_is_refused_before_anything_is_lost(p
         panel.server.url, "dave", mnist.shards(4, 4), test=mnist.test.subset(np.arange(500))
     ).start()
     try:
-        panel._cards[2].name.value = "dave"
+        panel._cards.children[2].name.value = "dave"
         panel.start()
         with pytest.raises(
             Conflict, match="'dave' has joined from elsewhere; expected another name on its card"
@@ -386,12 +393,12 @@ def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
 def test_the_token_is_shown_only_when_asked_for(panel):
     panel.wait()
     token = panel.server.url.split("token=")[1]
-    for tab in panel._tabs._contents:
-        panel._tabs.show(tab)
+    for tab in panel._details._contents:
+        panel._details.show(tab)
         time.sleep(0.3)
-    assert "--id dave" in panel._join.value and token not in words(panel)
+    assert "--id dave" in panel._details.join.value and token not in words(panel)
     button(panel, "Show the address with its token").click()
-    assert token in panel._join.value
+    assert token in panel._details.join.value
 
 
 def test_settings_that_cannot_be_are_refused_at_once(mnist):
@@ -436,7 +443,7 @@ def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
         panel.start()
         panel.wait()
         assert panel._session.federation.strategy.identity == fedlab.fed_prox(0.1).identity
-        panel._tabs.show("Plain calls")
+        panel._details.show("Plain calls")
         until(lambda: "strategy=fedlab.fed_prox(mu=0.1)" in words(panel))
         assert len(panel.history) == 1 and panel.history.last.accuracy > 0.5
     finally:
@@ -530,18 +537,18 @@ def test_one_colour_a_client_whatever_happens(panel):
     panel._controls.fraction.value = 0.4
     panel.start()
     panel.wait()
-    panel._cards[1].name.value = "bella"
-    panel._cards[0].remove.click()
+    panel._cards.children[1].name.value = "bella"
+    panel._cards.children[0].remove.click()
     button(panel, "+ client").click()
     until(
         lambda: {c["name"] for c in panel._picture.scene["clients"]} == {"bella", "carol", "alice"}
     )
     seen = {c["name"]: c["colour"] for c in panel._picture.scene["clients"]}
-    assert seen == {card.client: card.colour for card in panel._cards}
+    assert seen == {card.client: card.colour for card in panel._cards.children}
     assert seen["bella"] == 1 and seen["carol"] == 2
-    assert all(panel._colours[name] == seen[name] for name in seen)
-    assert panel._colours["bob"] == 1, "what bob did is still in bob's colour"
-    for card in panel._cards:
+    assert all(panel._cards.colours[name] == seen[name] for name in seen)
+    assert panel._cards.colours["bob"] == 1, "what bob did is still in bob's colour"
+    for card in panel._cards.children:
         assert f"fl-colour-{card.colour}" in card._dom_classes
 
 
@@ -550,9 +557,9 @@ def test_a_new_client_knows_nothing_of_an_earlier_one_of_its_name(panel):
     panel.start()
     panel.wait()
     until(lambda: scene_of(panel, "bob")["accuracy"] is not None)
-    panel._cards[1].remove.click()
+    panel._cards.children[1].remove.click()
     button(panel, "+ client").click()
-    assert panel._cards[-1].client == "bob"
+    assert panel._cards.children[-1].client == "bob"
     until(lambda: scene_of(panel, "bob")["state"] == "5,000 images")
     assert panel._session.status("bob") is None
 
@@ -616,29 +623,33 @@ def test_slow_motion_where_there_are_no_rounds(panel):
 
 
 def test_looking_back_moves_everything(panel):
-    panel._tabs.show("Draw a digit")
-    panel._reading.pad.pixels = pixels_of(panel, 8)
+    panel._details.show("Draw a digit")
+    panel._details.reading.pad.pixels = pixels_of(panel, 8)
     panel.start()
     history = panel.wait()
-    until(lambda: panel._curve.replay.value == 3 and "alice" in panel._reading._answers.value)
-    now, curve = panel._reading._answers.value, panel._curve._plot.value
+    until(
+        lambda: panel._curve.replay.value == 3 and "alice" in panel._details.reading._answers.value
+    )
+    now, curve = panel._details.reading._answers.value, panel._curve._plot.value
     panel._curve.replay.value = 1
     until(lambda: "round 1" in panel._picture.scene["says"])
-    until(lambda: panel._reading._answers.value != now and panel._curve._plot.value != curve)
+    until(
+        lambda: panel._details.reading._answers.value != now and panel._curve._plot.value != curve
+    )
     good = round(100 * history[0].clients["alice"].accuracy, 1)
     assert scene_of(panel, "alice")["accuracy"] == good
     assert f"{100 * history[0].accuracy:.1f} %" in panel._header.value
-    panel._tabs.show("What it reads")
-    until(lambda: "after round 1" in panel._reading.digits.value)
+    panel._details.show("What it reads")
+    until(lambda: "after round 1" in panel._details.reading.digits.value)
     panel._curve.replay.value = 0
-    until(lambda: "before any training" in panel._reading.digits.value)
+    until(lambda: "before any training" in panel._details.reading.digits.value)
     assert f"{100 * history.untrained:.1f} %" in panel._header.value
     panel.one_round()
     panel.wait()
     until(lambda: panel._curve.replay.max == 4)
     assert panel._curve.looking_back == 0, "who looks back goes on looking"
     panel._curve.replay.value = 4
-    until(lambda: "after round 4" in panel._reading.digits.value)
+    until(lambda: "after round 4" in panel._details.reading.digits.value)
 
 
 def test_what_the_models_read(panel, mnist):
@@ -649,25 +660,27 @@ def test_what_the_models_read(panel, mnist):
     from fedlab.model import Classifier
 
     right = Classifier().predict(weights, mnist.test).argmax(1)
-    panel._tabs.show("Mistakes")
+    panel._details.show("Mistakes")
     wrong = (right != mnist.test.y).sum()
     assert wrong == round((1 - history.last.accuracy) * 10_000)
-    until(lambda: f"{wrong:,} mistakes in 10,000 test images" in panel._reading.mistakes.value)
-    body = panel._reading.mistakes.value.split("<tbody>")[1]
+    until(
+        lambda: f"{wrong:,} mistakes in 10,000 test images" in panel._details.reading.mistakes.value
+    )
+    body = panel._details.reading.mistakes.value.split("<tbody>")[1]
     table = re.findall(r"<td[^>]*>(\d*)</td>", body)
     counts = np.array([int(n or 0) for n in table]).reshape(10, 10)
     assert counts.sum() == 10_000 and np.trace(counts) == 10_000 - wrong
     assert counts[5].sum() == (mnist.test.y == 5).sum()
 
-    panel._tabs.show("What it reads")
-    until(lambda: "after round 3" in panel._reading.digits.value)
-    shown = re.findall(r"<figcaption>(?:<span[^>]*>)?(\d)", panel._reading.digits.value)
+    panel._details.show("What it reads")
+    until(lambda: "after round 3" in panel._details.reading.digits.value)
+    shown = re.findall(r"<figcaption>(?:<span[^>]*>)?(\d)", panel._details.reading.digits.value)
     assert [int(digit) for digit in shown] == right[:10].tolist()
 
-    panel._tabs.show("Draw a digit")
-    panel._reading.pad.pixels = pixels_of(panel, 0)
-    until(lambda: "global model" in panel._reading._answers.value)
-    read = re.findall(r'<td class="fl-read">(\d)', panel._reading._answers.value)
+    panel._details.show("Draw a digit")
+    panel._details.reading.pad.pixels = pixels_of(panel, 0)
+    until(lambda: "global model" in panel._details.reading._answers.value)
+    read = re.findall(r'<td class="fl-read">(\d)', panel._details.reading._answers.value)
     assert len(read) == 4 and int(read[0]) == right[0] == 7
 
 

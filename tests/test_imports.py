@@ -46,7 +46,8 @@ INSIDE = {
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
         ["session", "scene", "stage", "pad", "views"],
-        ["card", "controls", "curve", "prediction", "reading"],
+        ["card", "controls", "curve", "prediction", "reading", "glance"],
+        ["cards", "details"],
         ["panel"],
         ["__init__"],
     ],

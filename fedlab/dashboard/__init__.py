@@ -6,17 +6,18 @@ session.py  the server, the clients and the runs behind a panel
 steps.py    a round step by step: what is seen of it, and slow motion
 models.py   the models of a run, round by round
 scene.py    the picture of the round as data, and the sentences that say the same
+glance.py   what is so at one moment, and the header's and the screen reader's words for it
 views.py    tables and sentences as HTML; drawing.py: plots in the page's colours
 
 Widgets:
 panel.py    the Dashboard: what stands where, and the one thread that keeps it up to date
 stage.py    the picture of the round, and what a panel needs of the browser (static/ has the
             JavaScript and the style, scripts.py reads them)
-card.py     one client: its name, its shards
+card.py     one client: its name, its shards; cards.py: all of them, and which colour is whose
 controls.py the run's sliders
 curve.py    the curve, looking back, comparing, saving
-reading.py  what the models read: test digits, a drawn one (pad.py), mistakes
-tabs.py     one thing at a time
+details.py  what stands below, one thing at a time (tabs.py)
+reading.py  of that, what the models read: test digits, a drawn one (pad.py), mistakes
 prediction.py  the Prediction: a question to answer before a run
 """
 

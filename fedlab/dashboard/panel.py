@@ -17,27 +17,23 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import islice
 
 import ipywidgets as widgets
 
-from fedlab.checks import Refused, counted
+from fedlab.checks import Refused
 from fedlab.dashboard import views
-from fedlab.dashboard.card import NAMES, ClientCard
+from fedlab.dashboard.cards import Cards
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.curve import Curve
-from fedlab.dashboard.drawing import drawing
-from fedlab.dashboard.reading import Reading
-from fedlab.dashboard.scene import HELD, Facts, scene
+from fedlab.dashboard.details import Details
+from fedlab.dashboard.glance import Glance, facts, header, look, read_aloud
+from fedlab.dashboard.scene import scene
 from fedlab.dashboard.session import ALONE, POOLED, Session
 from fedlab.dashboard.stage import RoundPicture, Stage
-from fedlab.dashboard.tabs import Tabs
-from fedlab.data import NUM_SHARDS, DataError, Mnist, load_mnist
+from fedlab.data import NUM_SHARDS, Mnist, load_mnist
 from fedlab.history import History
-from fedlab.plots import plot_partition
 from fedlab.settings import Settings
 
-PARTITION = (520, 40)  # pixels: its width, and the height of a client's row
 THREE = {"alice": (1, 4), "bob": (5, 8), "carol": (9, 12)}
 RECENT = 3.0  # seconds for which a request is told to the picture
 
@@ -87,7 +83,6 @@ class Dashboard(widgets.VBox):
         self._was_running = False
         self._error: Exception | None = None  # which `wait` raises
         self._trouble = ""  # the same as a sentence, until something is changed
-        self._colours: dict[str, int] = {}  # client id -> its number, those of the past too
         self._make_widgets(first)
         super().__init__(self._layout())
         self.add_class("fedlab")
@@ -161,14 +156,7 @@ class Dashboard(widgets.VBox):
     @property
     def settings(self) -> Settings:
         """What the sliders say now. Raises Refused when two clients have one name."""
-        shards: dict[str, tuple[int, int]] = {}
-        for card in self._cards:
-            if card.client in shards:
-                raise Refused(
-                    f"two clients are called {card.client!r}; expected a different name for each"
-                )
-            shards[card.client] = card.shards
-        return self._controls.settings(shards)
+        return self._controls.settings(self._cards.shards)
 
     @property
     def server(self):
@@ -216,25 +204,10 @@ class Dashboard(widgets.VBox):
         self._change.add_class("fl-fold")
         self._add = self._button("+ client", self._add_client, f"One more, up to {NUM_SHARDS}")
         self._controls = Controls(settings, self._changed)
-        self._cards = [self._card(name, *shards) for name, shards in settings.shards.items()]
-        self._card_box = widgets.Box(self._cards)
-        self._reading = Reading(self._session, self._wake.set)
-        self._digits, self._table, self._wire, self._code, self._join = (
-            widgets.HTML() for _ in range(5)
-        )
-        self._show_url = self._button("Show the address with its token", self._reveal, "")
-        self._tabs = Tabs(
-            {
-                "What it reads": self._reading.digits,
-                "Draw a digit": self._reading.draw,
-                "Mistakes": self._reading.mistakes,
-                "Their images": self._digits,
-                "Table": self._table,
-                "Plain calls": self._code,
-                "Wire": self._wire,
-                "Join": widgets.VBox([self._join, self._show_url]),
-            },
-            self._wake.set,
+        self._cards = Cards(settings.shards, self._changed, self._session.forget)
+        self._details = Details(self._session, self._wake.set)
+        self._details.show_url.on_click(
+            self._guard(lambda: self._details.reveal(self._cards.free_name(self._guest_names)))
         )
 
     def _layout(self) -> list[widgets.Widget]:
@@ -245,11 +218,10 @@ class Dashboard(widgets.VBox):
         bar.add_class("fl-bar")
         main = widgets.Box([self._picture, self._curve])
         main.add_class("fl-main")
-        self._card_box.add_class("fl-cards")
         line = widgets.HBox([self._words, self._change, self._add])
         line.add_class("fl-settings")
         self._controls.layout.display = "none"
-        below = [self._card_box, self._guests, line, self._controls, self._tabs]
+        below = [self._cards, self._guests, line, self._controls, self._details]
         return [style, bar, self._header, main, *below]
 
     def _button(
@@ -264,35 +236,13 @@ class Dashboard(widgets.VBox):
         button.on_click(self._guard(action))
         return button
 
-    def _card(self, name: str, first: int, last: int) -> ClientCard:
-        """A card in a colour that nobody has who is to be seen."""
-        taken = {card.colour for card in getattr(self, "_cards", [])}
-        in_sight = {n for record in self.history for n in record.clients}
-        past = {self._colours[n] for n in in_sight if n in self._colours}
-        colour = _first_free(taken | past) if len(taken | past) < NUM_SHARDS else _first_free(taken)
-        if not hasattr(self, "_cards"):  # the first ones
-            colour = _first_free(set(self._colours.values()))
-        self._colours[name] = colour
-        return ClientCard(colour, name, first, last, self._changed, self._remove_client)
+    @property
+    def _guest_names(self) -> list[str]:
+        return [guest.client for guest in self._session.guests]
 
     def _add_client(self) -> None:
-        name = self._free_name()
-        self._session.forget(name)
-        self._cards = [*self._cards, self._card(name, 1, 1)]
-        self._card_box.children = self._cards
-        self._changed()
-
-    def _free_name(self) -> str:
-        taken = {card.client for card in self._cards}
-        taken |= {member.client for member in self._session.guests}
-        return next(n for n in [*NAMES, *(f"client {i}" for i in range(99))] if n not in taken)
-
-    def _remove_client(self, card: ClientCard) -> None:
-        self._cards = [other for other in self._cards if other is not card]
-        self._card_box.children = self._cards
-        self._session.forget(card.client)
-        card.close()
-        self._changed()
+        in_sight = {name for record in self.history for name in record.clients}
+        self._cards.add(self._guest_names, in_sight)
 
     def _fold_controls(self) -> None:
         unfold = self._controls.layout.display == "none"
@@ -303,10 +253,6 @@ class Dashboard(widgets.VBox):
     def _slow_changed(self, change) -> None:
         self._session.gate.set_slow(change["new"])
         self._wake.set()
-
-    def _reveal(self) -> None:
-        if self.server is not None:
-            self._join.value = views.join(self.server.address, self.server.url, self._free_name())
 
     def _save_png(self) -> None:
         self._stage.save("fedlab-curve.png", "image/png", self._curve.as_png())
@@ -405,7 +351,11 @@ class Dashboard(widgets.VBox):
             self._refresh()
         except Exception as error:
             self._show_error(error)
-            self._refresh_header(self._session.history, "")
+            self._header.value = header(self._look(""), len(self._mnist.test))
+
+    def _look(self, mistake: str) -> Glance:
+        back = self._curve.looking_back
+        return look(self._session, back, self._ready, self._trouble, mistake)
 
     def _refresh(self) -> None:
         """Set every widget to what is so now. Setting a trait to its own value sends nothing."""
@@ -415,26 +365,28 @@ class Dashboard(widgets.VBox):
         if session.baseline_error is not None:
             self._show_error(session.baseline_error)
             session.baseline_error = None
-        history = session.history
-        self._curve.follow(len(history))
+        self._curve.follow(len(session.history))
         settings, mistake = None, ""
         try:
             settings = self.settings
             settings.check()
         except Refused as error:
             mistake = str(error)
-        self._name_colours()
-        self._refresh_header(history, mistake)
-        self._refresh_controls(history)
-        for card in self._cards:
+        self._cards.name_colours(self._guest_names)
+        now = self._look(mistake)
+        self._header.value = header(now, len(self._mnist.test))
+        self._refresh_controls(now)
+        for card in self._cards.children:
             status = session.status(card.client)
             card.show(status.message if status and status.phase == "failed" else "")
         self._guests.value = views.guests(session.guests)
         if settings is not None:
             self._words.value = views.words(settings, settings.make_strategy().name)
-        self._refresh_picture(history, mistake)
-        self._refresh_curve(history)
-        self._refresh_tab(history, settings if not mistake else None)
+        self._refresh_picture(now)
+        self._refresh_curve(now)
+        possible = None if mistake else settings
+        name = self._cards.free_name(self._guest_names)
+        self._details.refresh(now, possible, self._cards.colours, name)
 
     def _run_ended(self) -> None:
         self._session.settle()
@@ -444,191 +396,42 @@ class Dashboard(widgets.VBox):
             self._show_error(error)
         self._was_running = False  # last: `wait` returns when nothing is left of the run
 
-    def _name_colours(self) -> None:
-        """Each client's colour stays its own: through a new name, and in rounds without it."""
-        for card in self._cards:
-            self._colours[card.client] = card.colour
-        for guest in self._session.guests:
-            if guest.client not in self._colours:
-                self._colours[guest.client] = _first_free(set(self._colours.values()))
-
-    # ---- what is so ------------------------------------------------------------------------------
-
-    @property
-    def _unit(self) -> str:
-        """What the history counts."""
-        server = self._session.server
-        return "update" if server and server.federation.strategy.asynchronous else "round"
-
-    @property
-    def _round(self) -> int:
-        """The round that is looked at: the last one, unless one looks back."""
-        back = self._curve.looking_back
-        return len(self.history) if back is None else back
-
-    def _looked_at(self, history: History) -> History:
-        """The rounds until then."""
-        if self._curve.looking_back is None:
-            return history
-        return History(list(islice(history, self._round)), history.untrained)
-
-    def _planned(self) -> int:
-        status = self._session.federation.status() if self._session.server else None
-        return status.rounds if status else 0
-
-    def _refresh_header(self, history: History, mistake: str) -> None:
-        server = self._session.server
-        seen = self._looked_at(history)
-        last, of = seen.last, f"global model,<br>{len(self._mnist.test):,} test images"
-        good = views.percent(last.accuracy if last else seen.untrained)
-        if self._curve.looking_back is not None:
-            of = f"global model<br>after {self._unit} {self._round}"
-        trouble = self._trouble or mistake
-        if server is None:
-            pill, said = "loading TensorFlow", "The server starts then: usually in 4 to 9 seconds."
-        else:
-            pill, said = self._doing(history)
-        if trouble and not self._session.running:
-            pill = "failed" if self._trouble and len(history) else pill
-        shown = views.message(trouble, error=True) if trouble else views.message(said)
-        self._header.value = views.header(pill, bool(trouble), shown, good, of)
-
-    def _doing(self, history: History) -> tuple[str, str]:
-        """What is going on, and a sentence about it."""
-        session, unit = self._session, self._unit
-        status = session.federation.status()
-        if session.comparing:
-            return "comparing", "Computing a comparison: without federation, on the same images."
-        if session.running:
-            done = history.last.round if history.last else 0
-            of = f" of {status.rounds}" if status.rounds else ""
-            pill = f"{unit.capitalize()} {min(done + 1, status.rounds) or done + 1}{of}"
-            if session.waiting_before:
-                return pill, "Slow motion: press Next step, or the key N."
-            return pill, f"Server {session.server.address}"
-        if not len(history):
-            return "ready", "Press Start training."
-        return (
-            status.message,
-            f"{counted(len(history), unit)} done. Server {session.server.address}",
-        )
-
-    def _refresh_controls(self, history: History) -> None:
-        session = self._session
-        running, comparing = session.running, session.comparing
-        busy = running or comparing
-        idle = self._ready and not busy and not self._closing
-        runs = session.earlier or session.baselines
+    def _refresh_controls(self, now: Glance) -> None:
+        idle = self._ready and not now.busy and not self._closing
+        none = not self._cards.children
         for button in (self._start, self._one, self._curve.alone, self._curve.pooled):
-            button.disabled = not idle or not self._cards
-        self._stop.disabled = not busy
-        self._reset.disabled = not idle or not (len(history) or runs)
+            button.disabled = not idle or none
+        self._stop.disabled = not now.busy
+        runs = len(now.history) or self._session.earlier or self._session.baselines
+        self._reset.disabled = not idle or not runs
         self._slow.disabled = not self._ready
-        self._next.disabled = not (running and session.waiting_before)
-        self._add.disabled = busy or len(self._cards) >= NUM_SHARDS
-        self._curve.csv.disabled = not len(history)
-        self._show_url.disabled = session.server is None
-        self._controls.set_disabled(busy)
-        for card in self._cards:
-            card.set_disabled(busy, removable=len(self._cards) > 1)
+        self._next.disabled = not now.held
+        self._add.disabled = now.busy or len(self._cards.children) >= NUM_SHARDS
+        self._curve.csv.disabled = not len(now.history)
+        self._controls.set_disabled(now.busy)
+        self._cards.set_disabled(now.busy)
 
-    def _refresh_picture(self, history: History, mistake: str) -> None:
+    def _refresh_picture(self, now: Glance) -> None:
         session = self._session
-        back = self._curve.looking_back
-        seen = self._looked_at(history)
-        examples = {card.client: card.num_examples for card in self._cards}
+        examples = {card.client: card.num_examples for card in self._cards.children}
         examples |= {guest.client: guest.num_examples for guest in session.guests}
-        status = session.federation.status() if session.server else None
-        record = seen.last
-        if back is not None:
-            part = session.participants_of(back) or tuple(record.clients if record else ())
-            examples = {name: examples.get(name, 0) for name in [*examples, *part]}
-            if record:
-                examples |= {n: client.num_examples for n, client in record.clients.items()}
-        else:
-            part = session.participants if session.running else ()
-        facts = Facts(
-            examples=dict(sorted(examples.items())),
-            colours=self._colours,
-            status=status,
-            participants=part,
-            own={name: client.status for name, client in session.clients.items()},
-            held=session.waiting_before if session.running else 0,
-            late=frozenset(session.late()) if session.running else frozenset(),
-            record=record,
-            replayed=back is not None,
-        )
         recent = time.time() - RECENT
-        wire = [r for r in list(session.server.wire)[-60:] if r.time > recent] if status else []
-        self._picture.scene = scene(facts, wire, self._read_aloud(history, facts, mistake))
+        wire = list(session.server.wire)[-60:] if session.server else []
+        self._picture.scene = scene(
+            facts(now, session, examples, self._cards.colours),
+            [request for request in wire if request.time > recent],
+            read_aloud(now),
+        )
 
-    def _read_aloud(self, history: History, facts: Facts, mistake: str) -> str:
-        """For screen readers: each round's result, each step of slow motion, what went wrong."""
-        if self._trouble or mistake:
-            return self._trouble or mistake
-        if facts.held:
-            return f"Round {facts.status.round}. {HELD[facts.held]} Press Next step."
-        planned = max(self._planned(), len(history))
-        if self._session.running:
-            return views.summary(history, planned) if len(history) else "Training begins."
-        if not len(history):
-            return "Ready." if self._ready else "Loading TensorFlow."
-        return f"{facts.status.message}. {views.summary(history, planned)}"
-
-    def _earlier(self) -> list[tuple[str, History]]:
-        """The runs before this one, named by what was different then."""
+    def _refresh_curve(self, now: Glance) -> None:
         current = self._session.settings
         runs = self._session.earlier if current else []
-        return [(its.difference(current), run) for its, run in runs]
-
-    def _refresh_curve(self, history: History) -> None:
-        rounds = max(self._planned(), len(history))
         self._curve.show(
-            self._looked_at(history),
-            whole=history,
-            earlier=self._earlier(),
+            now.seen,
+            whole=now.history,
+            # The runs before this one, named by what was different then
+            earlier=[(its.difference(current), run) for its, run in runs],
             baselines=self._session.baselines,
-            rounds=rounds if len(history) else max(rounds, self._controls.rounds.value),
-            colours=self._colours,
+            rounds=now.planned if len(now.history) else self._controls.rounds.value,
+            colours=self._cards.colours,
         )
-
-    def _refresh_tab(self, history: History, settings: Settings | None) -> None:
-        """What is in sight, and nothing else."""
-        shown, session = self._tabs.shown, self._session
-        after = f"after {self._unit} {self._round}" if self._round else "before any training"
-        if shown == "What it reads":
-            self._reading.show_digits(self._round, after)
-        elif shown == "Draw a digit":
-            self._reading.show_answers(self._round, self._colours)
-        elif shown == "Mistakes":
-            self._reading.show_mistakes(self._round)
-        elif shown == "Their images" and settings is not None:
-            self._draw_partition(settings)
-        elif shown == "Table":
-            self._table.value = views.rounds_table(history)
-        elif shown == "Plain calls" and settings is not None:
-            self._code.value = views.code(settings.as_calls())
-        elif shown == "Wire" and session.server is not None:
-            self._wire.value = views.wire_table(session.server.wire, history)
-        elif shown == "Join" and session.server is not None and not self._join.value:
-            self._join.value = views.join(session.server.address, None, self._free_name())
-
-    def _draw_partition(self, settings: Settings) -> None:
-        key = tuple(settings.shards.items())
-        if getattr(self, "_dealt", None) == key:
-            return
-        self._dealt = key
-        # A range that was mended in this very moment; the next pass draws it
-        with suppress(DataError):
-            datasets = settings.datasets(self._mnist)
-            size = PARTITION[0], PARTITION[1] * len(datasets) + 60
-            told = "; ".join(f"{name}: {len(data):,} images" for name, data in datasets.items())
-            svg = drawing(
-                lambda ax: plot_partition(datasets, ax, colours=self._colours), *size, told
-            )
-            counts = {name: data.label_counts() for name, data in datasets.items()}
-            self._digits.value = views.partition(svg, counts, PARTITION[0])
-
-
-def _first_free(taken: set[int]) -> int:
-    return next(number for number in range(len(taken) + 1) if number not in taken)
