@@ -18,11 +18,12 @@ import statistics
 from benchmarks.measure import in_process, in_turn, judged, machine, spread, table
 
 LONGER = 1.05  # target: times
+WITHOUT, WITH = "without", "with its panel"
 NAMES = [chr(ord("a") + number) for number in range(12)]
 
 
-def run(clients: int, rounds: int, with_panel: bool) -> float:
-    """Seconds of a run, from Start to its last round."""
+def seconds(clients: int, rounds: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of runs, from Start to the last round, in turn in this process."""
     import fedlab
     from fedlab.dashboard.session import Session
     from fedlab.settings import Settings
@@ -30,21 +31,27 @@ def run(clients: int, rounds: int, with_panel: bool) -> float:
     mnist = fedlab.load_mnist()
     shards = {name: (number + 1, number + 1) for number, name in enumerate(NAMES[:clients])}
     settings = Settings(shards, rounds=rounds)
-    if with_panel:
-        panel = fedlab.Dashboard(mnist, shards, rounds=rounds)
-        for _ in range(2):  # the first run compiles
-            panel.start()
-            history = panel.wait()
-        panel.shutdown()
-        panel._thread.join(30)
-    else:
+
+    def alone() -> float:
         session = Session(mnist)
         session.open(settings)
-        for _ in range(2):
-            session.begin(settings)
-            history = session.federation.wait()
+        session.begin(settings)
+        history = session.federation.wait()
         session.close()
-    return history.last.seconds
+        return history.last.seconds
+
+    def with_panel() -> float:
+        panel = fedlab.Dashboard(mnist, shards, rounds=rounds)
+        panel.start()
+        history = panel.wait()
+        panel.shutdown()
+        panel._thread.join(30)
+        return history.last.seconds
+
+    sides = {WITHOUT: alone, WITH: with_panel}
+    for run in sides.values():  # compiles, and loads what it needs
+        run()
+    return in_turn(sides, repeats)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,24 +60,18 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--clients", type=int, default=12, help="up to 12, a shard each")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=5, help="fresh processes of each side")
+    parser.add_argument("--repeats", type=int, default=7, help="runs of each side")
     given = parser.parse_args(arguments)
 
     machine("ipywidgets", "matplotlib")
-    size = {"clients": given.clients, "rounds": given.rounds}
-    sides = {
-        "without": lambda: in_process("panel:run", with_panel=False, **size),
-        "with its panel": lambda: in_process("panel:run", with_panel=True, **size),
-    }
-    results = in_turn(sides, given.repeats)
-    without = statistics.median(results["without"])
+    results = in_process("panel:seconds", **vars(given))
+    without = statistics.median(results[WITHOUT])
     rows = [
         [name, spread(values), f"{statistics.median(values) / without:.3g} x"]
         for name, values in results.items()
     ]
     table(f"{given.rounds} rounds of {given.clients} clients", ["run", "median", "ratio"], rows)
-    ratio = statistics.median(results["with its panel"]) / without
-    print(f"\nwith its panel  {judged(ratio, most=LONGER)}")
+    print(f"\n{WITH}  {judged(statistics.median(results[WITH]) / without, most=LONGER)}")
 
 
 if __name__ == "__main__":

@@ -447,6 +447,13 @@ def test_a_panel_on_a_projector(notebook):
     page.page.locator(".fl-tabs").scroll_into_view_if_needed()
     page.shot("draw.png")
 
+    # Nothing is cut off, and nothing has a scrollbar of its own, whatever is looked at.
+    for tab in page.panel.locator(".fl-tab").all_inner_texts():
+        if tab != "Draw a digit":
+            page.press(tab)
+            time.sleep(0.5)
+        assert page.scrolling() == [], tab
+
     # Files.
     with page.page.expect_download() as saved:
         page.press("CSV")

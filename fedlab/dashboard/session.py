@@ -118,8 +118,7 @@ class Session:
     @property
     def participants(self) -> tuple[str, ...]:
         """Who takes part in the round under way, or took part in the last one."""
-        status = self.federation.status() if self.server else None
-        return self.participants_of(status.round) if status else ()
+        return tuple(self.federation.status().participants) if self.server else ()
 
     def participants_of(self, round: int) -> tuple[str, ...]:
         """Who was drawn for a round of the current run."""

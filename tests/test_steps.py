@@ -1,0 +1,117 @@
+"""Slow motion's gate, and what a strategy is that is watched."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fedlab
+from fedlab.dashboard.models import Models
+from fedlab.dashboard.steps import (
+    AVERAGE,
+    BROADCAST,
+    ONE_BY_ONE,
+    SERVER,
+    TRAIN,
+    UPLOAD,
+    Gate,
+    Watched,
+)
+from fedlab.strategies import STRATEGIES
+
+
+def passing(gate, who, step):
+    """A thread that goes through the gate, and when it did."""
+    went = []
+    thread = threading.Thread(target=lambda: (gate.wait(who, step), went.append(time.monotonic())))
+    thread.start()
+    return thread, went
+
+
+def until(true, seconds=5):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_gate_is_open_but_in_slow_motion_and_during_a_run():
+    gate = Gate()
+    gate.wait("alice", TRAIN)
+    gate.begin()
+    gate.wait("alice", TRAIN)
+    gate.end()
+    gate.set_slow(True)
+    gate.wait("alice", TRAIN)
+    assert gate.waiting(["alice"]) == 0
+
+
+def test_all_wait_and_those_who_send_go_one_after_another():
+    gate = Gate()
+    gate.set_slow(True)
+    gate.begin()
+    several = [passing(gate, name, UPLOAD) for name in ("alice", "bob")]
+    until(lambda: gate.waiting(["alice", "bob"]) == UPLOAD)
+    assert gate.waiting(["alice", "bob", "carol"]) == 0, "carol still trains"
+    gate.go_on()
+    assert gate.waiting(["alice", "bob"]) == 0, "they are on their way"
+    for thread, _ in several:
+        thread.join(5)
+    (first,), (second,) = [went for _, went in several]
+    assert ONE_BY_ONE * 0.8 < second - first < ONE_BY_ONE + 1
+
+
+@pytest.mark.parametrize("opened", ["switched off", "ended"])
+def test_nobody_is_left_waiting(opened):
+    gate = Gate()
+    gate.set_slow(True)
+    gate.begin()
+    thread, went = passing(gate, SERVER, AVERAGE)
+    until(lambda: gate.waiting([]) == AVERAGE)
+    gate.set_slow(False) if opened == "switched off" else gate.end()
+    thread.join(5)
+    assert went and gate.waiting([]) == 0
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_a_watched_strategy_makes_the_same_models(name, mnist):
+    data = {"alice": mnist.shards(1, 1), "bob": mnist.shards(2, 2), "carol": mnist.shards(3, 3)}
+    settings = {"rounds": 2, "batch_size": 64, "progress": False}
+    plain, models = STRATEGIES[name](), Models()
+    expected, seen = [], {}
+    watched = Watched(
+        STRATEGIES[name](), Gate(), lambda n, w: (models.keep_global(n, w), seen.update({n: w}))
+    )
+    assert watched.identity == plain.identity and watched.asynchronous == plain.asynchronous
+    assert watched.min_updates == plain.min_updates
+    if plain.asynchronous:
+        pytest.skip("a simulation has rounds; tests/test_dashboard.py runs it over HTTP")
+    with_it = fedlab.simulate(data, test=mnist.test, strategy=watched, **settings)
+    without = fedlab.simulate(data, test=mnist.test, strategy=plain, **settings)
+    assert [r.loss for r in with_it] == [r.loss for r in without]
+    classifier = fedlab.Classifier()
+    expected = [classifier.evaluate(models.global_of(n), mnist.test)[0] for n in (1, 2)]
+    assert expected == [r.loss for r in without], "and every round's model is kept"
+    assert watched.participants == {1: ("alice", "bob", "carol"), 2: ("alice", "bob", "carol")}
+
+
+def test_models_forget_the_oldest_first(monkeypatch):
+    monkeypatch.setattr("fedlab.dashboard.models.MOST_BYTES", 4_000)
+    models, weights = Models(), [np.zeros(100, np.float32)]  # 400 bytes
+    for number in range(6):
+        models.keep_global(number, weights)
+        models.keep_own(number, "alice", weights)
+    assert [n for n in range(6) if models.global_of(n)] == [0, 1, 2, 3, 4, 5]
+    assert [n for n in range(6) if models.own_of(n)] == [2, 3, 4, 5]
+    for number in range(6, 12):
+        models.keep_global(number, weights)
+    assert models.global_of(0) and models.global_of(11), "the untrained one and the last stay"
+    assert models._bytes <= 4_000
+    assert models.latest_own().keys() == {"alice"}
+    models.clear()
+    assert models.global_of(0) is None and not models.own_of(5)
+
+
+def test_steps_are_counted_as_they_are_shown():
+    assert (BROADCAST, TRAIN, UPLOAD, AVERAGE) == (1, 2, 3, 4)
