@@ -154,7 +154,7 @@ export function roundPicture(root) {
       set(part.link, {class: client.part ? "" : "out"});
       const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
       set(part.node, {class: classes.join(" ").trim()});
-      say(part.share, client.part && at.rows === 1 ? `${at.room > 150 ? "weight " : ""}${Math.round(100 * client.share)} %` : "");
+      say(part.share, client.part && at.rows === 1 ? `${at.room > 165 ? "weight " : ""}${Math.round(100 * client.share)} %` : "");
       say(part.accuracy, client.accuracy === null || at.room < CROWDED ? "" : client.accuracy.toFixed(1));
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
       say(part.state, at.room < CROWDED ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
