@@ -170,6 +170,7 @@ def _draw_clients(ax: Axes, history: History, colours: Mapping[str, int] | None)
             number = colours.get(name, 0)
             colour, marker = CLIENTS[number % len(CLIENTS)], MARKERS[number % len(MARKERS)]
             label = f"{name}'s own" if _wide(ax) else name
+            label = f" {label}" if label.startswith("_") else label  # Matplotlib passes those over
             draw(label, values, color=colour, marker=marker, **style)
         return
     rounds = sorted({number for values in own.values() for number in values})

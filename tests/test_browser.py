@@ -408,14 +408,14 @@ def test_a_panel_on_a_projector(notebook):
     page.press("Slow motion")
     page.press("Start training")
     seen = []
-    for step in ("sends its model", "they train", "they send weights", "the average"):
+    for step in ("sends its model", "they train", "they send weights", "a new model"):
         wait_for(lambda: step in page.said(), 30, f"the run to wait before: {step}")
         wait_for(page.button("Next step").is_enabled, 10, "the next step to be possible")
         now = page.panel.locator(".fl-steps [aria-current=step]")
         seen.append(now.inner_text() if now.count() else "")
         page.shot(f"step-{len(seen)}.png")
-        page.panel.get_by_role("button", name="Slow motion").focus()
-        page.page.keyboard.press("n")
+        time.sleep(0.3)
+        page.page.keyboard.press("n")  # though the button that was pressed is disabled now
         if step == "they send weights":
             packet = page.panel.locator(".packet.up")
             packet.first.wait_for(timeout=10_000)

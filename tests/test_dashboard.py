@@ -561,6 +561,7 @@ def test_a_new_client_knows_nothing_of_an_earlier_one_of_its_name(panel):
     button(panel, "+ client").click()
     assert panel._cards.children[-1].client == "bob"
     until(lambda: scene_of(panel, "bob")["state"] == "5,000 images")
+    until(lambda: scene_of(panel, "bob")["accuracy"] is None)
     assert panel._session.status("bob") is None
 
 
@@ -622,6 +623,70 @@ def test_slow_motion_where_there_are_no_rounds(panel):
     assert len(panel.wait()) == 3
 
 
+def test_slow_motion_again_after_a_stop_in_the_first_round(panel):
+    """Nothing of the run before is taken for this one's."""
+    panel.slow_motion(True)
+    for _ in range(2):
+        panel.start()
+        until(lambda: panel._session.waiting_before == 1)
+        panel.next_step()
+        until(lambda: panel._session.waiting_before == 2)
+        panel.stop()
+        assert len(panel.wait()) == 0
+    panel.start()
+    until(lambda: panel._session.waiting_before == 1)
+    time.sleep(0.5)
+    assert panel._trouble == "" and "Round 1" in pill(panel)
+    panel.slow_motion(False)
+    assert len(panel.wait()) == 3
+
+
+def test_slow_motion_holds_whoever_has_something_left_to_do(mnist):
+    """Unequal clients that are not waited for: who is done does not keep Next step grey. And where
+    there are rounds, who has sent already when it is switched on.
+    """
+    shards = {"alice": (1, 3), "bob": (4, 4)}
+    settings = {"rounds": 1, "batch_size": 64, "strategy": "async_average"}
+    panel = fedlab.Dashboard(mnist, shards, **settings)
+    try:
+        panel.slow_motion(True)
+        panel.start()
+        until(lambda: panel._session.running)
+        for _ in range(40):
+            until(lambda: panel._session.waiting_before or not panel._session.running)
+            if not panel._session.running:
+                break
+            panel.next_step()
+            time.sleep(0.1)
+        assert len(panel.wait(5)) == 4
+        panel.slow_motion(False)
+        panel._controls.strategy.value = "fed_avg"
+        panel._controls.epochs.value = 10
+        panel.start()
+        until(lambda: panel.server.federation.status().waiting_for == ["alice"])
+        panel.slow_motion(True)
+        until(lambda: panel._session.waiting_before == 3)
+        panel.next_step()
+        until(lambda: panel._session.waiting_before == 4)
+        panel.next_step()
+        assert len(panel.wait(10)) == 1
+        until(lambda: panel._picture.scene["step"] == 4)
+        assert panel._picture.scene["server"]["slots"], "the last step stays, to be talked about"
+    finally:
+        panel.shutdown()
+        panel._thread.join(20)
+
+
+def test_a_stop_and_a_start_in_one_breath(panel):
+    panel._controls.rounds.value = 50
+    panel.start()
+    until(lambda: len(panel.history) >= 1)
+    panel._controls.rounds.value = 2
+    panel.stop()
+    panel.start()
+    assert len(panel.wait()) == 2
+
+
 def test_looking_back_moves_everything(panel):
     panel._details.show("Draw a digit")
     panel._details.reading.pad.pixels = pixels_of(panel, 8)
@@ -632,7 +697,7 @@ def test_looking_back_moves_everything(panel):
     )
     now, curve = panel._details.reading._answers.value, panel._curve._plot.value
     panel._curve.replay.value = 1
-    until(lambda: "round 1" in panel._picture.scene["says"])
+    until(lambda: "Round 1" in panel._picture.scene["says"])
     until(
         lambda: panel._details.reading._answers.value != now and panel._curve._plot.value != curve
     )

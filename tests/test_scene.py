@@ -59,8 +59,8 @@ def test_the_four_steps_in_order(facts):
     told = [scene(moment, [], "")["says"] for moment in moments]
     assert told[0] == "The server sends its model to alice, bob and dave."
     assert told[1] == "Alice, bob and dave train on their own images."
-    assert told[4] == "Bob sends weights to the server. Already there: alice and dave."
-    assert told[5] == "The server averages 3 updates, weighted by images, and tests the result."
+    assert told[4] == "Bob sends weights. Already there: alice and dave."
+    assert told[5] == "The server makes a new model of 3 updates, and tests it."
 
 
 def test_what_each_client_does(facts):
@@ -87,7 +87,8 @@ def test_slow_motion_says_what_comes_next(facts):
     told = {held: scene(replace(facts, held=held), [], "") for held in (1, 2, 3, 4)}
     assert [told[held]["step"] for held in (1, 2, 3, 4)] == [0, 1, 2, 3], "the one that was done"
     assert all(moment["held"] and "Next: " in moment["says"] for moment in told.values())
-    again = scene(replace(facts, held=1, record=RoundRecord(1, 0.876)), [], "")
+    done = RoundRecord(1, 0.876, clients={"alice": ClientRecord(5)})
+    again = scene(replace(facts, held=1, record=done), [], "")
     assert again["step"] == 4 and "87.6 %" in again["says"]
 
 
@@ -95,8 +96,9 @@ def test_looking_back(facts):
     clients = {"alice": ClientRecord(20_000, 0.91), "bob": ClientRecord(5_000, 0.8)}
     back = replace(facts, record=RoundRecord(3, 0.93, clients=clients), replayed=True)
     assert of(back, "alice")["accuracy"] == 91.0 and of(back, "alice")["state"] == "averaged"
+    assert [of(back, n)["share"] for n in ("alice", "bob")] == [0.8, 0.2], "of those who came"
     assert of(back, "dave")["state"] == "too late" and of(back, "dave")["accuracy"] is None
-    assert scene(back, [], "")["says"] == "Looking back at round 3: the average of 2 updates."
+    assert scene(back, [], "")["says"] == "Round 3: the model was made of 2 updates."
     untrained = replace(back, record=None)
     assert "untrained model guesses" in scene(untrained, [], "")["says"]
 
@@ -132,3 +134,24 @@ def test_the_picture_in_words(facts):
         "a and b",
         "5 clients",
     ]
+
+
+def test_who_has_left_has_sent_nothing(facts):
+    """The round no longer waits for bob, and bob is no member."""
+    left = status(["alice"])
+    left = replace(left, members=[m for m in left.members if m.client != "bob"])
+    now = replace(facts, status=left)
+    assert not of(now, "bob")["arrived"] and not of(now, "bob")["part"]
+    assert scene(now, [], "")["server"]["text"] == "1 of 2 updates"
+    assert of(now, "dave")["share"] == 15 / 35
+
+
+def test_a_share_is_a_weight_only_where_it_is_one(facts):
+    assert scene(facts, [], "")["server"]["share"] == "weight"
+    median = scene(replace(facts, weighs=False), [], "")
+    assert median["server"]["share"] == "images" and "images 50 %" in median["words"]
+
+
+def test_an_abandoned_round_has_no_new_model(facts):
+    now = replace(facts, held=1, record=RoundRecord(1, 0.876))
+    assert "the model stays" in scene(now, [], "")["says"]

@@ -132,6 +132,12 @@ class ClientCard(widgets.VBox):
         """Why this client failed, if it did."""
         self.trouble.value = views.message(self.mistake or failure, error=True)
 
+    def close(self) -> None:
+        """Forget the card with all that is in it: ipywidgets would keep it."""
+        for part in (*self.children[0].children, *self.fold.children, *self.children):
+            part.close()
+        super().close()
+
     def set_disabled(self, disabled: bool, removable: bool) -> None:
         """Grey during a run: what is set here applies to the next one."""
         for control in (self.name, self.slider, self.first, self.last):

@@ -20,12 +20,15 @@ from fedlab.plan import Status
 class Glance:
     """history: the current run's rounds; status: the federation's (None before there is one);
     looking_back: the round that is looked back at, None for the present; trouble: what went wrong,
-    as a sentence; mistake: what is wrong with the settings now.
+    as a sentence; failed: whether the last run did; mistake: what is wrong with the settings now.
+    weighs: whether an update's weight in the new model is its share of the images.
     """
 
     history: History
     status: Status | None = None
     ready: bool = False
+    failed: bool = False
+    slow: bool = False
     running: bool = False
     comparing: bool = False
     held: int = 0
@@ -33,6 +36,7 @@ class Glance:
     trouble: str = ""
     mistake: str = ""
     address: str = ""
+    weighs: bool = True
     late: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -51,6 +55,12 @@ class Glance:
         return len(self.history) if self.looking_back is None else self.looking_back
 
     @property
+    def current(self) -> int:
+        """The round, or update, that is under way."""
+        done = self.history.last.round if self.history.last else 0
+        return min(done + 1, self.status.rounds) or done + 1
+
+    @property
     def seen(self) -> History:
         """The rounds until then."""
         if self.looking_back is None:
@@ -64,7 +74,12 @@ class Glance:
 
 
 def look(
-    session: Session, looking_back: int | None, ready: bool, trouble: str, mistake: str
+    session: Session,
+    looking_back: int | None,
+    ready: bool,
+    failed: bool,
+    trouble: str,
+    mistake: str,
 ) -> Glance:
     """What is so now."""
     server, running = session.server, session.running
@@ -72,6 +87,8 @@ def look(
         history=session.history,
         status=session.federation.status() if server else None,
         ready=ready,
+        failed=failed,
+        slow=session.gate.slow,
         running=running,
         comparing=session.comparing,
         held=session.waiting_before if running else 0,
@@ -80,6 +97,7 @@ def look(
         mistake=mistake,
         address=server.address if server else "",
         late=frozenset(session.late()) if running else frozenset(),
+        weighs=session.weighs,
     )
 
 
@@ -92,23 +110,21 @@ def header(now: Glance, images: int) -> str:
         of = f"global model<br>after {now.unit} {now.round}"
     pill, said = _doing(now)
     trouble = now.trouble or now.mistake
-    if now.trouble and not now.running and len(now.history):
-        pill = "failed"
     shown = views.message(trouble, error=True) if trouble else views.message(said)
     return views.header(pill, bool(trouble), shown, good, of)
 
 
 def _doing(now: Glance) -> tuple[str, str]:
     """What is going on, and a sentence about it."""
+    if now.failed and not now.busy:
+        return "failed", "The last run ended by an error." if now.status else ""
     if now.status is None:
         return "loading TensorFlow", "The server starts then: usually in 4 to 9 seconds."
     if now.comparing:
         return "comparing", "Computing a comparison: without federation, on the same images."
     if now.running:
-        done = now.history.last.round if now.history.last else 0
-        rounds = now.status.rounds
-        of = f" of {rounds}" if rounds else ""
-        pill = f"{now.unit.capitalize()} {min(done + 1, rounds) or done + 1}{of}"
+        of = f" of {now.status.rounds}" if now.status.rounds else ""
+        pill = f"{now.unit.capitalize()} {now.current}{of}"
         slow = "Slow motion: press Next step, or the key N."
         return pill, slow if now.held else f"Server {now.address}"
     if not len(now.history):
@@ -121,12 +137,13 @@ def read_aloud(now: Glance) -> str:
     if now.trouble or now.mistake:
         return now.trouble or now.mistake
     if now.held:
-        return f"Round {now.status.round}. {HELD[now.held]} Press Next step."
+        return f"{now.unit.capitalize()} {now.current}. {HELD[now.held]} Press Next step."
+    told = views.summary(now.history, now.planned, unit=now.unit)
     if now.running:
-        return views.summary(now.history, now.planned) if len(now.history) else "Training begins."
+        return told if len(now.history) else "Training begins."
     if not len(now.history):
         return "Ready." if now.ready else "Loading TensorFlow."
-    return f"{now.status.message}. {views.summary(now.history, now.planned)}"
+    return f"{now.status.message}. {told}"
 
 
 def facts(
@@ -134,6 +151,8 @@ def facts(
 ) -> Facts:
     """What the picture shows. examples: client id → its images, of the cards and the guests."""
     record, back = now.seen.last, now.looking_back is not None
+    # In slow motion the last step of the last round stays, to be talked about
+    back = back or (now.slow and not now.busy and record is not None)
     if back:
         part = session.participants_of(now.round) or tuple(record.clients if record else ())
         examples = {name: examples.get(name, 0) for name in [*examples, *part]}
@@ -151,4 +170,7 @@ def facts(
         late=now.late,
         record=record,
         replayed=back,
+        guests=frozenset(session.guest_names),
+        unit=now.unit,
+        weighs=now.weighs,
     )

@@ -26,6 +26,7 @@ class Models:
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
+            self.run = getattr(self, "run", 0) + 1  # of which run they are
             self._global: dict[int, Weights] = {}
             self._own: dict[int, dict[str, Weights]] = {}
             self._bytes = 0

@@ -80,7 +80,7 @@ class Dashboard(widgets.VBox):
         self._wake = threading.Event()
         self._before = before._thread if before is not None else None
         self._closing = self._ready = self._failed = False
-        self._was_running = False
+        self._was_running = self._run_failed = False
         self._error: Exception | None = None  # which `wait` raises
         self._trouble = ""  # the same as a sentence, until something is changed
         self._make_widgets(first)
@@ -207,7 +207,9 @@ class Dashboard(widgets.VBox):
         self._cards = Cards(settings.shards, self._changed, self._session.forget)
         self._details = Details(self._session, self._wake.set)
         self._details.show_url.on_click(
-            self._guard(lambda: self._details.reveal(self._cards.free_name(self._guest_names)))
+            self._guard(
+                lambda: self._details.reveal(self._cards.free_name(self._session.guest_names))
+            )
         )
 
     def _layout(self) -> list[widgets.Widget]:
@@ -236,13 +238,9 @@ class Dashboard(widgets.VBox):
         button.on_click(self._guard(action))
         return button
 
-    @property
-    def _guest_names(self) -> list[str]:
-        return [guest.client for guest in self._session.guests]
-
     def _add_client(self) -> None:
         in_sight = {name for record in self.history for name in record.clients}
-        self._cards.add(self._guest_names, in_sight)
+        self._cards.add(self._session.guest_names, in_sight | set(self._session.guest_names))
 
     def _fold_controls(self) -> None:
         unfold = self._controls.layout.display == "none"
@@ -287,7 +285,8 @@ class Dashboard(widgets.VBox):
             self._todo.clear()  # whatever was asked for before it is not wanted any more
             self._session.gate.end()
         asked = {waiting for waiting, _ in list(self._todo)}
-        if what in BEGINS and (asked & set(BEGINS) or self._session.running):
+        begun = self._session.running or self._session.comparing
+        if what in BEGINS and (asked & set(BEGINS) or (begun and "stop" not in asked)):
             return
         self._todo.append((what, action))
         self._wake.set()
@@ -328,7 +327,7 @@ class Dashboard(widgets.VBox):
                 return
             _, action = asked
             try:
-                self._error, self._trouble = None, ""
+                self._error, self._trouble, self._run_failed = None, "", False
                 action()
                 self._was_running = self._session.running or self._was_running
             except Exception as error:
@@ -355,7 +354,8 @@ class Dashboard(widgets.VBox):
 
     def _look(self, mistake: str) -> Glance:
         back = self._curve.looking_back
-        return look(self._session, back, self._ready, self._trouble, mistake)
+        failed = self._failed or self._run_failed
+        return look(self._session, back, self._ready, failed, self._trouble, mistake)
 
     def _refresh(self) -> None:
         """Set every widget to what is so now. Setting a trait to its own value sends nothing."""
@@ -372,7 +372,7 @@ class Dashboard(widgets.VBox):
             settings.check()
         except Refused as error:
             mistake = str(error)
-        self._cards.name_colours(self._guest_names)
+        self._cards.name_colours(self._session.guest_names)
         now = self._look(mistake)
         self._header.value = header(now, len(self._mnist.test))
         self._refresh_controls(now)
@@ -385,7 +385,7 @@ class Dashboard(widgets.VBox):
         self._refresh_picture(now)
         self._refresh_curve(now)
         possible = None if mistake else settings
-        name = self._cards.free_name(self._guest_names)
+        name = self._cards.free_name(self._session.guest_names)
         self._details.refresh(now, possible, self._cards.colours, name)
 
     def _run_ended(self) -> None:
@@ -393,6 +393,7 @@ class Dashboard(widgets.VBox):
         try:
             self._session.federation.wait()
         except Exception as error:  # what the run raised in the background
+            self._run_failed = True
             self._show_error(error)
         self._was_running = False  # last: `wait` returns when nothing is left of the run
 

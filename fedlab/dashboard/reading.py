@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 
 import ipywidgets as widgets
@@ -36,19 +35,21 @@ class Reading:
     def show_digits(self, round: int, when: str) -> None:
         """The first test digits, and what the global model of this round reads."""
         weights = self._session.models.global_of(round)
-        if self._same("digits", round, weights):
+        if self._same("digits", round, weights is None, when):
             return
         ten = self._test.subset(np.arange(DIGITS))
         read = None if weights is None else self._session.read(weights, ten)
-        self.digits.value = views.digits(ten.x, ten.y, read, when)
+        said = "" if round == 0 else _missing(round)
+        digits = views.digits(ten.x, ten.y, read, when)
+        self.digits.value = digits if read is not None or not said else said
 
     def show_mistakes(self, round: int) -> None:
         """What the global model of this round confuses."""
         weights = self._session.models.global_of(round)
-        if self._same("mistakes", round, weights):
+        if self._same("mistakes", round, weights is None):
             return
         if weights is None:
-            self.mistakes.value = "<p>No model yet: press Start training.</p>"
+            self.mistakes.value = _missing(round)
             return
         read = self._session.read(weights, self._test)
         self.mistakes.value = views.mistakes(self._test.x, self._test.y, read)
@@ -57,10 +58,12 @@ class Reading:
         """What the models of this round read in what was drawn."""
         weights, pixels = self._session.models.global_of(round), self.pad.pixels
         own = self._session.own_models(round)
-        if self._same("answers", round, weights, pixels, tuple(own), tuple(colours.items())):
+        if self._same(
+            "answers", round, weights is None, pixels, tuple(own), tuple(colours.items())
+        ):
             return
         if weights is None:
-            self._answers.value = "<p>No model yet: press Start training. Then draw a digit.</p>"
+            self._answers.value = _missing(round)
         elif not pixels:
             self._answers.value = (
                 "<p>Draw a digit, large, in the middle. Every model says what it reads: the global"
@@ -69,11 +72,17 @@ class Reading:
         else:
             self._answers.value = views.answers(self._session.answers(pixels, round), colours)
 
-    def _same(self, what: str, round: int, weights, *more) -> bool:
+    def _same(self, what: str, *key) -> bool:
         """Whether this is in sight already."""
-        model = None if weights is None else weakref.ref(weights[0])
-        key = (round, model, *more)
+        key = (self._session.models.run, *key)
         if self._shown.get(what) == key:
             return True
         self._shown[what] = key
         return False
+
+
+def _missing(round: int) -> str:
+    """Why there is no model to ask."""
+    if round == 0:
+        return "<p>No model yet: press Start training.</p>"
+    return "<p>The model of this round is not kept any more.</p>"

@@ -19,7 +19,7 @@ HELD = {
     BROADCAST: "Next: the server sends its model to the clients.",
     TRAIN: "The clients have the model. Next: they train.",
     UPLOAD: "The clients have trained. Next: they send weights.",
-    AVERAGE: "The server has every update. Next: the average.",
+    AVERAGE: "The server has every update. Next: a new model of them.",
 }
 """What slow motion says while a run waits before a step."""
 
@@ -46,6 +46,9 @@ class Facts:
     late:         who is awaited alone.
     record:       the last round, or the one that is replayed.
     replayed:     whether it is looked back at.
+    guests:       who has joined from elsewhere.
+    unit:         what is counted: "round", or "update" where there are no rounds.
+    weighs:       whether an update's weight is its share of the images.
     """
 
     examples: Mapping[str, int]
@@ -57,6 +60,19 @@ class Facts:
     late: frozenset[str] = frozenset()
     record: RoundRecord | None = None
     replayed: bool = False
+    guests: frozenset[str] = frozenset()
+    unit: str = "round"
+    weighs: bool = True
+
+    @property
+    def part(self) -> list[str]:
+        """Who takes part in what is shown; who left, or came too late, does not."""
+        if self.replayed:
+            return list(self.record.clients) if self.record else []
+        if not self.running or self.status.asynchronous or not self.participants:
+            return list(self.examples)
+        here = {member.client for member in self.status.members}
+        return [name for name in self.participants if name in here]
 
     @property
     def running(self) -> bool:
@@ -71,7 +87,7 @@ class Facts:
     def arrived(self, client: str) -> bool:
         """Whether this client's update is with the server."""
         if self.rounds_go:
-            return client in self.participants and client not in self.status.waiting_for
+            return client in self.part and client not in self.status.waiting_for
         return self.replayed and self.record is not None and client in self.record.clients
 
 
@@ -85,12 +101,17 @@ def scene(facts: Facts, requests: Iterable, live: str) -> dict:
     return {
         "step": step,
         "says": text,
-        "words": _words(text, clients),
+        "words": _words(text, clients, "weight" if facts.weighs else "images"),
         "live": live,
         "held": bool(facts.held) or not facts.running,
-        "server": {"text": _server(facts), "slots": facts.rounds_go or facts.replayed},
+        "server": {
+            "text": _server(facts),
+            "slots": facts.rounds_go or facts.replayed,
+            "share": "weight" if facts.weighs else "images",
+        },
         "clients": clients,
-        "packets": [packet for r in requests if (packet := _packet(r))],
+        # Those of a round that goes on do not fly across one that is looked back at
+        "packets": [p for r in requests if (p := _packet(r)) and not facts.replayed],
     }
 
 
@@ -114,9 +135,7 @@ def step_of(facts: Facts) -> int:
 
 
 def _client(facts: Facts, name: str, step: int) -> dict:
-    part = set(facts.participants) if facts.participants else set(facts.examples)
-    if facts.running and facts.status.asynchronous:
-        part = set(facts.examples)
+    part = facts.part
     whole = sum(facts.examples.get(other, 0) for other in part)
     state, progress, busy = _doing(facts, name, step)
     accuracy = _accuracy(facts, name)
@@ -140,6 +159,8 @@ def _doing(facts: Facts, name: str, step: int) -> tuple[str, float, bool]:
     if facts.replayed:
         came = facts.record is not None and name in facts.record.clients
         drawn = name in facts.participants
+        if facts.unit != "round":
+            return ("merged" if came else ""), float(came), False
         return ("averaged" if came else "too late" if drawn else "not drawn"), float(came), False
     phase = getattr(status, "phase", "")
     if not facts.running:
@@ -163,18 +184,18 @@ def _doing(facts: Facts, name: str, step: int) -> tuple[str, float, bool]:
 
 
 def _accuracy(facts: Facts, name: str) -> float:
-    if facts.replayed or name not in facts.own:
+    if facts.replayed or name in facts.guests:
         there = facts.record.clients.get(name) if facts.record else None
         return there.accuracy if there else math.nan
-    return getattr(facts.own[name], "accuracy", math.nan)
+    return getattr(facts.own.get(name), "accuracy", math.nan)
 
 
 def _server(facts: Facts) -> str:
     if facts.replayed:
-        return f"round {facts.record.round}" if facts.record else "untrained"
+        return f"{facts.unit} {facts.record.round}" if facts.record else "untrained"
     if facts.rounds_go:
         there = sum(map(facts.arrived, facts.participants))
-        return f"{there} of {counted(len(facts.participants), 'update')}"
+        return f"{there} of {counted(len(facts.part), 'update')}"
     if facts.running and facts.status.asynchronous:
         return "merges at once"
     if facts.record is not None and not math.isnan(facts.record.accuracy):
@@ -188,12 +209,14 @@ def says(facts: Facts, step: int) -> str:
         if facts.record is None:
             return "Looking back: the untrained model guesses."
         came = counted(len(facts.record.clients), "update")
-        return f"Looking back at round {facts.record.round}: the average of {came}."
+        return f"{_capital(facts.unit)} {facts.record.round}: the model was made of {came}."
     if facts.status is None:
         return "The server starts when TensorFlow is loaded."
     if facts.held == BROADCAST and facts.record:
         good = "" if math.isnan(facts.record.accuracy) else f": {_percent(facts.record.accuracy)}"
-        return f"The average is the new model{good}. Next: it is sent."
+        if not facts.record.clients:
+            return "Too few updates: the model stays. Next: it is sent."
+        return f"The server has a new model{good}. Next: it is sent."
     if facts.held:
         return HELD[facts.held]
     if not facts.running:
@@ -202,24 +225,27 @@ def says(facts: Facts, step: int) -> str:
         return "Each client has its own images. Only weights will travel."
     if facts.status.asynchronous:
         return "Every update is merged as it arrives: nobody waits for anybody."
-    part, waiting = list(facts.participants), set(facts.status.waiting_for)
-    if not part:
+    part, waiting = facts.part, set(facts.status.waiting_for)
+    if not facts.participants:
         return _capital(facts.status.message) + "."
     if facts.late:
         return f"The server waits for {names(sorted(facts.late))}. Stop ends the run."
     if step == BROADCAST:
         return f"The server sends its model to {names(part)}."
+    phases = {name: getattr(facts.own.get(name), "phase", "") for name in part}
+    there = list(filter(facts.arrived, part))
+    arrived = f" Already there: {names(there)}." if there else ""
     if step == TRAIN:
-        return f"{_capital(names(part))} {verb(part, 'trains', 'train')} on their own images."
+        busy = [name for name in part if name in waiting and phases[name] != "sending"]
+        return f"{_capital(names(busy))} {verb(busy, 'trains', 'train')} on their own images."
     if step == UPLOAD:
-        late = [name for name in part if name in waiting]
-        there = [name for name in part if name not in waiting]
-        arrived = f" Already there: {names(there)}." if there else ""
-        return (
-            f"{_capital(names(late))} {verb(late, 'sends', 'send')} weights to the server.{arrived}"
-        )
-    updates = counted(len(part), "update")
-    return f"The server averages {updates}, weighted by images, and tests the result."
+        sending = [name for name in part if name in waiting and phases[name] == "sending"]
+        if sending:
+            told = f"{_capital(names(sending))} {verb(sending, 'sends', 'send')} weights."
+        else:
+            told = f"The server waits for {names([name for name in part if name in waiting])}."
+        return told + arrived
+    return f"The server makes a new model of {counted(len(there), 'update')}, and tests it."
 
 
 def names(clients: Sequence[str]) -> str:
@@ -248,12 +274,12 @@ def _images(facts: Facts, name: str) -> str:
     return counted(count, "image") if len(facts.examples) <= MOST_NAMED + 1 else f"{count:,}"
 
 
-def _words(text: str, clients: Sequence[dict]) -> str:
+def _words(text: str, clients: Sequence[dict], share: str) -> str:
     """The whole picture for those who cannot see it."""
     told = []
     for client in clients:
         own = "" if client["accuracy"] is None else f", own model {client['accuracy']} %"
-        weight = f", weight {100 * client['share']:.0f} %" if client["part"] else ""
+        weight = f", {share} {100 * client['share']:.0f} %" if client["part"] else ""
         told.append(f"{client['name']}: {client['state']}{weight}{own}")
     return f"The server and {counted(len(clients), 'client')}. {text} {'; '.join(told)}."
 

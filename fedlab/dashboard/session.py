@@ -2,7 +2,7 @@
 be done, and tested, without one.
 
 A Session belongs to one thread, which calls `begin`, `stop` and the rest; only baselines run beside
-it.
+it. `forget`, `waiting_before` and the gate may be used from any thread.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fedlab.history import History
 from fedlab.messages import Conflict, Task, Update, Weights
 from fedlab.plan import Member
 from fedlab.settings import Settings
+from fedlab.strategies import Mean
 
 ALONE = "each client alone"
 POOLED = "all data in one place"
@@ -100,6 +101,20 @@ class Session:
             else []
         )
 
+    @property
+    def guest_names(self) -> list[str]:
+        """Their names."""
+        return [member.client for member in self.guests]
+
+    @property
+    def weighs(self) -> bool:
+        """Whether an update's weight in the new model is its share of the images: not where the
+        median is taken, and not where updates are merged as they arrive.
+        """
+        strategy = self._watched.strategy if self._watched else None
+        mean = isinstance(getattr(strategy, "combine", Mean()), Mean)
+        return mean and not getattr(strategy, "asynchronous", False)
+
     def status(self, name: str):
         """What the client of this name is doing (a ClientStatus), or None before its first run."""
         client = self.clients.get(name)
@@ -131,10 +146,11 @@ class Session:
         """
         if self.server is None:
             return 0
-        held = [n for n in self.participants or self.clients if n in self.clients]
-        if self.federation.strategy.asynchronous:
-            held = list(self.clients)
-        return self.gate.waiting(n for n in held if self.clients[n].running)
+        status, clients = self.federation.status(), dict(self.clients)
+        awaited = set(status.waiting_for)
+        if status.asynchronous:  # who has nothing left to train waits for nobody
+            awaited = {member.client for member in status.members if member.state == "training"}
+        return self.gate.waiting(n for n in awaited & set(clients) if clients[n].running)
 
     def late(self) -> set[str]:
         """Whose update the server has been waiting for alone, since the others' came."""
@@ -226,7 +242,9 @@ class Session:
                     on_status=functools.partial(self._wait_at_gates, name),
                 )
                 self.clients[name] = client.start()
-            self.federation.start(replace(plan, deadline=GUEST_DEADLINE) if self.guests else plan)
+            # In slow motion a class talks for minutes
+            waits = self.guests and not self.gate.slow
+            self.federation.start(replace(plan, deadline=GUEST_DEADLINE) if waits else plan)
         except Exception:
             self.stop()
             raise
@@ -254,6 +272,7 @@ class Session:
 
     def settle(self) -> None:
         """After a run: its clients leave (all are asked before any is waited for)."""
+        self.gate.end()
         running = [client for client in self.clients.values() if client.running]
         for client in running:
             client.stop(timeout=0)
@@ -366,5 +385,6 @@ class Session:
     def close(self) -> None:
         """Stop everything and release the port. Does nothing the second time."""
         self.stop()
+        self.models.clear()  # ipywidgets keeps a closed panel, and it would keep them
         if self.server is not None:
             self.server.close()

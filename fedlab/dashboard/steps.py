@@ -34,7 +34,6 @@ class Gate:
         self._slow, self._open = False, True
         self._waiting: dict[str, int] = {}  # who waits before which step
         self._due: dict[str, float] = {}  # who may go on, and from when
-        self.step = 0  # the step that was entered last
 
     @property
     def slow(self) -> bool:
@@ -50,14 +49,14 @@ class Gate:
     def begin(self) -> None:
         """A run begins: from now on it may have to wait."""
         with self._changed:
-            self._open, self.step = False, 0
+            self._open = False
             self._waiting.clear()
             self._due.clear()
 
     def end(self) -> None:
         """Nobody waits any more, and nobody will until the next run."""
         with self._changed:
-            self._open, self.step = True, 0
+            self._open = True
             self._changed.notify_all()
 
     def wait(self, who: str, step: int) -> None:
@@ -73,7 +72,6 @@ class Gate:
                     self._changed.wait(left)
                 self._waiting.pop(who, None)
                 self._due.pop(who, None)
-            self.step = step
 
     def waiting(self, taking_part: Iterable[str]) -> int:
         """The step before which everybody waits who can, of these clients; 0 while something still
@@ -100,8 +98,8 @@ class Watched(Strategy):
     """A strategy as it is, seen while it works: it waits at the gate before each of its steps, and
     what it makes of a round is kept.
 
-    on_model: called with (round, weights) of every new global model; asynchronous rounds are
-              counted from `first` on.
+    on_model: called with (round, weights) of every new global model; where there are no rounds, of
+              every update that was merged, counted from 1.
     """
 
     def __init__(
@@ -147,12 +145,18 @@ class Watched(Strategy):
             self.participants[task.round] = updates.participants
             return replace(updates, arriving=self._held(updates.arriving))
 
-        new = self.strategy.run_round(state, task, asked)
-        self._on_model(task.round, new.weights)
-        return new
+        new = state
+        try:
+            new = self.strategy.run_round(state, task, asked)
+            return new
+        finally:  # of a round that was abandoned it is the one before
+            self._on_model(task.round, new.weights)
 
     def _held(self, arriving: Iterable[Update]) -> Iterator[Update]:
         if self._gate.slow:
             arriving = list(arriving)
             self._gate.wait(SERVER, AVERAGE)
-        yield from arriving
+            yield from arriving
+        else:
+            yield from arriving
+            self._gate.wait(SERVER, AVERAGE)  # switched on meanwhile

@@ -87,21 +87,23 @@ def words(settings: Settings, strategy: str) -> str:
     return f'<div class="fl-words">{shown}</div>'
 
 
-def summary(history: History, rounds: int, earlier: Sequence[str] = ()) -> str:
-    """The curve in a few sentences, for those who cannot see it. `earlier`: the other lines."""
+def summary(history: History, rounds: int, earlier: Sequence[str] = (), unit: str = "round") -> str:
+    """The curve in a few sentences, for those who cannot see it. `earlier`: the other lines;
+    `unit`: what is counted.
+    """
     last, best = history.last, history.best
     if last is None:
-        return "No round yet."
+        return f"No {unit} yet."
     own = _own(last)
     spread = (
         f"; the clients' own models: mean {percent(sum(own) / len(own))}, worst {percent(min(own))}"
         if own
         else ""
     )
-    top = f" Best so far: {percent(best.accuracy)} in round {best.round}." if best else ""
+    top = f" Best so far: {percent(best.accuracy)} in {unit} {best.round}." if best else ""
     others = f" Other lines: {'; '.join(earlier)}." if earlier else ""
     return (
-        f"After round {last.round} of {max(rounds, last.round)}: the global model has"
+        f"After {unit} {last.round} of {max(rounds, last.round)}: the global model has"
         f" {percent(last.accuracy)} on the test images{spread}.{top}{others}"
     )
 
@@ -123,7 +125,7 @@ def digits(images: np.ndarray, labels: np.ndarray, read: np.ndarray | None, when
         right = answer in ("–", str(label))
         mark = answer if right else f'<span class="fl-wrong">{answer} ✗</span>'
         shown.append(
-            f'<figure><img src="{_image(image)}" alt="test image {i + 1}: a {label}">'
+            f'<figure><img src="{_image(image)}" alt="test image {i + 1}: digit {label}">'
             f"<figcaption>{mark}</figcaption></figure>"
         )
     right = "" if read is None else f" {(read.argmax(1) == labels).sum()} of {len(labels)} right."
@@ -190,7 +192,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, read: np.ndarray, count: in
     sure = read[wrong, answer[wrong]]
     worst = wrong[np.argsort(-sure, kind="stable")][:count]
     shown = "".join(
-        f'<figure><img src="{_image(images[i])}" alt="a {labels[i]}"><figcaption>'
+        f'<figure><img src="{_image(images[i])}" alt="digit {labels[i]}"><figcaption>'
         f'<span class="fl-wrong">{answer[i]}</span> {100 * read[i].max():.0f} %</figcaption>'
         "</figure>"
         for i in worst
@@ -260,7 +262,6 @@ def rounds_table(history: History) -> str:
 
 def _scrolled(table: str, name: str) -> str:
     """A table that may be larger than its room, to be moved in by keyboard too."""
-    known = f'tabindex="0" role="region" aria-label="{name}"'
     known = f'tabindex="0" role="region" aria-label="{name}"'
     return f'<div class="fl-wide" {known}>{table}</div>'
 

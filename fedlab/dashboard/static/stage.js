@@ -30,6 +30,11 @@ function fullScreen(panel, button) {
     }
     show();
   };
+  panel.addEventListener("keydown", event => {
+    if (event.key !== "Escape") return;
+    panel.classList.remove("fl-full");
+    show();
+  });
   document.addEventListener("fullscreenchange", show);
   addEventListener("resize", show);
   return () => {
@@ -40,17 +45,27 @@ function fullScreen(panel, button) {
 
 // ---- keys -------------------------------------------------------------------------------------
 
+const focused = new WeakMap();  // panel → what had the focus last
+
+// A button that was pressed and is disabled then loses the focus, and with it the keys.
+function keepFocus(panel) {
+  const last = focused.get(panel), now = document.activeElement;
+  if (last?.disabled && (now === document.body || now === last)) panel.focus({ preventScroll: true });
+}
+
 function keys(panel, model) {
   panel.tabIndex = -1;
   // "b" in the panel is not "insert a cell below". JupyterLab asks the focused element itself.
-  panel.addEventListener("focusin", event => { event.target.dataset.lmSuppressShortcuts = "true"; });
+  panel.addEventListener("focusin", event => {
+    event.target.dataset.lmSuppressShortcuts = "true";
+    focused.set(panel, event.target);
+  });
   panel.addEventListener("keydown", event => {
     const typing = event.target.closest("input, textarea, select, [contenteditable], [role=application]");
     if (event.key.toLowerCase() === "n" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
       model.send({ key: "next" });
     }
-    if (event.key === "Escape") panel.classList.remove("fl-full");
   });
 }
 
@@ -96,11 +111,17 @@ function nameAll(panel) {
 
 function names(panel) {
   let asked = 0;
-  const soon = () => { asked ||= requestAnimationFrame(() => { asked = 0; nameAll(panel); }); };
+  const soon = () => {
+    asked ||= requestAnimationFrame(() => {
+      asked = 0;
+      nameAll(panel);
+      keepFocus(panel);
+    });
+  };
   const watcher = new MutationObserver(soon);
   watcher.observe(panel, {
     subtree: true, childList: true, characterData: true,
-    attributes: true, attributeFilter: ["aria-valuetext", "class"],
+    attributes: true, attributeFilter: ["aria-valuetext", "class", "disabled"],
   });
   soon();
   return () => watcher.disconnect();
@@ -133,6 +154,11 @@ function save({ name, type }, bytes) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
+// Once for the panel, in however many places it is shown.
+function initialize({ model }) {
+  model.on("msg:custom", (message, buffers) => message.save && save(message.save, buffers[0]));
+}
+
 function render({ model, el }) {
   const button = document.createElement("button");
   button.className = "jupyter-widgets jupyter-button widget-button";
@@ -145,8 +171,7 @@ function render({ model, el }) {
     setTimeout(() => topInSight(panel), 300);
     setTimeout(() => topInSight(panel), 1200);  // the cells below have their height now
   });
-  model.on("msg:custom", (message, buffers) => message.save && save(message.save, buffers[0]));
   return () => ends.forEach(end => end());
 }
 
-export default { render };
+export default { initialize, render };

@@ -8,7 +8,8 @@
 //   says:     a sentence below the steps; words: the whole picture in words, for those who cannot
 //             see it; live: what is read aloud when it changes
 //   held:     whether everything stands still
-//   server:   {text, slots}: its line, and whether the updates that it expects are shown
+//   server:   {text, slots, share}: its line, whether the updates that it expects are shown, and what
+//             a client's share is called: "weight" if nothing is said
 //   clients:  [{name, colour, part, share, state, busy, late, progress, arrived, accuracy}]
 //             colour: 0-11; part: whether it takes part; share: n_k / n; state: a word or two;
 //             progress: 0-1 of its training; arrived: its update is there; accuracy: in %, or null
@@ -154,7 +155,7 @@ export function roundPicture(root) {
       set(part.link, {class: client.part ? "" : "out"});
       const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
       set(part.node, {class: classes.join(" ").trim()});
-      say(part.share, client.part && at.rows === 1 ? `${at.room > 165 ? "weight " : ""}${Math.round(100 * client.share)} %` : "");
+      say(part.share, client.part && at.rows === 1 ? `${at.room > 165 ? `${state.server.share || "weight"} ` : ""}${Math.round(100 * client.share)} %` : "");
       say(part.accuracy, client.accuracy === null || at.room < CROWDED ? "" : client.accuracy.toFixed(1));
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
       say(part.state, at.room < CROWDED ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
