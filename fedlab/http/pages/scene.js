@@ -77,7 +77,7 @@ export function scene({status, rounds, images, colours, late, live, held}) {
       return `${sent}. Awaited: ${missing}.`;
     }
     const updates = counted(there.length, "update");
-    return `The server averages ${updates}, weighted by images, and tests the result.`;
+    return `The server makes a new model of ${updates}, and tests it.`;
   }
 
   const step = stepOf(), text = says();
