@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from chromium import FLAGS, chromium
 
 import fedlab
 
@@ -91,3 +92,15 @@ def small(mnist):
 def test_images(mnist):
     """The first 1,000 test images: enough to see a model learn."""
     return mnist.test.subset(np.arange(1000))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium, for the tests of one file."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+        yield browser
+        browser.close()

@@ -22,32 +22,11 @@ import requests
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = Path(os.environ.get("FEDLAB_SCREENSHOTS", ROOT / "screenshots"))
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --disable-background-networking"
-    " --disable-component-update --disable-sync --no-first-run"
-)
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 # Playwright's own event loop and pipes, closed a moment later
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-def chromium() -> str:
-    """The path of a Chromium, or a skip (in CI: a failure) with a sentence."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = os.environ.get("FEDLAB_BROWSER") or next(
-        (path for name in names if (path := shutil.which(name))), None
-    )
-    if found:
-        return found
-    sentence = (
-        "no Chromium found; install one (Debian and Ubuntu: apt-get install chromium) or set"
-        " FEDLAB_BROWSER to its path"
-    )
-    if os.environ.get("FEDLAB_REQUIRE_BROWSER"):
-        pytest.fail(sentence)
-    pytest.skip(sentence)
 
 
 @pytest.fixture
@@ -252,22 +231,9 @@ class Page:
         self.panel.screenshot(path=SCREENSHOTS / name)
 
 
-def test_lesson_01_in_jupyterlab(lab):
-    from playwright.sync_api import sync_playwright
-
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        try:
-            use_the_panel(
-                Page(
-                    browser.new_page(viewport={"width": 1280, "height": 1000}),
-                    *lab[:2],
-                    "01_first_federation.ipynb",
-                )
-            )
-        finally:
-            browser.close()
+def test_lesson_01_in_jupyterlab(lab, browser):
+    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
+        use_the_panel(Page(context.new_page(), *lab[:2], "01_first_federation.ipynb"))
 
 
 def use_the_panel(page: Page) -> None:
@@ -365,26 +331,20 @@ PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 
 
 
 @pytest.fixture
-def notebook(lab):
-    """Opens a notebook of these cells: the Page, and a browser that is closed afterwards."""
-    from playwright.sync_api import sync_playwright
-
+def notebook(lab, browser):
+    """Opens a notebook of these cells: the Page, which is closed afterwards."""
     address, token, folder = lab
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS.split())
+    with contextlib.ExitStack() as opened:
 
-        def opened(*cells: str, **options) -> Page:
+        def page_of(*cells: str, **options) -> Page:
             made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
             made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
             nbformat.write(made, folder / "panel.ipynb")
             size = {"width": PROJECTOR[0], "height": PROJECTOR[1]}
-            page = browser.new_page(viewport=size, **options)
-            return Page(page, address, token, "panel.ipynb")
+            context = opened.enter_context(browser.new_context(viewport=size, **options))
+            return Page(context.new_page(), address, token, "panel.ipynb")
 
-        try:
-            yield opened
-        finally:
-            browser.close()
+        yield page_of
 
 
 def test_a_panel_on_a_projector(notebook):

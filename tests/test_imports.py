@@ -45,9 +45,10 @@ INSIDE = {
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
-        ["session", "scene", "stage", "pad", "views"],
-        ["card", "controls", "curve", "prediction", "reading", "glance"],
-        ["cards", "details"],
+        ["session", "stage", "pad", "views"],
+        ["card", "controls", "curve", "prediction", "reading", "scene"],
+        ["cards", "glance"],
+        ["details"],
         ["panel"],
         ["__init__"],
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jupyter_core.paths import jupyter_path
-from test_browser import FLAGS, SCREENSHOTS, chromium
+from test_browser import SCREENSHOTS
 from test_handwriting import DIGITS, DRAWINGS, random_drawings
 
 from fedlab.checks import Refused
@@ -49,17 +49,6 @@ HTML = """<!doctype html><html lang="en"><title>Pad</title>
 <body style="margin: 20px; min-height: 2000px; background: var(--jp-layout-color0, #fff)">
 <main><h1 style="font-size: 0">Pad</h1><div id="pad"></div><button id="after">After</button></main>
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import requests
-from test_browser import FLAGS, SCREENSHOTS, chromium, free_port
+from test_browser import SCREENSHOTS, free_port
 from test_server import proxied, toy
 
 import fedlab
@@ -52,17 +52,6 @@ LABELS = """() => {
     return [[...document.querySelectorAll('#curve .name')].map(box),
             box(document.querySelector('#curve'))];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield browser
-        browser.close()
 
 
 class Looker:

@@ -21,12 +21,13 @@ class Models:
 
     def __init__(self):
         self._lock = threading.Lock()
+        self.run = 0  # which run's they are: it grows with each
         self.clear()
 
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
-            self.run = getattr(self, "run", 0) + 1  # of which run they are
+            self.run += 1
             self._global: dict[int, Weights] = {}
             self._own: dict[int, dict[str, Weights]] = {}
             self._bytes = 0

@@ -55,8 +55,8 @@ class Dashboard(widgets.VBox):
               optimizer, strategy, strategy_settings, seed.
 
     A new panel (or the same cell run again) closes the one before it. Every control is a plain call
-    too: `start`, `one_round`, `stop`, `reset`, `wait`, and `history`. Raises Refused or DataError
-         for settings that cannot be.
+    too: `start`, `one_round`, `stop`, `reset`, `slow_motion`, `next_step`, `compare`, `wait`, and
+    `history`. Raises Refused or DataError for settings that cannot be.
     """
 
     def __init__(
@@ -100,7 +100,9 @@ class Dashboard(widgets.VBox):
         self._do("start", lambda: self._session.begin(self.settings))
 
     def one_round(self) -> None:
-        """As One round: one round more with the current settings."""
+        """As One round: one round more with the current settings. Does nothing while a run is going
+        on.
+        """
         self._do("one round", lambda: self._session.one_round(self.settings))
 
     def stop(self) -> None:

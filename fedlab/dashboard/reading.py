@@ -37,11 +37,12 @@ class Reading:
         weights = self._session.models.global_of(round)
         if self._same("digits", round, weights is None, when):
             return
+        if weights is None and round:
+            self.digits.value = _missing(round)
+            return
         ten = self._test.subset(np.arange(DIGITS))
         read = None if weights is None else self._session.read(weights, ten)
-        said = "" if round == 0 else _missing(round)
-        digits = views.digits(ten.x, ten.y, read, when)
-        self.digits.value = digits if read is not None or not said else said
+        self.digits.value = views.digits(ten.x, ten.y, read, when)
 
     def show_mistakes(self, round: int) -> None:
         """What the global model of this round confuses."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from fedlab.checks import counted
 from fedlab.dashboard.steps import AVERAGE, BROADCAST, TRAIN, UPLOAD
+from fedlab.dashboard.views import percent
 from fedlab.history import RoundRecord
 from fedlab.plan import Status
 
@@ -96,18 +97,19 @@ def scene(facts: Facts, requests: Iterable, live: str) -> dict:
     live: what is read aloud.
     """
     step = step_of(facts)
-    clients = [_client(facts, name, step) for name in facts.examples]
+    clients = [_client(facts, name) for name in facts.examples]
+    share = "weight" if facts.weighs else "images"
     text = says(facts, step)
     return {
         "step": step,
         "says": text,
-        "words": _words(text, clients, "weight" if facts.weighs else "images"),
+        "words": _words(text, clients, share),
         "live": live,
         "held": bool(facts.held) or not facts.running,
         "server": {
             "text": _server(facts),
             "slots": facts.rounds_go or facts.replayed,
-            "share": "weight" if facts.weighs else "images",
+            "share": share,
         },
         "clients": clients,
         # Those of a round that goes on do not fly across one that is looked back at
@@ -134,10 +136,10 @@ def step_of(facts: Facts) -> int:
     return TRAIN if training & set(facts.participants) else BROADCAST
 
 
-def _client(facts: Facts, name: str, step: int) -> dict:
+def _client(facts: Facts, name: str) -> dict:
     part = facts.part
     whole = sum(facts.examples.get(other, 0) for other in part)
-    state, progress, busy = _doing(facts, name, step)
+    state, progress, busy = _doing(facts, name)
     accuracy = _accuracy(facts, name)
     return {
         "name": name,
@@ -153,7 +155,7 @@ def _client(facts: Facts, name: str, step: int) -> dict:
     }
 
 
-def _doing(facts: Facts, name: str, step: int) -> tuple[str, float, bool]:
+def _doing(facts: Facts, name: str) -> tuple[str, float, bool]:
     """In a word or two, how far its training is (0-1), and whether it computes."""
     status = facts.own.get(name)
     if facts.replayed:
@@ -199,7 +201,7 @@ def _server(facts: Facts) -> str:
     if facts.running and facts.status.asynchronous:
         return "merges at once"
     if facts.record is not None and not math.isnan(facts.record.accuracy):
-        return f"model: {_percent(facts.record.accuracy)}"
+        return f"model: {percent(facts.record.accuracy)}"
     return "untrained model"
 
 
@@ -213,7 +215,7 @@ def says(facts: Facts, step: int) -> str:
     if facts.status is None:
         return "The server starts when TensorFlow is loaded."
     if facts.held == BROADCAST and facts.record:
-        good = "" if math.isnan(facts.record.accuracy) else f": {_percent(facts.record.accuracy)}"
+        good = "" if math.isnan(facts.record.accuracy) else f": {percent(facts.record.accuracy)}"
         if not facts.record.clients:
             return "Too few updates: the model stays. Next: it is sent."
         return f"The server has a new model{good}. Next: it is sent."
@@ -263,10 +265,6 @@ def verb(clients: Sequence[str], one: str, several: str) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _images(facts: Facts, name: str) -> str:
