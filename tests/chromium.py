@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -26,3 +28,17 @@ def chromium() -> str:
     if os.environ.get("FEDLAB_REQUIRE_BROWSER"):
         pytest.fail(sentence)
     pytest.skip(sentence)
+
+
+@contextmanager
+def launched() -> Iterator:
+    """Playwright's Browser, closed afterwards."""
+    from playwright.sync_api import sync_playwright
+
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import pytest
-from chromium import FLAGS, chromium
+from chromium import launched
 
 import fedlab
 
@@ -97,10 +97,5 @@ def test_images(mnist):
 @pytest.fixture(scope="module")
 def browser():
     """A Chromium, for the tests of one file."""
-    from playwright.sync_api import sync_playwright
-
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+    with launched() as browser:
         yield browser
-        browser.close()

@@ -19,6 +19,7 @@ import nbformat
 import psutil
 import pytest
 import requests
+from chromium import launched
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = Path(os.environ.get("FEDLAB_SCREENSHOTS", ROOT / "screenshots"))
@@ -27,6 +28,13 @@ AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 # Playwright's own event loop and pipes, closed a moment later
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture
+def browser():
+    """One for each test: what it writes into files is done by threads that end with it."""
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture
