@@ -570,6 +570,16 @@ def test_everyone_can_use_it(notebook):
     assert page.wrong == []
 
 
+def test_a_picture_of_nothing_yet_is_no_error(notebook):
+    """The browser may be faster than the panel's first look at what is so."""
+    cell = "from fedlab.dashboard.stage import RoundPicture\npicture = RoundPicture()\npicture"
+    page = notebook(cell)
+    page.command("notebook:run-all-cells")
+    page.page.locator(".fl-round .fl-steps").wait_for(timeout=30_000)
+    time.sleep(0.5)
+    assert page.wrong == []
+
+
 def test_nothing_moves_for_those_who_do_not_want_it(notebook):
     cell = "import fedlab\npanel = fedlab.Dashboard(rounds=1, epochs=5)\npanel"
     page = notebook(cell, reduced_motion="reduce")

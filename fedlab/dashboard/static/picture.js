@@ -3,7 +3,10 @@ import { roundPicture } from "./round.js";
 
 function render({ model, el }) {
   const picture = roundPicture(el);
-  const show = () => picture.show(model.get("scene"));
+  const show = () => {
+    const scene = model.get("scene");
+    if (scene.clients) picture.show(scene);  // {} until the panel's thread has looked once
+  };
   model.on("change:scene", show);
   show();
   return () => {
