@@ -14,8 +14,7 @@ _ROOMS = {  # room -> the public names that live in it
     "checkpoint": "BadCheckpoint load_checkpoint",
     "checks": "Refused",
     "dashboard": "Dashboard Prediction",
-    "data": """DataError Dataset Mnist load_mnist partition_by_label partition_dirichlet
-        partition_iid""",
+    "data": "DataError Dataset Mnist load_mnist",
     "federation": "Federation",
     "flower": "FlowerError to_flower",
     "history": "ClientRecord History RoundRecord",
@@ -25,6 +24,7 @@ _ROOMS = {  # room -> the public names that live in it
         Training UnknownClient Update Weights local_seed""",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
+    "partitions": "partition_by_label partition_dirichlet partition_iid",
     "plan": "Plan Status",
     "plots": "plot_digits plot_history plot_partition",
     "simulation": "simulate",
@@ -40,15 +40,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.checkpoint import BadCheckpoint, load_checkpoint
     from fedlab.checks import Refused
     from fedlab.dashboard import Dashboard, Prediction
-    from fedlab.data import (
-        DataError,
-        Dataset,
-        Mnist,
-        load_mnist,
-        partition_by_label,
-        partition_dirichlet,
-        partition_iid,
-    )
+    from fedlab.data import DataError, Dataset, Mnist, load_mnist
     from fedlab.federation import Federation
     from fedlab.flower import FlowerError, to_flower
     from fedlab.history import ClientRecord, History, RoundRecord
@@ -71,6 +63,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.model import Classifier, TrainingStopped, two_nn
     from fedlab.participant import Participant, Transform
+    from fedlab.partitions import partition_by_label, partition_dirichlet, partition_iid
     from fedlab.plan import Plan, Status
     from fedlab.plots import plot_digits, plot_history, plot_partition
     from fedlab.simulation import simulate

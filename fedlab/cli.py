@@ -20,13 +20,7 @@ from urllib.parse import quote
 
 from fedlab.checkpoint import load_checkpoint
 from fedlab.checks import Refused, counted
-from fedlab.data import (
-    load_mnist,
-    partition_by_label,
-    partition_dirichlet,
-    partition_iid,
-    shard_range,
-)
+from fedlab.data import load_mnist, shard_range
 from fedlab.history import History, RoundRecord
 from fedlab.messages import ClientFailed, Conflict, Diverged, check_client_id
 from fedlab.options import (
@@ -41,6 +35,7 @@ from fedlab.options import (
     strategy_of,
     training,
 )
+from fedlab.partitions import partition_by_label, partition_dirichlet, partition_iid
 from fedlab.plan import Plan
 from fedlab.strategies import Strategy
 from fedlab.terminal import Screen, client_line, note, round_line, summary

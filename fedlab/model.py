@@ -97,6 +97,7 @@ class Classifier:
         correction: Weights | None = None,
         *,
         on_epoch: Callable[[int], None] | None = None,
+        on_step: Callable[[Weights], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> tuple[Weights, float]:
         """E epochs of SGD or Adam on `data`, starting at `weights`, with fresh moments
@@ -110,6 +111,7 @@ class Classifier:
         correction: arrays of the shapes of `weights`, added to every step's gradient (SCAFFOLD's
                   c - c_i); nothing if None.
         on_epoch: called with 1, 2, ... before each epoch.
+        on_step:  called with the weights after every step: much slower, and the same steps.
         stop:     asked between compiled calls (5,120 images, or one batch that is larger); True
                   ends training with TrainingStopped.
         Returns the new weights and the mean loss of the last epoch (nats). Raises BadUpdate for
@@ -131,14 +133,17 @@ class Classifier:
                 on_epoch(epoch)
             order = rng.permutation(len(data))
             losses = []
-            for start in range(0, len(data), batch * shape[0]):
+            taken = batch * (1 if on_step else shape[0])  # images of one call
+            for start in range(0, len(data), taken):
                 if stop and stop():
                     raise TrainingStopped
-                x, y = data.take(order[start : start + batch * shape[0]])
+                x, y = data.take(order[start : start + taken])
                 carried, chunk_loss = self._programs.train(
                     carried, x, y, batch, training.learning_rate, held, shape
                 )
                 losses.append(chunk_loss)
+                if on_step:
+                    on_step(self._programs.finish(carried))
             loss = sum(float(value) for value in losses) / len(data)
         return self._programs.finish(carried), loss
 

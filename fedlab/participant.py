@@ -95,10 +95,12 @@ class Participant:
         on_epoch: Callable[[int], None] | None = None,
         stop: Callable[[], bool] | None = None,
         on_test: Callable[[], None] | None = None,
+        on_step: Callable[[Weights], None] | None = None,
     ) -> Update:
         """The update that this task asks for.
 
-        on_epoch: called with 1, 2, ... before each epoch; on_test: before its own model is tested.
+        on_epoch: called with 1, 2, ... before each epoch; on_test: before its own model is tested;
+        on_step:  with the weights after every step of its training.
         stop:     asked between compiled calls; True ends training with TrainingStopped.
         Raises Diverged when training leaves the finite numbers, Refused for a phase or a codec that
         it does not know, BadUpdate for weights of another model.
@@ -116,14 +118,21 @@ class Participant:
             return replace(answer, version=task.version, **about)
         if task.codec != DENSE:
             raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r}")
-        return self._train(task, on_epoch, stop, on_test)
+        return self._train(task, on_epoch, stop, on_test, on_step)
 
-    def _train(self, task: Task, on_epoch, stop, on_test) -> Update:
+    def _train(self, task: Task, on_epoch, stop, on_test, on_step) -> Update:
         data = self.shard(task)
         seed = local_seed(task.seed, task.round, self.client)
         added = correction(task, self.memory)
         trained, self.train_loss = self.classifier.train(
-            task.weights, data, task.training, seed, added, on_epoch=on_epoch, stop=stop
+            task.weights,
+            data,
+            task.training,
+            seed,
+            added,
+            on_epoch=on_epoch,
+            on_step=on_step,
+            stop=stop,
         )
         try:
             check_weights(trained, task.weights)

@@ -11,7 +11,7 @@ from fedlab.checks import counted, whole
 from fedlab.data import DataError, Dataset
 from fedlab.federation import Federation
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Refused, Task, Training
+from fedlab.messages import BadUpdate, Refused, Task, Training, Weights
 from fedlab.model import Classifier, TrainingStopped, chunk_shape
 from fedlab.participant import Answer, Participant, Transform
 from fedlab.plan import Plan
@@ -42,6 +42,7 @@ def simulate(
     workers: int | None = None,
     progress: bool = True,
     on_round: Callable[[RoundRecord], None] | None = None,
+    on_model: Callable[[int, Weights], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> History:
     """Run FedAvg (or another synchronous strategy) over hundreds or thousands of clients in worker
@@ -59,6 +60,8 @@ def simulate(
     workers:  threads that train; one more than there are cores if None. The result is the same, bit
               for bit, for any number.
     on_round: called with each new record, in the calling thread.
+    on_model: called with the round's number and each new global model before it is tested, in a
+              background thread: with `models = {}`, `on_model=models.__setitem__` keeps all.
     stop:     asked by the workers, between compiled calls; True ends the run at once, as an
               interrupt does.
 
@@ -86,7 +89,9 @@ def simulate(
     strategy.check(training)
     classifier = Classifier(model, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
-    federation = Federation(classifier.weights, strategy, evaluate=evaluate, seed=seed)
+    federation = Federation(
+        classifier.weights, strategy, evaluate=evaluate, seed=seed, on_model=on_model
+    )
     own_test = test if evaluate_clients else None
     participants = {
         name: Participant(

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "fedlab"
 ROOMS = [
     ["checks"],
     ["data", "messages", "history"],
-    ["compiled", "wire", "plan"],
+    ["compiled", "wire", "plan", "partitions"],
     ["model", "strategies"],
     ["checkpoint", "settings", "progress", "plots", "participant", "handwriting"],
     ["federation"],
@@ -59,6 +59,8 @@ LEAVES = {
     "cli",
     "handwriting",
     "options",
+    "partitions",
+    "settings",
     "terminal",
     "__main__",
     "__init__",

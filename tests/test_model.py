@@ -298,3 +298,20 @@ def test_a_classifier_without_a_model_loads_tensorflow_when_it_is_first_needed()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     here = [float(w.sum()) for w in Classifier(seed=3).weights]
     assert done.stdout.splitlines() == ["False", f"10 {here} False"]
+
+
+def test_the_weights_after_every_step_are_those_of_the_same_training(small):
+    """3 epochs of 600 images in batches of 250: 9 steps, and the last of an epoch has 100."""
+    classifier = Classifier(seed=1)
+    training = Training(3, 250, 0.1)
+    correction = [np.full_like(w, 0.001) for w in classifier.weights]
+    steps = []
+    watched, loss = classifier.train(
+        classifier.weights, small, training, 7, correction, on_step=steps.append
+    )
+    plain, same_loss = classifier.train(classifier.weights, small, training, 7, correction)
+    assert len(steps) == 9 and loss == pytest.approx(same_loss)
+    for last, one, other in zip(steps[-1], watched, plain, strict=True):
+        assert np.array_equal(last, one) and np.array_equal(one, other)
+    first_two, _ = classifier.train(classifier.weights, small, Training(1, 250, 0.1), 7, correction)
+    assert all(np.array_equal(a, b) for a, b in zip(steps[2], first_two, strict=True))

@@ -205,3 +205,13 @@ def test_clients_that_cannot_be(unequal):
         run([])
     with pytest.raises(DataError, match="client-0001 has no examples"):
         run([unequal[0], unequal[0].subset(np.arange(0))])
+
+
+def test_every_new_model_is_told(small):
+    clients = fedlab.partition_iid(small, 3)
+    models = {}
+    history = fedlab.simulate(
+        clients, test=small, rounds=3, progress=False, on_model=models.__setitem__
+    )
+    tested = [fedlab.Classifier().evaluate(models[number], small) for number in (1, 2, 3)]
+    assert [(r.loss, r.accuracy) for r in history] == tested

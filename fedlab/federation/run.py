@@ -17,7 +17,7 @@ from fedlab.federation import merging
 from fedlab.federation.asynchronous import merge, run_asynchronously
 from fedlab.federation.members import Joined
 from fedlab.federation.synchronous import run_rounds
-from fedlab.federation.table import Evaluate, Stopped, Table, new_lineage
+from fedlab.federation.table import Evaluate, OnModel, Stopped, Table, new_lineage
 from fedlab.history import History, RoundRecord
 from fedlab.messages import (
     ClientFailed,
@@ -42,6 +42,8 @@ class Federation:
     seed:       decides who is sampled and, through `local_seed`, every client's batches.
     checkpoint: where to write the state after every round.
     state, history: where an earlier federation stood, to go on from there.
+    on_model:   called with the round and each new global model, in the background, before it is
+                tested.
     Raises Refused when there is no folder for the checkpoint.
     """
 
@@ -55,6 +57,7 @@ class Federation:
         checkpoint: str | Path | None = None,
         state: State | None = None,
         history: History | None = None,
+        on_model: OnModel | None = None,
     ):
         if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
             raise Refused(
@@ -62,7 +65,7 @@ class Federation:
                 " that exists"
             )
         self._table = Table(
-            weights, strategy, evaluate, seed, checkpoint, state, history or History()
+            weights, strategy, evaluate, seed, checkpoint, state, history or History(), on_model
         )
 
     @property

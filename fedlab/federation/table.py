@@ -36,6 +36,9 @@ from fedlab.strategies import State, Strategy
 Evaluate = Callable[[Weights], "tuple[float, float] | Tested"]
 """weights -> (loss, accuracy) of the global model on the test set."""
 
+OnModel = Callable[[int, Weights], object]
+"""Is told the number of a round and its global model."""
+
 
 class Stopped(Exception):
     """The run was asked to stop."""
@@ -56,9 +59,10 @@ class Table:
         checkpoint: str | Path | None,
         state: State | None,
         history: History,
+        on_model: OnModel | None = None,
     ):
         self.strategy, self.seed = strategy, seed
-        self.evaluate, self.checkpoint = evaluate, checkpoint
+        self.evaluate, self.checkpoint, self.on_model = evaluate, checkpoint, on_model
         self.initial = list(weights)
         self.state = state or State(list(weights))
         if not self.state.lineage:
@@ -169,6 +173,8 @@ class Table:
         is reached.
         """
         state = self.checked(state, round)
+        if self.on_model:
+            self.on_model(round, state.weights)
         tested = Tested()
         if evaluate and self.evaluate:
             tested = Tested(*self.evaluate(state.weights))
