@@ -13,11 +13,12 @@ __version__ = "0.1.0"
 _ROOMS = {  # room -> the public names that live in it
     "checkpoint": "BadCheckpoint load_checkpoint",
     "checks": "Refused",
+    "conformance": "Examination examine plot_conversation",
     "dashboard": "Dashboard Prediction",
     "data": "DataError Dataset Mnist load_mnist",
     "federation": "Federation",
     "flower": "FlowerError to_flower",
-    "history": "ClientRecord History RoundRecord",
+    "history": "ClientRecord History RoundRecord TaskRecord",
     "http.client": "Client ClientStatus ServerAway",
     "http.server": "Server",
     "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task
@@ -29,8 +30,8 @@ _ROOMS = {  # room -> the public names that live in it
     "plots": "plot_digits plot_history plot_partition",
     "simulation": "simulate",
     "strategies": """Adam Mean Median Momentum Replace State Strategy TooFewUpdates TrimmedMean
-        Updates Yogi async_average fed_adam fed_avg fed_avg_momentum fed_prox fed_yogi median
-        scaffold trimmed_mean weighted_mean""",
+        Updates Yogi async_average fed_adam fed_async fed_avg fed_avg_momentum fed_buff fed_prox
+        fed_yogi median scaffold trimmed_mean weighted_mean""",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -39,11 +40,12 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.checkpoint import BadCheckpoint, load_checkpoint
     from fedlab.checks import Refused
+    from fedlab.conformance import Examination, examine, plot_conversation
     from fedlab.dashboard import Dashboard, Prediction
     from fedlab.data import DataError, Dataset, Mnist, load_mnist
     from fedlab.federation import Federation
     from fedlab.flower import FlowerError, to_flower
-    from fedlab.history import ClientRecord, History, RoundRecord
+    from fedlab.history import ClientRecord, History, RoundRecord, TaskRecord
     from fedlab.http.client import Client, ClientStatus, ServerAway
     from fedlab.http.server import Server
     from fedlab.messages import (
@@ -81,8 +83,10 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         Yogi,
         async_average,
         fed_adam,
+        fed_async,
         fed_avg,
         fed_avg_momentum,
+        fed_buff,
         fed_prox,
         fed_yogi,
         median,

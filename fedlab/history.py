@@ -71,14 +71,30 @@ class RoundRecord:
         return self.bytes_down + self.bytes_up
 
 
+class TaskRecord(NamedTuple):
+    """One client at work on one task: a bar of a timeline.
+
+    began, ended: in seconds of `RoundRecord.seconds`. staleness: how many new models there were
+    meanwhile; 0 where there are rounds. taken: whether its update was; not if it came too late.
+    """
+
+    client: str
+    began: float
+    ended: float
+    staleness: int = 0
+    taken: bool = True
+
+
 class History:
     """The rounds so far, in order: append-only. Iterate over it, index it, take its `len`.
 
     untrained: the accuracy before the first round, where somebody has tested it; NaN otherwise.
+    tasks:     who was at work when, for `plot_timeline`; of this process only, in no file.
     """
 
     def __init__(self, records: list[RoundRecord] | None = None, untrained: float = math.nan):
         self._records, self.untrained = list(records or []), untrained
+        self.tasks: list[TaskRecord] = []
 
     def append(self, record: RoundRecord) -> None:
         """Add the next round. Raises ValueError unless its number is above the last one's."""

@@ -20,6 +20,9 @@ class Plan:
                     one does, so C = 0 is one client.
     deadline:       seconds that a round waits for its updates; None waits for everyone who has not
                     left.
+    enough:         a round takes the first so many updates and goes on without the rest, so that
+                    more can be asked than are needed (Bonawitz et al. 2019, "over-selection").
+                    None takes all of them.
     min_updates:    fewer than this many updates by the deadline, and the round is abandoned: the
                     global model stays.
     min_clients:    clients to wait for before the first round.
@@ -35,6 +38,7 @@ class Plan:
     training: Training = Training()
     fraction: float = 1.0
     deadline: float | None = None
+    enough: int | None = None
     min_updates: int = 1
     min_clients: int = 1
     evaluate_every: int = 1
@@ -58,8 +62,8 @@ class Plan:
         return cls(rounds, Training(epochs, batch_size, learning_rate, optimizer), **settings)
 
     def __post_init__(self):
-        for name in ("rounds", "min_updates", "min_clients", "evaluate_every"):
-            if getattr(self, name) is not None or name != "rounds":
+        for name in ("rounds", "enough", "min_updates", "min_clients", "evaluate_every"):
+            if getattr(self, name) is not None or name not in ("rounds", "enough"):
                 # Python's own: a plan's numbers come back as JSON.
                 object.__setattr__(self, name, whole(name, getattr(self, name)))
         expected = "a number from 0 (one client) to 1 (every client)"

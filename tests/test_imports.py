@@ -21,7 +21,7 @@ ROOMS = [
     ["checkpoint", "settings", "progress", "plots", "participant", "handwriting"],
     ["federation"],
     ["http", "simulation"],
-    ["dashboard", "options", "terminal", "flower"],
+    ["dashboard", "options", "terminal", "flower", "conformance"],
     ["cli"],
     ["__main__"],
 ]
@@ -34,7 +34,7 @@ INSIDE = {
         ["__init__"],
     ],
     "federation": [
-        ["members", "rounds"],
+        ["clock", "members", "rounds"],
         ["merging"],
         ["table"],
         ["asynchronous", "synchronous"],
@@ -42,6 +42,7 @@ INSIDE = {
         ["__init__"],
     ],
     "http": [["access", "original"], ["routes"], ["app"], ["client", "server"], ["__init__"]],
+    "conformance": [["recorder", "conversation"], ["rules"], ["examination"], ["__init__"]],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
@@ -54,6 +55,7 @@ INSIDE = {
     ],
 }
 LEAVES = {
+    "conformance",
     "dashboard",
     "flower",
     "cli",
@@ -74,7 +76,7 @@ ONLY = {
     "tensorflow": {"compiled"},
     "keras": {"compiled", "data"},
     "flask": {"http"},
-    "waitress": {"http"},
+    "waitress": {"conformance", "http"},
     "requests": {"http"},
     "anywidget": {"dashboard"},
     "ipywidgets": {"dashboard"},

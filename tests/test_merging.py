@@ -52,6 +52,7 @@ def test_when_all_are_done():
     assert not merging.everyone_is_done([done, busy], Plan(2))
     assert not merging.everyone_is_done([done, guest], Plan(2))
     assert not merging.everyone_is_done([done], Plan(None))
-    assert merging.planned_updates([done, busy], Plan(2)) == 8
-    assert merging.planned_updates([done, guest], Plan(2)) == 0
-    assert merging.planned_updates([done], Plan(None)) == 0
+    assert merging.planned_models([done, busy], Plan(2), 1) == 8
+    assert merging.planned_models([done, busy], Plan(2), 3) == 2, "two are left in the buffer"
+    assert merging.planned_models([done, guest], Plan(2), 1) == 0
+    assert merging.planned_models([done], Plan(None), 1) == 0

@@ -88,8 +88,14 @@ def test_a_watched_strategy_makes_the_same_models(name, mnist):
     if plain.asynchronous:  # no rounds: every update by itself
         update = fedlab.Update("alice", 1, 600, [np.ones(3, np.float32)])
         state = fedlab.State([np.zeros(3, np.float32)], num_examples=600)
-        made = [strategy.aggregate(state, [update]).weights[0] for strategy in (plain, watched)]
+        made = []
+        for strategy in (plain, watched):
+            following = state
+            for _ in range(plain.per_model):
+                following = strategy.merge(following, update, state.weights, 0)
+            made.append(following.weights[0])
         assert np.array_equal(*made) and np.array_equal(models.global_of(1)[0], made[0])
+        assert list(seen) == [1], "an update that only went into the buffer is no model"
         return
     with_it = fedlab.simulate(data, test=mnist.test, strategy=watched, **settings)
     without = fedlab.simulate(data, test=mnist.test, strategy=plain, **settings)

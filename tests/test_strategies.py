@@ -516,6 +516,8 @@ def test_the_menu_of_strategies():
         "median": False,
         "trimmed_mean": False,
         "async_average": True,
+        "fed_async": True,
+        "fed_buff": True,
     }
     made = [make() for make in STRATEGIES.values()]
     assert len({s.name for s in made}) == len({s.identity for s in made}) == len(made)
@@ -533,6 +535,8 @@ def test_fields_are_settings_and_settings_are_the_identity():
         "median": [],
         "trimmed_mean": ["trim"],
         "async_average": [],
+        "fed_async": ["mixing", "damping"],
+        "fed_buff": ["buffer", "damping", "server_learning_rate"],
     }
     assert fed_avg().identity == "FedAvg"
     assert fed_avg_momentum(0.5).identity == (

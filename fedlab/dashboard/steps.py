@@ -98,8 +98,8 @@ class Watched(Strategy):
     """A strategy as it is, seen while it works: it waits at the gate before each of its steps, and
     what it makes of a round is kept.
 
-    on_model: called with (round, weights) of every new global model; where there are no rounds, of
-              every update that was merged, counted from 1.
+    on_model: called with (round, weights) of every new global model; where there are no rounds,
+              they are counted from 1.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Watched(Strategy):
         self.strategy, self._gate, self._on_model = strategy, gate, on_model
         self.name, self.meaning = strategy.name, strategy.meaning
         self.asynchronous, self.min_updates = strategy.asynchronous, strategy.min_updates
+        self.per_model, self.by_version = strategy.per_model, strategy.by_version
         self.participants: dict[int, tuple[str, ...]] = {}
         self._merged = 0
 
@@ -128,10 +129,15 @@ class Watched(Strategy):
         return self.strategy.prepare(task, state)
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
-        """As the strategy does: one update at a time, where it is asynchronous."""
-        new = self.strategy.aggregate(state, updates)
-        self._merged += 1
-        self._on_model(self._merged, new.weights)
+        """As the strategy does."""
+        return self.strategy.aggregate(state, updates)
+
+    def merge(self, state: State, update: Update, began: Weights, staleness: int) -> State:
+        """As the strategy does; a new model that comes of it is kept."""
+        new = self.strategy.merge(state, update, began, staleness)
+        if new.weights is not state.weights:
+            self._merged += 1
+            self._on_model(self._merged, new.weights)
         return new
 
     def run_round(self, state: State, task: Task, ask: Ask) -> State:

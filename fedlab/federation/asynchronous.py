@@ -4,7 +4,6 @@ run's thread.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from fedlab.federation import merging
@@ -26,7 +25,7 @@ def run_asynchronously(table: Table) -> None:
         table.opened = True
         table.message = "every update is merged as it arrives"
         table.notify()
-    reached = False
+    reached, record = False, {}
     while True:
         with table.changed:
             # When the run is stopped or the target reached, no more updates are taken; those
@@ -41,12 +40,16 @@ def run_asynchronously(table: Table) -> None:
                 if not table.merged:
                     return
             update, state = table.merged.popleft()
+            record[update.client] = record_of(update, record.get(update.client))
+            if state is None:
+                continue
             table.round += 1
-            last = not table.merged and (table.stopping or all_done(table, plan))
+            more = any(following for _, following in table.merged)
+            last = not more and (table.stopping or all_done(table, plan))
             due = last or (table.round % plan.evaluate_every == 0 and not table.stopping)
-        record = {update.client: record_of(update)}
         if table.commit(table.round, state, record, "", began, due):
             reached = table.stopping = True
+        record = {}
 
 
 def all_done(table: Table, plan: Plan) -> bool:
@@ -58,10 +61,13 @@ def merge(table: Table, update: Update) -> None:
     """Merge an update into the global model. Raises Conflict when it is wanted no more."""
     with table.merging:
         with table.changed:
-            member = table.members.heard(update.client, time.monotonic())
+            member = table.members.heard(update.client, table.clock.now())
             table.check_current(update, member)
             plan, state = table.plan, table.state
-        merged = table.strategy.aggregate(state, [update])
+            version, strict = table.model_version, table.strategy.by_version
+            model, staleness = merging.began(update, member, state, version, strict)
+        merged = table.strategy.merge(state, update, model, staleness)
+        fresh = merged.weights is not state.weights
         with table.changed:
             gone = table.members.find(update.client) is not member
             if table.plan is not plan or table.stopping or gone:
@@ -70,8 +76,9 @@ def merge(table: Table, update: Update) -> None:
                     " expected nothing more"
                 )
             table.state = merged = replace(merged, lineage=state.lineage)
-            table.model_version += 1
+            table.model_version += fresh
             member.done = member.done + 1 if member.guest else update.round
+            table.at_work(update.client, staleness)
             member.training = False
-            table.merged.append((update, merged))
+            table.merged.append((update, merged if fresh else None))
             table.notify()

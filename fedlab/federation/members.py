@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fedlab.checks import whole
-from fedlab.messages import Conflict, RunOver, UnknownClient, check_client_id
+from fedlab.messages import Conflict, RunOver, UnknownClient, Weights, check_client_id
 
 SILENT_AFTER = 60.0
 """Seconds without a word after which a client's id may be taken by a newcomer, and after which a
@@ -26,6 +26,8 @@ class Joined:
     seen: float
     done: int = 0  # asynchronous: rounds of its own that this client has reported
     training: bool = False
+    since: float = 0.0  # when it was given the task that it trains
+    given: tuple[int, Weights] | None = None  # asynchronous: the model of that task, its version
     guest: bool = False
     # Has fetched no task since the run began: what it may still send belongs to an earlier one.
     stale: bool = False
@@ -114,6 +116,7 @@ class Members:
         """A run begins: nobody has done anything in it."""
         for member in self._joined.values():
             member.done, member.training, member.stale = 0, False, not member.guest
+            member.given = None
 
     def rest(self) -> None:
         """A run has ended: nobody trains."""

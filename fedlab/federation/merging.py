@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from fedlab.checks import counted
 from fedlab.federation.members import Joined
-from fedlab.messages import AlreadyCounted, Conflict, RunOver, Task, Update
+from fedlab.messages import AlreadyCounted, Conflict, RunOver, Task, Update, Weights
 from fedlab.plan import Plan
 from fedlab.strategies import State
 
@@ -52,6 +52,23 @@ def check(update: Update, member: Joined, plan: Plan) -> None:
         raise Conflict(f"got {what}; expected none: this client's last round is {member.done}")
 
 
+def began(
+    update: Update, member: Joined, state: State, version: int, by_version: bool
+) -> tuple[Weights, int]:
+    """The model that this update was trained from, and how many there have been since. Raises
+    Conflict `by_version` for a model that is not kept: each client's last one is.
+    """
+    if member.given is None:  # a guest, or one that trained while the server was away
+        return state.weights, 0
+    given, weights = member.given
+    if by_version and update.version != given:
+        raise Conflict(
+            f"got an update of {update.client!r} trained from model {update.version}; expected"
+            f" model {given}, which it was given last: only that one is kept"
+        )
+    return weights, version - given
+
+
 def everyone_is_done(members: Iterable[Joined], plan: Plan) -> bool:
     """Whether nobody has anything left to train."""
     if plan.rounds is None:
@@ -59,9 +76,9 @@ def everyone_is_done(members: Iterable[Joined], plan: Plan) -> bool:
     return all(not m.guest and m.done >= last_round(m, plan) for m in members)
 
 
-def planned_updates(members: Iterable[Joined], plan: Plan) -> int:
-    """How many updates this run is to have; 0 where no end is planned."""
+def planned_models(members: Iterable[Joined], plan: Plan, per_model: int) -> int:
+    """How many new models this run is to have; 0 where no end is planned."""
     members = list(members)
     if plan.rounds is None or any(member.guest for member in members):
         return 0
-    return sum(last_round(member, plan) for member in members)
+    return sum(last_round(member, plan) for member in members) // per_model

@@ -31,11 +31,12 @@ class Exchange:
     """Everyone who takes part is sent a task, and is waited for until all have answered, left, or
     the time is over. A round is one exchange, or several.
 
-    tasks: participant -> its task. ends: when the time is over; None: never.
+    tasks: participant -> its task. ends: when the time is over; None: never. enough: so many
+    answers, and the others are too late; None: all are wanted.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], ends: float | None):
-        self.tasks, self.ends = dict(sorted(tasks.items())), ends
+    def __init__(self, tasks: Mapping[str, Task], ends: float | None, enough: int | None = None):
+        self.tasks, self.ends, self.enough = dict(sorted(tasks.items())), ends, enough
         self.awaited = set(self.tasks)  # who has not answered
         self.late: list[str] = []
         self._untaken = deque(self.tasks)
@@ -89,6 +90,9 @@ class Exchange:
         self.check(update)
         self._answers[update.client] = update
         self.awaited.discard(update.client)
+        if len(self._answers) == self.enough:
+            self.late += sorted(self.awaited)
+            self.awaited.clear()
 
     def excuse(self, client: str) -> None:
         """Wait no longer for `client`."""

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from fedlab.federation import merging
 from fedlab.federation.asynchronous import merge, run_asynchronously
+from fedlab.federation.clock import Clock, RealTime
 from fedlab.federation.members import Joined
 from fedlab.federation.synchronous import run_rounds
 from fedlab.federation.table import Evaluate, OnModel, Stopped, Table, new_lineage
 from fedlab.history import History, RoundRecord
 from fedlab.messages import (
+    AlreadyCounted,
     ClientFailed,
     Conflict,
     Diverged,
@@ -44,6 +46,7 @@ class Federation:
     state, history: where an earlier federation stood, to go on from there.
     on_model:   called with the round and each new global model, in the background, before it is
                 tested.
+    clock:      the time it goes by; this machine's if None.
     Raises Refused when there is no folder for the checkpoint.
     """
 
@@ -58,6 +61,7 @@ class Federation:
         state: State | None = None,
         history: History | None = None,
         on_model: OnModel | None = None,
+        clock: Clock | None = None,
     ):
         if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
             raise Refused(
@@ -67,6 +71,7 @@ class Federation:
         self._table = Table(
             weights, strategy, evaluate, seed, checkpoint, state, history or History(), on_model
         )
+        self._table.clock = clock or RealTime()
 
     @property
     def seed(self) -> int:
@@ -96,14 +101,14 @@ class Federation:
         with table.changed:
             if table.closed:
                 raise RunOver("the server is closing")
-            table.members.join(client, num_examples, shards, session, guest, time.monotonic())
+            table.members.join(client, num_examples, shards, session, guest, table.clock.now())
             table.notify()
 
     def taken(self, client: str) -> bool:
         """Whether a newcomer of this name is refused: see `Members.taken`."""
         table = self._table
         with table.changed:
-            return table.members.taken(client, time.monotonic())
+            return table.members.taken(client, table.clock.now())
 
     def leave(self, client: str, reason: str = "") -> None:
         """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did.
@@ -111,7 +116,7 @@ class Federation:
         """
         table = self._table
         with table.changed:
-            table.members.heard(client, time.monotonic())
+            table.members.heard(client, table.clock.now())
             table.members.leave(client)
             if table.exchange:
                 table.exchange.excuse(client)
@@ -131,14 +136,14 @@ class Federation:
         end = time.monotonic() + wait
         with table.changed:
             while True:
-                member = table.members.heard(client, time.monotonic())
+                member = table.members.heard(client, table.clock.now())
                 if table.closed:
                     table.forget(client)
                     raise RunOver("the run is over")
                 task = self._task_for(client, member)
                 # Who asks and gets none was too late for its round.
                 if member.training != (task is not None):
-                    member.training = task is not None
+                    member.training, member.since = task is not None, table.clock.now()
                     table.notify()
                 if task is not None:
                     member.stale = False
@@ -158,10 +163,13 @@ class Federation:
             return None
         state, version = table.state, table.model_version
         try:
-            return merging.task_for(client, member, table.plan, state, self.seed, version)
+            task = merging.task_for(client, member, table.plan, state, self.seed, version)
         except RunOver:
             table.forget(client)
             raise
+        if task is not None:
+            member.given = version, state.weights
+        return task
 
     def take(self, wait: float = 0.0) -> tuple[str, Task] | None:
         """The next participant's task that nobody has taken, in client-id order: for a simulation,
@@ -183,19 +191,28 @@ class Federation:
         Raises BadUpdate, Conflict (stale, or counted already: then do not send it again),
         UnknownClient or RunOver; then nothing has changed.
         """
+        try:
+            self._report(update)
+        except Conflict as conflict:
+            if not isinstance(conflict, AlreadyCounted):
+                self._table.at_work(update.client, taken=False)
+            raise
+
+    def _report(self, update: Update) -> None:
         table = self._table
         with table.changed:
-            member = table.members.heard(update.client, time.monotonic())
+            member = table.members.heard(update.client, table.clock.now())
             table.check_current(update, member)
             expected, most = table.state.weights, member.num_examples
         check_update(update, expected, most)
         if table.strategy.asynchronous:
             return merge(table, update)
         with table.changed:
-            member = table.members.heard(update.client, time.monotonic())
+            member = table.members.heard(update.client, table.clock.now())
             # Again: the round may have closed while the update was checked.
             table.check_current(update, member)
             table.exchange.accept(update)
+            table.at_work(update.client)
             member.training = False
             table.notify()
 
@@ -214,7 +231,7 @@ class Federation:
                 raise Conflict(
                     "a run is going on; expected to stop it, or to wait for its end, first"
                 )
-            table.plan, table.stopping = plan, False
+            table.plan, table.stopping, table.zero = plan, False, table.began()
             table.error, table.failures = None, []
             endless = plan.rounds is None or table.strategy.asynchronous
             table.last_round = 0 if endless else table.round + plan.rounds
@@ -408,7 +425,8 @@ class Federation:
     def _planned_rounds(self) -> int:
         table = self._table
         if table.strategy.asynchronous and table.plan:
-            planned = merging.planned_updates(table.members.all(), table.plan)
+            of = table.members.all()
+            planned = merging.planned_models(of, table.plan, table.strategy.per_model)
             return table.rounds_before + planned if planned else 0
         return table.last_round
 

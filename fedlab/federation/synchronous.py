@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 
 from fedlab.checks import Refused, counted
@@ -95,8 +94,10 @@ class Round:
         table = self.table
         with table.changed:
             deadline = self.plan.deadline
-            ends = None if deadline is None else time.monotonic() + deadline
-            table.exchange = exchange = Exchange({name: tasks[name] for name in within}, ends)
+            ends = None if deadline is None else table.clock.now() + deadline
+            enough = self.plan.enough and max(self.plan.enough, table.needed(self.plan))
+            asked = {name: tasks[name] for name in within}
+            table.exchange = exchange = Exchange(asked, ends, enough)
             self._exchanges.append(exchange)
             everyone = {name: table.members.find(name) for name in {*table.members.ids(), *within}}
             for name in within:
@@ -148,7 +149,7 @@ class Round:
         """
         table = self.table
         with table.changed:
-            table.until(lambda: exchange.settled(client, time.monotonic()), None, exchange.ends)
+            table.until(lambda: exchange.settled(client, table.clock.now()), None, exchange.ends)
             update = exchange.collect(client)
         if update is not None and exchange.phase == TRAIN:
             self.came[client] = record_of(update)
@@ -161,7 +162,7 @@ class Round:
             self._collect(exchange, client)
         with table.changed:
             exchange.close()  # whatever comes now is stale
-            table.members.drop_silent(exchange.late, time.monotonic())
+            table.members.drop_silent(exchange.late, table.clock.now())
             table.notify()
         answered, needed = exchange.answered(), table.needed(self.plan)
         if len(answered) < needed:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,9 +15,10 @@ from pathlib import Path
 from fedlab.checkpoint import save_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.federation import merging
+from fedlab.federation.clock import Clock, RealTime
 from fedlab.federation.members import Joined, Members
 from fedlab.federation.rounds import Exchange
-from fedlab.history import ClientRecord, History, RoundRecord, Tested
+from fedlab.history import ClientRecord, History, RoundRecord, TaskRecord, Tested
 from fedlab.messages import (
     BadUpdate,
     ClientFailed,
@@ -69,6 +69,7 @@ class Table:
             self.state = replace(self.state, lineage=new_lineage())
         self.history = history
         self.changed = threading.Condition()
+        self.clock: Clock = RealTime()
         self.merging = threading.Lock()
         self.members = Members()
         self.failures: list[str] = []
@@ -83,8 +84,10 @@ class Table:
         self.model_version = self.round  # of the global model
         self.exchange: Exchange | None = None  # the one under way, or the last
         self.opened = False  # asynchronous: enough clients have joined, tasks are handed out
-        self.merged: deque[tuple[Update, State]] = deque()  # asynchronous: not yet evaluated
+        # Asynchronous: not yet written down. None: no new model of it.
+        self.merged: deque[tuple[Update, State | None]] = deque()
         self.down = self.up = 0
+        self.zero = 0.0  # when this history's first run began
         self.message = "ready"
         self.version = 0  # of everything: it grows with every change
 
@@ -118,19 +121,26 @@ class Table:
         else:
             self.exchange.check(update)
 
+    def at_work(self, client: str, staleness: int = 0, taken: bool = True) -> None:
+        """Write down that `client` has been at work until now, if it had a task."""
+        with self.changed:
+            member = self.members.find(client)
+            if member is not None and member.training:
+                times = member.since - self.zero, self.clock.now() - self.zero
+                self.history.tasks.append(TaskRecord(client, *times, staleness, taken))
+
     def until(
         self, true: Callable[[], bool], message: str | None, end: float | None = None
     ) -> None:
         """Wait (holding the lock) until `true()` or the time `end`. Raises Stopped."""
         while not self.stopping and not true():
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
+            if end is not None and self.clock.now() >= end:
                 return
             if message and self.message != message:
                 self.message = message
                 self.notify()
             self.give_up_on_failures(too_few=bool(message))
-            self.changed.wait(left)
+            self.clock.wait(self.changed, end)
         if self.stopping:
             raise Stopped
 
@@ -147,7 +157,7 @@ class Table:
 
     def began(self) -> float:
         """When this history's runs would have begun, had there been no time between them."""
-        return time.monotonic() - (self.history.last.seconds if self.history.last else 0.0)
+        return self.clock.now() - (self.history.last.seconds if self.history.last else 0.0)
 
     def checked(self, state: State, round: int) -> State:
         """What a strategy made, if it can be the next model; nothing else is tested or written.
@@ -188,7 +198,7 @@ class Table:
             if self.stopping and not self.strategy.asynchronous:
                 raise Stopped
             down, up, self.down, self.up = self.down, self.up, 0, 0
-            seconds = time.monotonic() - began
+            seconds = self.clock.now() - began
             record = RoundRecord(
                 round,
                 float(tested.accuracy),
@@ -213,9 +223,12 @@ class Table:
         return bool(self.plan.target and tested.accuracy >= self.plan.target)
 
 
-def record_of(update: Update) -> ClientRecord:
-    """What the history keeps of an update, in Python's own numbers: it becomes JSON."""
-    return ClientRecord(int(update.num_examples), float(update.accuracy), float(update.loss))
+def record_of(update: Update, earlier: ClientRecord | None = None) -> ClientRecord:
+    """What the history keeps of an update, in Python's own numbers: it becomes JSON. earlier: of
+    this client, in the same model.
+    """
+    examples = int(update.num_examples) + (earlier.num_examples if earlier else 0)
+    return ClientRecord(examples, float(update.accuracy), float(update.loss))
 
 
 def new_lineage() -> str:

@@ -9,7 +9,7 @@ asynchronous.py  no rounds
 
 from collections.abc import Callable
 
-from fedlab.strategies.asynchronous import async_average
+from fedlab.strategies.asynchronous import async_average, fed_async, fed_buff
 from fedlab.strategies.averaging import (
     Adam,
     Momentum,
@@ -46,6 +46,8 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
         median,
         trimmed_mean,
         async_average,
+        fed_async,
+        fed_buff,
     )
 }
 """The strategies by the name of their function: what a menu offers, what an option takes."""
@@ -66,8 +68,10 @@ __all__ = [
     "Yogi",
     "async_average",
     "fed_adam",
+    "fed_async",
     "fed_avg",
     "fed_avg_momentum",
+    "fed_buff",
     "fed_prox",
     "fed_yogi",
     "median",

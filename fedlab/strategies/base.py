@@ -80,13 +80,17 @@ class Strategy:
     that derive from this class. Their fields that are made by `setting` are their sliders in the
     panel, their options in the terminal, and their identity in a checkpoint.
 
-    asynchronous: there are no rounds; `aggregate` gets every update by itself as it arrives.
+    asynchronous: there are no rounds; `merge` gets every update by itself as it arrives.
+    per_model:    asynchronous: how many updates make one new model.
+    by_version:   asynchronous: an update must come from the model that its client was given last.
     min_updates:  with fewer updates a round is abandoned, and the model stays.
     """
 
     name: str
     meaning: str
     asynchronous: bool = False
+    per_model: int = 1
+    by_version: bool = False
     min_updates: int = 1
 
     def __init__(
@@ -107,6 +111,13 @@ class Strategy:
         the rest, which the round waits for and counts all the same.
         """
         raise NotImplementedError(f"{type(self).__name__} has no aggregate")
+
+    def merge(self, state: State, update: Update, began: Weights, staleness: int) -> State:
+        """Without rounds: the state after one update. began: the model that it was trained from;
+        staleness: how many new models there were since. A state with the very list `state.weights`
+        is no new model: the update was only noted.
+        """
+        return self.aggregate(state, [update])
 
     def check(self, training: Training) -> None:
         """Raise Refused where this strategy cannot go with such local training."""

@@ -1,0 +1,31 @@
+"""The time that a federation goes by: this machine's, unless whoever drives it brings another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a federation asks of time, in seconds from any moment on."""
+
+    def now(self) -> float:
+        """The time."""
+
+    def wait(self, changed: threading.Condition, until: float | None) -> None:
+        """Let time pass, until `changed` is notified or the time `until` has come; called with its
+        lock held.
+        """
+
+
+class RealTime:
+    """This machine's own clock."""
+
+    def now(self) -> float:
+        """Seconds that never go backwards."""
+        return time.monotonic()
+
+    def wait(self, changed: threading.Condition, until: float | None) -> None:
+        """Wait for others to change something."""
+        changed.wait(None if until is None else until - self.now())
