@@ -25,7 +25,8 @@ _ROOMS = {  # room -> the public names that live in it
         Training UnknownClient Update Weights local_seed""",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
-    "partitions": "partition_by_label partition_dirichlet partition_iid",
+    "partitions": """partition_by_digit partition_by_label partition_by_quantity partition_dirichlet
+        partition_iid skew""",
     "plan": "Plan Status",
     "plots": "plot_digits plot_history plot_partition",
     "simulation": "simulate",
@@ -65,7 +66,14 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.model import Classifier, TrainingStopped, two_nn
     from fedlab.participant import Participant, Transform
-    from fedlab.partitions import partition_by_label, partition_dirichlet, partition_iid
+    from fedlab.partitions import (
+        partition_by_digit,
+        partition_by_label,
+        partition_by_quantity,
+        partition_dirichlet,
+        partition_iid,
+        skew,
+    )
     from fedlab.plan import Plan, Status
     from fedlab.plots import plot_digits, plot_history, plot_partition
     from fedlab.simulation import simulate

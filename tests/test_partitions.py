@@ -58,8 +58,104 @@ def test_dirichlet_is_skewed_by_alpha_and_leaves_nobody_empty(mnist):
     )
 
 
+def test_by_digit_gives_each_client_one_digit(mnist):
+    parts = fedlab.partition_by_digit(mnist.train, 25, seed=2)
+    assert each_example_once(parts, mnist.train)
+    for client, part in enumerate(parts):
+        assert set(part.y) == {client % 10}
+    counts = mnist.train.label_counts()
+    zeros = [len(parts[client]) for client in (0, 10, 20)]
+    assert sum(zeros) == counts[0] and max(zeros) - min(zeros) <= 1
+    other = fedlab.partition_by_digit(mnist.train, 25, seed=3)
+    assert not np.array_equal(np.sort(parts[0].rows), np.sort(other[0].rows))
+
+
+def test_by_digit_refuses_what_would_leave_somebody_or_some_digit_out(small):
+    with pytest.raises(DataError, match="clients is 9; expected a whole number from 10 to 600"):
+        fedlab.partition_by_digit(small, 9)
+    no_seven = small.subset(np.flatnonzero(small.y != 7))
+    sentence = "the digit 7 has 0 examples; expected at least one for its client"
+    with pytest.raises(DataError, match=sentence):
+        fedlab.partition_by_digit(no_seven, 10)
+    one_seven = small.subset(
+        np.append(np.flatnonzero(small.y != 7), np.flatnonzero(small.y == 7)[0])
+    )
+    sentence = "the digit 7 has 1 example; expected at least one for each of its 2 clients"
+    with pytest.raises(DataError, match=sentence):
+        fedlab.partition_by_digit(one_seven, 20)
+    with pytest.raises(DataError, match=r"there is a label 9; expected 0 to 4 \(classes\)"):
+        fedlab.partition_by_digit(small, 10, classes=5)
+
+
+def test_by_quantity_is_alike_in_digits_and_unequal_in_size(mnist):
+    def sizes(alpha):
+        parts = fedlab.partition_by_quantity(mnist.train, 20, alpha=alpha, seed=1)
+        assert each_example_once(parts, mnist.train) and fedlab.skew(parts) < 0.05
+        return sorted(map(len, parts))
+
+    few, many = sizes(0.1), sizes(100)
+    assert few[0] >= 1 and few[-1] > 10_000  # nobody is empty, somebody has a large share
+    assert many[0] > 2_000 and many[-1] < 4_000
+    parts = fedlab.partition_by_quantity(mnist.train, 20, alpha=0.01, seed=1, minimum=50)
+    assert min(map(len, parts)) == 50 and each_example_once(parts, mnist.train)
+
+
+def of_counts(*counts):
+    """Data sets with so many examples of each label: ((2, 0), (0, 2)) is two clients."""
+    images = np.zeros((sum(map(sum, counts)), 1), np.uint8)
+    labels = [np.repeat(np.arange(len(row)), row) for row in counts]
+    everyone = fedlab.Dataset(images, np.concatenate(labels))
+    ends = np.cumsum([0, *map(sum, counts)])
+    return [everyone.subset(np.arange(a, b)) for a, b in zip(ends, ends[1:], strict=False)]
+
+
 @pytest.mark.parametrize(
-    "deal", [fedlab.partition_iid, fedlab.partition_by_label, fedlab.partition_dirichlet]
+    ("counts", "expected"),
+    [
+        (((1, 1), (5, 5)), 0.0),  # alike, whatever their sizes
+        (((2, 0), (0, 2)), 1.0),
+        (((3, 0, 0), (0, 5, 0), (0, 0, 9)), 1.0),  # one digit each, unequal
+        # A quarter of each client's examples would have to be exchanged; with one digit each, half
+        (((3, 1), (1, 3)), 0.5),
+        # Everyone: 1/4, 1/4, 1/2, from which both are 1/2 away; the largest: 1 - 1/16 - 1/16 - 1/4
+        (((2, 2, 0), (0, 0, 4)), 0.5 / 0.625),
+        # Everyone: 5/8, 3/8, from which both are 3/8 away; the largest: 1 - 25/64 - 9/64
+        (((4, 0), (1, 3)), (3 / 8) / (30 / 64)),
+        (((4,), (1,)), 0.0),  # there is only one digit: nothing to differ in
+        (((4, 0), (0, 0), (0, 4)), 1.0),  # an empty client counts nothing
+    ],
+)
+def test_skew_by_hand(counts, expected):
+    assert fedlab.skew(of_counts(*counts)) == pytest.approx(expected, abs=1e-12)
+    named = {f"client {k}": part for k, part in enumerate(of_counts(*counts))}
+    assert fedlab.skew(named, classes=10) == pytest.approx(expected, abs=1e-12)
+
+
+def test_skew_orders_the_ways_to_deal(mnist):
+    ways = [
+        fedlab.partition_iid(mnist.train, 20),
+        fedlab.partition_dirichlet(mnist.train, 20, alpha=1.0),
+        fedlab.partition_dirichlet(mnist.train, 20, alpha=0.1),
+        fedlab.partition_by_label(mnist.train, 20),
+        fedlab.partition_by_digit(mnist.train, 20),
+    ]
+    values = [fedlab.skew(parts) for parts in ways]
+    assert values == sorted(values) and values[0] < 0.05 and values[-1] == 1.0
+
+
+def test_skew_of_nothing(small):
+    with pytest.raises(DataError, match="the clients have no examples; expected at least one"):
+        fedlab.skew([small.subset(np.arange(0))])
+
+
+@pytest.mark.parametrize(
+    "deal",
+    [
+        fedlab.partition_iid,
+        fedlab.partition_by_label,
+        fedlab.partition_dirichlet,
+        fedlab.partition_by_quantity,
+    ],
 )
 @pytest.mark.parametrize("clients", [0, -1, 601, 2.0, True, "3"])
 def test_clients_that_cannot_be(small, deal, clients):
@@ -68,6 +164,7 @@ def test_clients_that_cannot_be(small, deal, clients):
 
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf")])
-def test_alpha_that_cannot_be(small, alpha):
+@pytest.mark.parametrize("deal", [fedlab.partition_dirichlet, fedlab.partition_by_quantity])
+def test_alpha_that_cannot_be(small, deal, alpha):
     with pytest.raises(DataError, match="alpha is .*; expected a number above 0"):
-        fedlab.partition_dirichlet(small, 5, alpha=alpha)
+        deal(small, 5, alpha=alpha)
