@@ -1,0 +1,526 @@
+"""The server that tests a client: the library's own passes; every rule catches the client that
+breaks it; and the client of lesson 02's solution takes part beside the library's."""
+
+import secrets
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+import fedlab
+from fedlab import wire
+from fedlab.conformance import Examination, examination, examine
+from fedlab.conformance.evidence import Evidence, Verdict
+from fedlab.conformance.lossy import LOSSY
+from fedlab.conformance.recorder import Heard
+from fedlab.conformance.rules import CALM, over, wait
+from fedlab.http import client as http_client
+
+SOLUTION = Path(__file__).parents[1] / "notebooks" / "solutions" / "02_what_crosses_the_wire.ipynb"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A softmax regression: these tests are about the wire and not about training."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Dense(10, activation="softmax", kernel_initializer="zeros"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def classifier(model):
+    return fedlab.Classifier(model)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Scenes of a moment."""
+    monkeypatch.setattr(examination, "QUIET", 0.7)
+    monkeypatch.setattr(examination, "LONGEST_POLL", 0.2)
+    monkeypatch.setattr(examination, "AFTER", 0.4)
+    monkeypatch.setattr(http_client.random, "uniform", lambda low, high: 0.15)
+
+
+class Plain:
+    """A client of its own, in plain `requests`, that keeps every rule. Each rule has a subclass
+    that breaks it.
+    """
+
+    def __init__(self, classifier):
+        self.classifier = classifier
+
+    def __call__(self, url, name, data):
+        self.address, self.token = url.split("?token=")
+        self.name, self.data = name, data
+        with requests.Session() as self.http:
+            self.http.trust_env = False
+            self.authorize()
+            self.session = secrets.token_hex(8)
+            self.join()
+            self.loop()
+
+    def authorize(self):
+        self.http.headers["Authorization"] = f"Bearer {self.token}"
+
+    def about_me(self):
+        return {"client": self.name, "num_examples": len(self.data), "session": self.session}
+
+    def join(self):
+        assert self.say("POST", "clients", json=self.about_me()).status_code == 201
+
+    def say(self, method, path, **content):
+        """An answer, however often it has to be asked for."""
+        for _ in range(8):
+            with suppress(requests.RequestException):
+                answer = self.http.request(method, self.address + path, timeout=30, **content)
+                if answer.status_code < 500:
+                    return answer
+            time.sleep(0.15)
+        raise ConnectionError("the server is away")
+
+    def ask(self):
+        return self.say("GET", f"task?client={self.name}&wait=10")
+
+    def loop(self):
+        while True:
+            answer = self.ask()
+            if answer.status_code == 410:
+                return self.over()
+            if answer.status_code == 404:
+                self.join()
+            elif answer.status_code == 204:
+                self.nothing()
+            else:
+                self.task = wire.decode_task(answer.content)
+                self.send(wire.encode_update(self.update(self.task)))
+
+    def over(self):
+        """Nothing more to do."""
+
+    def nothing(self):
+        """The long poll was the pause."""
+
+    def weights(self, task):
+        return self.classifier.train(task.weights, self.data, task.training, seed=1)[0]
+
+    def update(self, task):
+        about = {"version": task.version, "phase": task.phase}
+        return fedlab.Update(self.name, task.round, len(self.data), self.weights(task), **about)
+
+    def post(self, body):
+        headers = {"Content-Type": wire.CONTENT_TYPE}
+        return self.say("POST", "updates", data=body, headers=headers)
+
+    def send(self, body):
+        answer = self.post(body)
+        if answer.status_code == 404:
+            return self.join()
+        if answer.status_code not in (202, 409):
+            answer.raise_for_status()
+
+
+def breaks(**methods):
+    """A client that keeps every rule but one."""
+    return type("Broken", (Plain,), methods)
+
+
+class NoHeader(Plain):
+    def authorize(self):
+        self.http.params["token"] = self.token
+
+
+class TokenInBoth(Plain):
+    def ask(self):
+        return self.say("GET", f"task?client={self.name}&wait=10&key={self.token}")
+
+
+class JoinsEveryRound(Plain):
+    def ask(self):
+        self.join()
+        return super().ask()
+
+
+class Impatient(Plain):
+    def ask(self):
+        return self.say("GET", f"task?client={self.name}")
+
+
+class ReadsNothing(Plain):
+    def nothing(self):
+        wire.decode_task(b"")
+
+
+class WrongShape(Plain):
+    def weights(self, task):
+        return [w.T for w in super().weights(task)]
+
+
+class Double(Plain):
+    def weights(self, task):
+        return [w.astype(np.float64) for w in super().weights(task)]
+
+
+class NotANumber(Plain):
+    def weights(self, task):
+        return [w * np.float32("nan") for w in super().weights(task)]
+
+
+class Modest(Plain):
+    def update(self, task):
+        return fedlab.Update(
+            self.name, task.round, 1, self.weights(task), version=task.version, phase=task.phase
+        )
+
+
+class SendsImages(Plain):
+    def update(self, task):
+        update = super().update(task)
+        images = self.data.x[:1].astype(np.float32)
+        return fedlab.Update(**{**vars(update), "more": {"images": [images]}})
+
+
+class SendsNotes(Plain):
+    def update(self, task):
+        return fedlab.Update(**{**vars(super().update(task)), "note": {"mood": "good"}})
+
+
+class Lazy(Plain):
+    def weights(self, task):
+        return task.weights
+
+
+class LastLayerOnly(Plain):
+    def weights(self, task):
+        return [task.weights[0], super().weights(task)[1]]
+
+
+class Upwards(Plain):
+    def weights(self, task):
+        return [2 * old - new for old, new in zip(task.weights, super().weights(task), strict=True)]
+
+
+class NoVersion(Plain):
+    def update(self, task):
+        return fedlab.Update(self.name, task.round, len(self.data), self.weights(task))
+
+
+class OwnWeights(Plain):
+    own = None
+
+    def weights(self, task):
+        begin = self.own or task.weights
+        self.own, _ = self.classifier.train(begin, self.data, task.training, seed=1)
+        return self.own
+
+
+class OneEpoch(Plain):
+    def weights(self, task):
+        training = fedlab.Training(1, task.training.batch_size, task.training.learning_rate)
+        return self.classifier.train(task.weights, self.data, training, seed=1)[0]
+
+
+class OwnRate(Plain):
+    def weights(self, task):
+        training = fedlab.Training(task.training.epochs, task.training.batch_size, 0.1)
+        return self.classifier.train(task.weights, self.data, training, seed=1)[0]
+
+
+class OwnBatch(Plain):
+    def weights(self, task):
+        training = fedlab.Training(task.training.epochs, 32, task.training.learning_rate)
+        return self.classifier.train(task.weights, self.data, training, seed=1)[0]
+
+
+class Stubborn(Plain):
+    def send(self, body):
+        while self.post(body).status_code == 409:
+            time.sleep(0.05)
+
+
+class GivesUp(Plain):
+    def send(self, body):
+        self.post(body).raise_for_status()
+
+
+class CountedTwice(Plain):
+    def send(self, body):
+        answer = self.post(body)
+        if answer.status_code == 409 and answer.json()["kind"] == "already_counted":
+            self.post(body)
+
+
+class NeverStops(Plain):
+    def over(self):
+        time.sleep(0.05)
+        self.loop()
+
+
+class StopsWithAnError(Plain):
+    def over(self):
+        raise RuntimeError("410")
+
+
+SESSION = "POST /clients without a session"
+CALM_MISTAKES = [  # the rule, a client that breaks it, a word of the hint
+    ("join", breaks(about_me=lambda self: {"client": self.name, "num_examples": 100}), "session"),
+    ("join", breaks(join=lambda self: None), "GET /task came first"),
+    (
+        "join",
+        breaks(about_me=lambda self: {**Plain.about_me(self), "num_examples": 60_000}),
+        "expected 100",
+    ),
+    ("join", JoinsEveryRound, "times; expected once"),
+    ("join", NoHeader, "answered 401"),
+    ("token", TokenInBoth, "in the header only"),
+    ("wait", Impatient, "a long poll"),
+    ("no_task", ReadsNothing, "after a 204"),
+    ("update", WrongShape, "shape"),
+    ("update", Double, "float64"),
+    ("update", NotANumber, "NaN"),
+    ("examples", Modest, "says 1 examples, and it joined with 100"),
+    ("only", SendsImages, "'images/0000'"),
+    ("only", SendsNotes, "'note.mood'"),
+    ("trained", Lazy, "as they came"),
+    ("trained", LastLayerOnly, "array 0 is as it came"),
+    ("trained", Upwards, "against"),
+    ("answers", NoVersion, "version 0; expected 1"),
+    ("task_weights", OwnWeights, "its own weights"),
+    ("settings", OneEpoch, "epochs 2"),
+    ("settings", OwnRate, "learning_rate 0.05"),
+    ("settings", OwnBatch, "batch_size 'all'"),
+    ("stale", Stubborn, "the same update came again"),
+    ("stale", GivesUp, "HTTPError in line"),
+    ("already", CountedTwice, "came again"),
+    ("over", NeverStops, "expected it to stop"),
+    ("over", StopsWithAnError, "RuntimeError"),
+]
+
+
+class NewSession(Plain):
+    def join(self):
+        for _ in range(3):
+            self.session = secrets.token_hex(8)
+            with suppress(requests.RequestException):
+                path = self.address + "clients"
+                return self.http.post(path, json=self.about_me()).raise_for_status()
+
+
+class SaysItOnce(Plain):
+    once = ""
+
+    def say(self, method, path, **content):
+        if path.startswith(self.once):
+            answer = self.http.request(method, self.address + path, timeout=30, **content)
+            answer.raise_for_status()
+            return answer
+        return super().say(method, path, **content)
+
+
+class AtOnce(Plain):
+    def ask(self):
+        for _ in range(8):
+            with suppress(requests.RequestException):
+                path = f"task?client={self.name}&wait=10"
+                answer = self.http.get(self.address + path, timeout=30)
+                if answer.status_code < 500:
+                    return answer
+        raise ConnectionError
+
+
+class TrainsAgain(Plain):
+    """Never repeats: after a lost answer it trains what it is given anew."""
+
+    def send(self, body):
+        for number in range(2):
+            with suppress(requests.RequestException):
+                path, headers = self.address + "updates", {"Content-Type": wire.CONTENT_TYPE}
+                answer = self.http.post(path, data=body, headers=headers, timeout=30)
+                return self.join() if answer.status_code == 404 else None
+            self.data = self.data.subset(np.arange(50 + number))
+            body = wire.encode_update(self.update(self.task))
+
+
+class Unknown(Plain):
+    def send(self, body):
+        self.post(body)
+
+    def loop(self):
+        while (answer := self.ask()).status_code != 410:
+            if answer.status_code == 200:
+                self.task = wire.decode_task(answer.content)
+                self.send(wire.encode_update(self.update(self.task)))
+            answer.raise_for_status()
+
+
+class JoinsAtEveryTrouble(Plain):
+    def ask(self):
+        while True:
+            answer = self.http.get(f"{self.address}task?client={self.name}&wait=10", timeout=30)
+            if answer.status_code < 500:
+                return answer
+            time.sleep(0.15)
+            self.join()
+
+
+def once(path):
+    return type("Once", (SaysItOnce,), {"once": path})
+
+
+LOSSY_MISTAKES = [
+    ("lost_join", NewSession, "another session"),
+    ("lost_join", once("clients"), "did not say it again"),
+    ("busy", once("task"), "after a 503 nothing came"),
+    ("busy", AtOnce, "at once"),
+    ("busy", JoinsAtEveryTrouble, "POST /clients came"),
+    (
+        "lost_task",
+        breaks(ask=lambda self: stops_when_cut(self)),
+        "the answer to GET /task was lost, and nothing came",
+    ),
+    ("lost_update", once("updates"), "expected the same update once more"),
+    ("lost_update", TrainsAgain, "another update came"),
+    ("forgotten", Unknown, "expected it to join again"),
+    ("over", NeverStops, "expected it to stop"),
+]
+
+
+def stops_when_cut(self):
+    while True:
+        answer = self.http.get(f"{self.address}task?client={self.name}&wait=10", timeout=30)
+        if answer.status_code < 500:
+            return answer
+        time.sleep(0.15)
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_client_in_plain_requests_keeps_every_rule(classifier, model, small, lossy):
+    data = small.subset(np.arange(100))
+    report = examine(Plain(classifier), data, model=model, lossy=lossy, limit=30)
+    assert report, report
+    assert [v.kind for v in report.verdicts] == [r.__name__ for _, r in (CALM, LOSSY)[lossy]]
+
+
+def test_the_library_s_own_client_keeps_every_rule(model, small):
+    def library(url, name, data):
+        fedlab.Client(url, name, data, model=model).run()
+
+    report = examine(library, small.subset(np.arange(100)), model=model, limit=30)
+    assert report, report
+    rules = [rule.__name__ for _, rule in CALM + LOSSY]
+    assert [verdict.kind for verdict in report.verdicts] == rules
+
+
+def named(cases):
+    return [f"{rule}-{client.__name__}-{number}" for number, (rule, client, _) in enumerate(cases)]
+
+
+@pytest.mark.parametrize(("rule", "client", "hint"), CALM_MISTAKES, ids=named(CALM_MISTAKES))
+def test_each_rule_catches_who_breaks_it(classifier, model, small, rule, client, hint):
+    data = small.subset(np.arange(100))
+    report = examine(client(classifier), data, model=model, lossy=False, limit=15)
+    caught(report, rule, hint)
+
+
+@pytest.mark.parametrize(("rule", "client", "hint"), LOSSY_MISTAKES, ids=named(LOSSY_MISTAKES))
+def test_each_rule_of_a_bad_line_catches_who_breaks_it(
+    classifier, model, small, rule, client, hint
+):
+    data = small.subset(np.arange(100))
+    report = examine(client(classifier), data, model=model, lossy=True, limit=15)
+    caught(report, rule, hint)
+
+
+def caught(report, rule, hint):
+    assert not report and report.first_failure.kind == rule, report
+    assert hint in report.first_failure.sentence, report
+    assert "\n" not in report.first_failure.sentence
+
+
+def test_every_rule_has_a_client_that_breaks_it():
+    for rules, mistakes in ((CALM, CALM_MISTAKES), (LOSSY, LOSSY_MISTAKES)):
+        assert {rule.__name__ for _, rule in rules} == {rule for rule, *_ in mistakes}
+        assert all(rule.__doc__ for _, rule in rules)
+
+
+@pytest.mark.parametrize("catches", [Exception, BaseException], ids=["errors", "everything"])
+def test_a_client_that_never_ends_is_ended(small, model, catches):
+    rounds = []
+
+    def endless(url, name, data):
+        while len(rounds) < 10_000:
+            try:
+                rounds.append(1)
+                time.sleep(0.05)
+                if catches is BaseException and len(rounds) > 60:
+                    return  # it would go on for ever: so that this process can end
+            except catches:
+                pass
+
+    report = examine(endless, small.subset(np.arange(10)), model=model, lossy=False, limit=0.5)
+    assert not report.complete and report.verdicts[0].kind == "join"
+    assert "ended after 0.5 seconds" in report.verdicts[0].sentence
+    if catches is Exception:
+        assert report.verdicts[-1].kind == "over" and "was ended" in report.verdicts[-1].sentence
+
+
+def test_a_program_elsewhere_is_examined_by_its_requests_alone(classifier, model, small):
+    """A candidate of which nothing but its requests is known, as one in a browser."""
+    with Examination("ada", model=model) as there:
+        client = threading.Thread(
+            target=Plain(classifier), args=(there.url, "ada", small.subset(np.arange(60)))
+        )
+        client.start()
+        report = there.run()
+    client.join(5)
+    assert report, report
+    (trained,) = [v.sentence for v in report.verdicts if v.kind == "settings"]
+    assert "cannot be checked" in trained
+
+
+def test_a_report_can_be_read(model, small):
+    def broken(url, name, data):
+        raise ValueError("<b>of its own</b>")
+
+    report = examine(broken, small.subset(np.arange(10)), model=model, limit=5)
+    assert "✗ join: nothing came" in repr(report) and "in line" in repr(report)
+    assert "the rest was not reached" in repr(report)
+    shown = report._repr_html_()
+    assert "&lt;b&gt;of its own" in shown and "<b>of" not in shown
+
+
+def heard(route, status, when=0.0, until=None, scene="quiet"):
+    return Heard(when, scene, route, "", {}, "", "", b"", until or when, status)
+
+
+def evidence(*requests):
+    return Evidence(requests, "ada", "a-token", None, None)
+
+
+def test_politeness_is_counted_by_the_second():
+    polls = [heard("GET /task", 204, when=0.5 * i, until=0.5 * i + 0.5) for i in range(4)]
+    assert "4 requests in 2.0 seconds" in wait(evidence(*polls))
+    many = [heard("GET /task", 204, when=0.05 * i) for i in range(40)]
+    with pytest.raises(Exception, match="40 times in 2.0 seconds"):
+        wait(evidence(*many))
+
+
+def test_leaving_after_the_end_is_allowed_once():
+    told = heard("GET /task", 410, scene="over")
+    left = heard("DELETE /clients", 410, scene="over")
+    assert over(evidence(told)) == over(evidence(told, left))
+    with pytest.raises(Exception, match="left 2 times"):
+        over(evidence(told, left, left))
+
+
+def test_a_verdict_is_a_value():
+    with pytest.raises(AttributeError):
+        Verdict("join", True, "joined").passed = False
