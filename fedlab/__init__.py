@@ -21,6 +21,7 @@ _ROOMS = {  # room -> the public names that live in it
     "history": "ClientRecord History RoundRecord TaskRecord",
     "http.client": "Client ClientStatus ServerAway",
     "http.server": "Server",
+    "installation": "Finding check",
     "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task
         Training UnknownClient Update Weights local_seed""",
     "model": "Classifier TrainingStopped two_nn",
@@ -33,6 +34,7 @@ _ROOMS = {  # room -> the public names that live in it
     "strategies": """Adam Mean Median Momentum Replace State Strategy TooFewUpdates TrimmedMean
         Updates Yogi async_average fed_adam fed_async fed_avg fed_avg_momentum fed_buff fed_prox
         fed_yogi median scaffold trimmed_mean weighted_mean""",
+    "virtual": "VirtualClock",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.history import ClientRecord, History, RoundRecord, TaskRecord
     from fedlab.http.client import Client, ClientStatus, ServerAway
     from fedlab.http.server import Server
+    from fedlab.installation import Finding, check
     from fedlab.messages import (
         AlreadyCounted,
         BadUpdate,
@@ -102,6 +105,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         trimmed_mean,
         weighted_mean,
     )
+    from fedlab.virtual import VirtualClock
 
 
 def __getattr__(name: str):

@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from fedlab.checks import counted, whole
 from fedlab.data import DataError, Dataset
 from fedlab.federation import Federation
+from fedlab.federation.clock import Clock
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Refused, Task, Training, Weights
+from fedlab.messages import BadUpdate, Refused, Task, Training, Update, Weights
 from fedlab.model import Classifier, TrainingStopped, chunk_shape
 from fedlab.participant import Answer, Participant, Transform
 from fedlab.plan import Plan
@@ -35,7 +38,10 @@ def simulate(
     model=None,
     seed: int = 0,
     target: float | None = None,
+    deadline: float | None = None,
+    enough: int | None = None,
     evaluate_every: int = 1,
+    clock: Driver | None = None,
     evaluate_clients: bool = False,
     transforms: Sequence[Transform] = (),
     phases: Mapping[str, Answer] | None = None,
@@ -50,8 +56,10 @@ def simulate(
 
     clients:  a data set each; a mapping gives them their ids, a list gives client-0000,
               client-0001, ...
-    rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target,
-    evaluate_every: as in `Plan` and `Training`.
+    rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target, deadline,
+    enough, evaluate_every: as in `Plan` and `Training`.
+    clock:    how fast each client is, a `VirtualClock`: then time is virtual, and strategies
+              without rounds can be simulated too. Without one, as fast as this machine goes.
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
     transforms: what happens to an update before it leaves a client, in order; phases: how clients
               answer phases other than training: as in `Participant`.
@@ -72,10 +80,11 @@ def simulate(
     """
     named = named_clients(clients)
     strategy = strategy or fed_avg()
-    if strategy.asynchronous:
+    if clock is None and (strategy.asynchronous or deadline is not None or enough is not None):
+        what = f"the strategy {strategy.name}" if strategy.asynchronous else "a deadline or enough"
         raise Refused(
-            f"the strategy is {strategy.name}; expected one with rounds: who comes first is not"
-            " simulated"
+            f"got {what} and no clock; expected also clock=fedlab.VirtualClock(speed=...): it"
+            " matters there who comes first"
         )
     if strategy.min_updates > len(named):
         raise Refused(
@@ -85,13 +94,18 @@ def simulate(
     if workers is not None:
         whole("workers", workers, more=", or None for one more than there are cores")
     training = Training(epochs, batch_size, learning_rate, optimizer)
-    plan = Plan(rounds, training, fraction, evaluate_every=evaluate_every, target=target)
+    plan = Plan(
+        rounds,
+        training,
+        fraction,
+        deadline=deadline,
+        enough=enough,
+        evaluate_every=evaluate_every,
+        target=target,
+    )
     strategy.check(training)
     classifier = Classifier(model, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
-    federation = Federation(
-        classifier.weights, strategy, evaluate=evaluate, seed=seed, on_model=on_model
-    )
     own_test = test if evaluate_clients else None
     participants = {
         name: Participant(
@@ -99,16 +113,56 @@ def simulate(
         )
         for name, data in named.items()
     }
-    for name, data in named.items():
-        federation.join(name, len(data))
+
+    def begin(time: Clock | None = None) -> Federation:
+        about = {"evaluate": evaluate, "seed": seed, "on_model": on_model, "clock": time}
+        federation = Federation(classifier.weights, strategy, **about)
+        for name, data in named.items():
+            federation.join(name, len(data), len(participants[name].shards))
+        return federation
+
     # Compile before the clock of the first round starts.
     compile_for(classifier, named.values(), strategy, training)
     if test is not None:
         classifier.prepare_evaluation(test)
+    # One more than cores: while one of them packs or reports, and at the end of a round, another
+    # has a core to train on.
+    number = min(workers or (os.cpu_count() or 1) + 1, len(named))
+    play = Play(begin, participants, plan, number, stop or (lambda: False))
+    total = None if clock else rounds  # it may end by its own clock, long before
+    with rounds_bar(total, on_round, shown=progress) as show:
+        return (clock.run if clock else in_threads)(play, show)
+
+
+@dataclass(frozen=True)
+class Play:
+    """A simulation, for what drives it.
+
+    begin:   makes the federation, which all have joined; by another clock where one is given.
+    workers: how many threads may train. stop: asked between compiled calls, True ends it at once.
+    """
+
+    begin: Callable[[Clock | None], Federation]
+    participants: Mapping[str, Participant]
+    plan: Plan
+    workers: int
+    stop: Callable[[], bool]
+
+
+class Driver(Protocol):
+    """What plays all clients, by a clock of its own: a `VirtualClock`."""
+
+    def run(self, play: Play, show: Callable[[RoundRecord], None]) -> History:
+        """From the first round to the last; `show` is called with each record."""
+
+
+def in_threads(play: Play, show: Callable[[RoundRecord], None]) -> History:
+    """Worker threads take one participant's task after the other, as fast as they can."""
+    federation, participants = play.begin(None), play.participants
     stopped = threading.Event()
 
     def enough() -> bool:
-        return stopped.is_set() or (stop is not None and stop())
+        return stopped.is_set() or play.stop()
 
     def work() -> None:
         """One worker: the next participant's task, train, report; again."""
@@ -117,20 +171,10 @@ def simulate(
             while not enough():
                 # Short: the end of a run is not announced to those who wait here.
                 taken = federation.take(wait=0.02)
-                if taken is None:
-                    continue
-                client, task = taken
-                update = participants[client].answer(task, stop=enough)
-                # Every message of a phase has the same size, but for a digit or two of its header.
-                if task.phase not in sizes:
-                    sizes[task.phase] = len(encode_task(task)), len(encode_update(update))
-                federation.count_bytes(*sizes[task.phase])
-                try:
-                    federation.report(update)
-                except BadUpdate as error:
-                    where = f"{client}'s update of round {task.round}, after its transforms"
-                    raise type(error)(f"{where}: {error}") from None
-                participants[client].settle(taken=True)
+                if taken is not None:
+                    client, task = taken
+                    update = participants[client].answer(task, stop=enough)
+                    hand_in(federation, participants[client], task, update, sizes)
         except TrainingStopped:
             pass
         except Exception as error:  # raised again by `wait`, in the caller's thread
@@ -141,19 +185,16 @@ def simulate(
         stopped.set()  # first, for the others
         federation.stop(timeout=0)
 
-    # One more than cores: while one of them packs or reports, and at the end of a round, another
-    # has a core to train on.
-    number = min(workers or (os.cpu_count() or 1) + 1, len(named))
     threads = [
-        threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True) for i in range(number)
+        threading.Thread(target=work, name=f"fedlab-worker-{i}", daemon=True)
+        for i in range(play.workers)
     ]
     try:
-        with rounds_bar(rounds, on_round, shown=progress) as show:
-            # Before the workers: the first of them may find that it is to stop
-            federation.start(plan)
-            for thread in threads:
-                thread.start()
-            return federation.wait(show)
+        # Before the workers: the first of them may find that it is to stop
+        federation.start(play.plan)
+        for thread in threads:
+            thread.start()
+        return federation.wait(show)
     except KeyboardInterrupt:
         return federation.history
     finally:
@@ -163,6 +204,29 @@ def simulate(
             # An interrupt may come before all of them have been started
             if thread.ident is not None:
                 thread.join()
+
+
+def hand_in(
+    federation: Federation,
+    participant: Participant,
+    task: Task,
+    update: Update,
+    sizes: dict[str, tuple[int, int]],
+) -> None:
+    """Report an update, and count the bytes that it and its task would have had on the wire.
+
+    sizes: by phase, for the next call. Raises what `Federation.report` does.
+    """
+    # Every message of a phase has the same size, but for a digit or two of its header.
+    if task.phase not in sizes:
+        sizes[task.phase] = len(encode_task(task)), len(encode_update(update))
+    federation.count_bytes(*sizes[task.phase])
+    try:
+        federation.report(update)
+    except BadUpdate as error:
+        where = f"{update.client}'s update of round {task.round}, after its transforms"
+        raise type(error)(f"{where}: {error}") from None
+    participant.settle(taken=True)
 
 
 def compile_for(

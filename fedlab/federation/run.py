@@ -117,6 +117,7 @@ class Federation:
         table = self._table
         with table.changed:
             table.members.heard(client, table.clock.now())
+            table.at_work(client, taken=False)
             table.members.leave(client)
             if table.exchange:
                 table.exchange.excuse(client)
@@ -184,6 +185,16 @@ class Federation:
             if taken is not None and (member := table.members.find(taken[0])):
                 member.stale = False
             return taken
+
+    def wants(self, client: str, task: Task, at: float) -> bool:
+        """Whether this client's answer to this task would still be taken at the time `at`."""
+        table = self._table
+        with table.changed:
+            if table.strategy.asynchronous:
+                return not table.stopping
+            exchange = table.exchange
+            there = exchange is not None and exchange.task(client) is task
+            return there and not exchange.settled(client, at)
 
     def report(self, update: Update) -> None:
         """Take an update in. In the asynchronous way it is merged at once.
