@@ -32,6 +32,7 @@ IMPORTED_AS = {
     "IPython": "ipywidgets",
     "traitlets": "ipywidgets",
     "jupyter_core": "jupyterlab",
+    "packaging": "jupyterlab",
 }
 """Module → the declared dependency that brings it, where the names differ."""
 

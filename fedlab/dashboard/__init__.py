@@ -19,6 +19,7 @@ curve.py    the curve, looking back, comparing, saving
 details.py  what stands below, one thing at a time (tabs.py)
 reading.py  of that, what the models read: test digits, a drawn one (pad.py), mistakes
 prediction.py  the Prediction: a question to answer before a run
+alive.py    the table of fedlab.check(), and whether widgets are alive in this front end
 """
 
 from fedlab.dashboard.panel import Dashboard
