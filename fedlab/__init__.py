@@ -22,6 +22,7 @@ _ROOMS = {  # room -> the public names that live in it
     "http.client": "Client ClientStatus ServerAway",
     "http.server": "Server",
     "installation": "Finding check",
+    "landscape": "LossMap Place Walks loss_levels loss_map plot_loss_map walk_round",
     "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task
         Training UnknownClient Update Weights local_seed""",
     "model": "Classifier TrainingStopped two_nn",
@@ -52,6 +53,15 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.http.client import Client, ClientStatus, ServerAway
     from fedlab.http.server import Server
     from fedlab.installation import Finding, check
+    from fedlab.landscape import (
+        LossMap,
+        Place,
+        Walks,
+        loss_levels,
+        loss_map,
+        plot_loss_map,
+        walk_round,
+    )
     from fedlab.messages import (
         AlreadyCounted,
         BadUpdate,

@@ -21,7 +21,7 @@ ROOMS = [
     ["checkpoint", "settings", "progress", "plots", "participant", "handwriting"],
     ["federation"],
     ["http", "simulation"],
-    ["dashboard", "options", "terminal", "flower", "conformance", "virtual"],
+    ["dashboard", "options", "terminal", "flower", "conformance", "virtual", "landscape"],
     ["installation"],
     ["cli"],
     ["__main__"],
@@ -53,6 +53,7 @@ INSIDE = {
         ["__init__"],
     ],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
+    "landscape": [["names", "walks"], ["plane"], ["drawing"], ["__init__"]],
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
         ["alive", "session", "stage", "pad", "views"],
@@ -70,6 +71,7 @@ LEAVES = {
     "cli",
     "handwriting",
     "installation",
+    "landscape",
     "options",
     "partitions",
     "settings",
@@ -93,7 +95,7 @@ ONLY = {
     "ipywidgets": {"dashboard"},
     "safetensors": {"wire"},
     "tqdm": {"progress"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"landscape", "plots"},
     "flwr": {"flower"},
     "ray": {"flower"},
 }
