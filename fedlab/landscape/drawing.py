@@ -80,7 +80,7 @@ def loss_levels(*maps: LossMap, most: int = 9) -> list[float]:
     if not len(losses) or losses.max() <= 0:
         raise Refused("these maps have no finite loss above 0; expected at least one")
     low = max(float(losses.min()), 1e-6)
-    high = max(float(np.quantile(losses, 0.97)), 1.5 * low)
+    high = max(float(np.quantile(losses, 0.99)), 1.5 * low)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     rounded = [float(f"{step * 10.0**decade:.3g}") for decade in decades for step in STEPS]
     first = max(value for value in rounded if value <= low * (1 + 1e-9))
