@@ -1,6 +1,6 @@
 # The commands of this project. Set-up is done once and again only when the pins or pyproject.toml
 # change.
-#   make lab                     set up, then open JupyterLab on the first lesson
+#   make lab                     set up, then open JupyterLab on lesson 00, Start here
 #   make lab ARGS=--no-browser   the same on a machine without a screen
 #   make test ARGS="-k wire"     some tests only
 #   make lab PYTHON=python3.12   another Python than python3
@@ -43,7 +43,7 @@ $(FLOWER): $(STAMP) requirements-flower.txt
 	$(INSTALL) -r requirements-flower.txt
 	@touch $@
 
-lab: $(STAMP) ## set up, then open JupyterLab on the first lesson
+lab: $(STAMP) ## set up, then open JupyterLab on lesson 00, Start here
 	$(BIN)/fedlab lab $(ARGS)
 
 test: $(FLOWER) ## set up, with Flower, then run every test

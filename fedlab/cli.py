@@ -1,4 +1,4 @@
-"""The command `fedlab`: five commands, and how they end. What they start lives in the other
+"""The command `fedlab`: six commands, and how they end. What they start lives in the other
 modules, their options in options.py."""
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from fedlab.terminal import Screen, client_line, note, round_line, summary
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
 
-LESSON = Path("notebooks") / "01_first_federation.ipynb"
+LESSON = Path("notebooks") / "00_start_here.ipynb"
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
 _signals: list[int] = []  # SIGINT and SIGTERM that came since `main` began
@@ -120,7 +120,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def lab(args) -> int:
-    """JupyterLab on the first lesson, in a process of its own."""
+    """JupyterLab on lesson 00, in a process of its own."""
     folders = [PROJECT, Path.cwd()]
     lesson = next((folder / LESSON for folder in folders if (folder / LESSON).exists()), None)
     if lesson is None:
@@ -143,7 +143,7 @@ def lab(args) -> int:
             try:
                 if address is None and (address := _lesson_address(lesson, process.pid, began)):
                     time.sleep(0.3)  # what JupyterLab says of itself comes first
-                    print(f"\nThe first lesson: {address}\n", flush=True)
+                    print(f"\nStart here: {address}\n", flush=True)
                 return process.wait(None if address else 0.5)
             except subprocess.TimeoutExpired:
                 pass  # it has not said yet where it listens
@@ -199,6 +199,26 @@ def _lesson_address(lesson: Path, pid: int, began: float) -> str | None:
         except (OSError, ValueError, KeyError):
             continue  # half written, gone again, or the lesson is not under its folder
     return None
+
+
+# ---- fedlab check --------------------------------------------------------------------------------
+
+
+def check(args) -> int:
+    """What the lessons need: a line for each thing, as soon as it is known."""
+    screen, found = Screen(pipe=False), []
+    note("looking at what the lessons need ...")
+    from fedlab.installation import findings, line, summary
+
+    try:
+        looking = findings(args.port, args.data, lambda what: screen.now(f"looking at {what} ..."))
+        for finding in looking:
+            screen.line(line(finding))
+            found.append(finding)
+    finally:
+        screen.clear()
+    print(summary(found), flush=True)
+    return FAILED if any(finding.state == "bad" for finding in found) else 0
 
 
 # ---- fedlab server -------------------------------------------------------------------------------
@@ -546,6 +566,7 @@ def _write(history: History, path: str) -> None:
 
 COMMANDS = {
     "lab": lab,
+    "check": check,
     "server": server,
     "client": client,
     "evaluate": evaluate,

@@ -116,7 +116,8 @@ def _pins() -> dict[str, str]:
     file = PROJECT / "requirements.txt"
     if not file.exists():
         return {}
-    lines = [line.split(";")[0].split("#")[0].strip() for line in file.open(encoding="utf-8")]
+    text = file.read_text("utf-8")
+    lines = [line.split(";")[0].split("#")[0].strip() for line in text.splitlines()]
     return dict(line.split("==") for line in lines if line.count("==") == 1)
 
 
@@ -276,9 +277,10 @@ def port(number: int = PORT) -> Finding:
         listen("0.0.0.0", number).close()
     except OSError:
         found = f"Port {number} is taken, perhaps by a fedlab server of yours. Others are free."
-        mend = f"Stop what listens there, or choose another: `fedlab server --port {number + 1}`"
+        mend = "Stop what listens there, or take any free one: `fedlab server --port 0`"
         return said("warning", found, mend)
-    return said("good", f"A server can listen here, also on port {number}.")
+    also = f", also on port {number}" if number else ""
+    return said("good", f"A server can listen here{also}.")
 
 
 def network(port: int = PORT, where: Callable[[], tuple[str, str]] | None = None) -> Finding:
@@ -399,8 +401,9 @@ def findings(
             yield look()
         except Exception as error:  # whatever it is, the other looks go on
             name = getattr(look, "func", look).__name__
+            title = what.partition(",")[0].removeprefix("the ").removeprefix("a ")
             found = f"It could not be looked at: {type(error).__name__}: {error}"
-            yield Finding(name, name.capitalize(), "bad", found, f"{INSTALL}.")
+            yield Finding(name, title, "bad", found, f"{INSTALL}.")
 
 
 def line(finding: Finding) -> str:

@@ -26,6 +26,9 @@ GATHERING = 5.0
 """Seconds without a newcomer before the first round: clients that are started together join a few
 seconds apart."""
 
+CLASS_PORT = 8642
+"""What the lessons and README give to a server for a class."""
+
 TOKEN = "FEDLAB_TOKEN"
 """The environment variable; an option would show the secret to everyone who lists this machine's
 processes."""
@@ -127,13 +130,14 @@ def parser() -> argparse.ArgumentParser:
             fedlab evaluate original.safetensors
 
         The lessons are notebooks, in {PROJECT / "notebooks"}:
-        fedlab lab opens the first one. Each command explains its options: fedlab COMMAND --help
+        fedlab lab opens the first one; fedlab check looks whether all is there for them.
+        Each command explains its options: fedlab COMMAND --help
         Exit codes: 0 done, 1 something failed, 2 wrong input, 130 Ctrl-C.
     """)
     page.add_argument("--version", action="version", version=f"fedlab {__version__}")
     page.set_defaults(command=None)
     commands = page.add_subparsers(title="commands", metavar="COMMAND", prog="fedlab")
-    for add in (_lab, _server, _client, _evaluate, _simulate):
+    for add in (_lab, _check, _server, _client, _evaluate, _simulate):
         add(commands)
     return page
 
@@ -157,8 +161,8 @@ def _lab(commands) -> None:
         "lab",
         "[--no-browser] [--allow-root] [options of jupyter lab]",
         "open the lessons in JupyterLab",
-        "Open JupyterLab on the first lesson. Options that are not listed here are passed on to"
-        ' jupyter lab.\nThe line that begins with "The first lesson:" is the address to open in a'
+        "Open JupyterLab on lesson 00, Start here. Options that are not listed here are passed on"
+        ' to jupyter lab.\nThe line that begins with "Start here:" is the address to open in a'
         " browser.",
     )
     page.add_argument(
@@ -171,6 +175,23 @@ def _lab(commands) -> None:
         action="store_true",
         help="run as the user root, as in many containers; JupyterLab refuses that otherwise",
     )
+
+
+def _check(commands) -> None:
+    page = _command(
+        commands,
+        "check",
+        "[--port P] [--data PATH]",
+        "look whether this machine has what the lessons need",
+        """
+        Look at Python, the packages, JupyterLab, MNIST, memory, a free port, the network, Flower
+        and TensorFlow: a sentence for each, and how to mend what is wrong. Nothing that it starts
+        stays, and nothing leaves this machine. It ends with 0 when the first lessons can be done.
+        """,
+    )
+    text = "the port that your server is to have (default: %(default)s)"
+    page.add_argument("--port", type=_port, default=CLASS_PORT, metavar="P", help=text)
+    _add_common(page)
 
 
 def _server(commands) -> None:

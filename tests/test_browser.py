@@ -176,15 +176,18 @@ class Page:
         """What a screen reader reads aloud."""
         return self.panel.locator(".fl-live").text_content()
 
-    def axe(self) -> list:
-        """What axe-core finds wrong in the panel."""
+    def axe(self, where: str = ".fedlab") -> list:
+        """What axe-core finds wrong there, in the panel if nothing is said."""
         if not self.page.evaluate("typeof axe === 'object'"):
             self.page.evaluate(AXE.read_text("utf-8"))
-        return self.page.evaluate("""async () => {
-                const found = await axe.run('.fedlab', {resultTypes: ['violations']});
+        return self.page.evaluate(
+            """async where => {
+                const found = await axe.run(where, {resultTypes: ['violations']});
                 return found.violations.map(
                     v => [v.id, v.help, v.nodes.slice(0, 5).map(node => node.html)]);
-            }""")
+            }""",
+            where,
+        )
 
     def scrolling(self) -> list:
         """What in the panel is larger than its room and has a scrollbar of its own."""
@@ -237,6 +240,39 @@ class Page:
     def shot(self, name: str) -> None:
         SCREENSHOTS.mkdir(exist_ok=True)
         self.panel.screenshot(path=SCREENSHOTS / name)
+
+
+def test_start_here_sees_that_widgets_are_alive(lab, browser):
+    with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
+        page = Page(context.new_page(), *lab[:2], "00_start_here.ipynb")
+        page.command("notebook:run-all-cells")
+        table, row = page.page.locator(".fl-check"), page.page.locator(".fl-check tr")
+        table.wait_for(timeout=30_000)
+        page.finish_cells()
+        alive = row.filter(has_text="Widgets").filter(has_text="Alive: your browser has drawn one")
+        alive.wait_for(timeout=20_000)
+        assert "good" in alive.inner_text() and "Nobody has answered" not in table.inner_text()
+        assert page.page.locator(".fl-alive").inner_text() == "This line was drawn by a widget."
+        # What is read aloud has stayed where it was, and says the same as the table's last line
+        heard = page.page.locator(".fl-unseen[role=status]").text_content()
+        assert heard == table.locator("p").inner_text() and heard.startswith("Everything that")
+        SCREENSHOTS.mkdir(exist_ok=True)
+        for dark, width in ((False, 1280), (True, 1024)):
+            page.theme(dark)
+            page.size(width, 720)
+            table.scroll_into_view_if_needed()
+            assert page.axe(".fl-check") == [] == page.axe(".fl-alive")
+            wider = "e => e.scrollWidth > e.clientWidth + 1"
+            assert not table.evaluate(wider), "nothing is cut off"
+            table.screenshot(path=SCREENSHOTS / f"check-{'dark' if dark else 'light'}.png")
+        once_more = page.page.locator(".jp-CodeCell").first
+        once_more.click()
+        page.command("notebook:run-cell")
+        page.finish_cells()
+        alive.wait_for(timeout=20_000)
+        assert table.count() == 1 and page.wrong == []
+        left = "import threading; print(*(t.name for t in threading.enumerate() if"
+        assert page.python(f"{left} t.name.startswith('fedlab')))") == ""
 
 
 def test_lesson_01_in_jupyterlab(lab, browser):

@@ -419,6 +419,7 @@ def test_help_explains_every_option(capsys):
     assert cli.main(["--help"]) == 0 and capsys.readouterr().out == page
     for word in [
         "lab",
+        "check",
         "server",
         "client",
         "evaluate",
@@ -439,6 +440,7 @@ def test_help_explains_every_option(capsys):
         assert max(map(len, page.splitlines())) < 140
     assert options["client"] == {"--id", "--shards", "--tries", "--data"}
     assert options["lab"] == {"--no-browser", "--allow-root"}
+    assert options["check"] == {"--port", "--data"}
     training = {
         "--epochs",
         "--batch-size",
@@ -848,8 +850,8 @@ def jupyter(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["project", "."])
-def test_lab_opens_the_first_lesson(jupyter, tmp_path, place):
-    lesson = (tmp_path / place / "notebooks" / "01_first_federation.ipynb").resolve()
+def test_lab_opens_lesson_00(jupyter, tmp_path, place):
+    lesson = (tmp_path / place / "notebooks" / "00_start_here.ipynb").resolve()
     lesson.parent.mkdir(parents=True)
     lesson.touch()
     assert cli.main(["lab", "--no-browser", "--allow-root", "--ServerApp.port=8899"]) == 0
@@ -862,7 +864,7 @@ def test_lab_opens_the_first_lesson(jupyter, tmp_path, place):
 def test_what_was_said_of_folders_is_not_said_again(jupyter, tmp_path):
     """JupyterLab would have two, and take neither."""
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "01_first_federation.ipynb").touch()
+    (tmp_path / "notebooks" / "00_start_here.ipynb").touch()
     assert cli.main(["lab", "--allow-root", f"--ServerApp.root_dir={tmp_path}"]) == 0
     assert [word for word in jupyter[0] if "root_dir" in word or "default_url" in word] == [
         f"--ServerApp.root_dir={tmp_path}"
@@ -872,7 +874,7 @@ def test_what_was_said_of_folders_is_not_said_again(jupyter, tmp_path):
 def test_lab_as_root_says_what_to_add(jupyter, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "01_first_federation.ipynb").touch()
+    (tmp_path / "notebooks" / "00_start_here.ipynb").touch()
     said = refused("lab", "--no-browser")
     assert said.startswith("this is the user root") and "make lab ARGS=--allow-root" in said
     assert jupyter == []
@@ -890,16 +892,16 @@ def test_lab_prints_the_address_that_opens_the_lesson(processes, tmp_path, monke
         monkeypatch.setenv(f"JUPYTERLAB_{name}_DIR", str(tmp_path / name.lower()))
     port = free_port()
     lab = processes("lab", "--no-browser", "--allow-root", f"--ServerApp.port={port}")
-    where = rf"http://\w+:{port}/lab/tree/01_first_federation\.ipynb\?token=\w+"
-    address = lab.says(rf"^The first lesson: ({where})$")[1]
+    where = rf"http://\w+:{port}/lab/tree/00_start_here\.ipynb\?token=\w+"
+    address = lab.says(rf"^Start here: ({where})$")[1]
     assert address in lab.err, "JupyterLab's own address opens the lesson too"
 
     page = requests.get(address, timeout=20)
     about = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page.text, re.DOTALL)[1]
-    assert json.loads(about)["treePath"] == "01_first_federation.ipynb"
+    assert json.loads(about)["treePath"] == "00_start_here.ipynb"
 
     news = "lab/api/settings/@jupyterlab/apputils-extension:notification"
-    setting = address.replace("lab/tree/01_first_federation.ipynb", news)
+    setting = address.replace("lab/tree/00_start_here.ipynb", news)
     said = requests.get(setting, timeout=20).json()
     # "none" is the question; what users have chosen themselves would be in "settings", and count
     assert said["schema"]["properties"]["fetchNews"]["default"] == "false"
@@ -911,7 +913,7 @@ def test_lab_prints_the_address_that_opens_the_lesson(processes, tmp_path, monke
 
 
 def test_lab_without_the_lesson(jupyter, refused):
-    assert refused("lab").startswith("there is no notebooks/01_first_federation.ipynb in ")
+    assert refused("lab").startswith("there is no notebooks/00_start_here.ipynb in ")
     assert jupyter == []
 
 
@@ -931,6 +933,40 @@ def test_binder_does_not_ask_about_news_either(tmp_path):
     )
     assert "'@jupyterlab/apputils-extension:notification': {'fetchNews': 'false'}" in done.stdout
     assert json.loads(written.read_text()) == cli.NO_NEWS
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_check_finds_this_machine_good(processes):
+    """As a process, with a port that is taken: that is no reason to fail."""
+    with socket.create_server(("0.0.0.0", 0)) as busy:
+        port = busy.getsockname()[1]
+        check = processes("check", "--port", port)
+        assert check.ends() == 0, check.out + check.err
+    rows = re.findall(r"^(ok|note|BAD) +([\w ]+): ", check.out, re.MULTILINE)
+    assert [title for _, title in rows] == [
+        *("Python", "Packages", "JupyterLab", "MNIST", "Memory", "Port", "Other machines"),
+        *("Flower", "TensorFlow"),
+    ]
+    assert ("note", "Port") in rows and f"Port {port} is taken" in check.out
+    assert check.out.splitlines()[-1].startswith("Everything that the first lessons need is here.")
+    assert check.err == "looking at what the lessons need ...\n"
+    assert list(Path().glob("*.*")) == list(Path().glob("*.out")) + list(Path().glob("*.err"))
+
+
+def test_check_fails_when_something_needed_is_broken(monkeypatch, capsys):
+    from fedlab import installation
+
+    Path("mnist.npz").write_bytes((ROOT / "data" / "mnist.npz").read_bytes()[:100_000])
+    fine = installation.Finding("tensorflow", "TensorFlow", "good", "Not looked at here.")
+    monkeypatch.setattr(installation, "tensorflow", lambda: fine)
+    assert cli.main(["check", "--data", "mnist.npz"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^BAD   MNIST: mnist\.npz is not MNIST \(BadZipFile: ", out, re.MULTILINE)
+    assert "      To mend it: Expected the arrays" in out
+    assert out.splitlines()[-1].startswith("To be mended before a lesson: MNIST.")
 
 
 # ---- the screen ----------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
+START = NOTEBOOKS / "00_start_here.ipynb"
+"""No lesson with goals, exercises and solutions, but the way to them: the map, the check."""
 ALL = LESSONS + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
 TIMEOUT = 240  # seconds for one cell: a machine may be busy
 
@@ -112,7 +114,18 @@ def lesson_03_says(said: dict[str, str]) -> None:
     assert re.search(r"97 % after \d+ rounds", said["explore-first"])
 
 
-SAYS = {"03_federated_averaging.ipynb": lesson_03_says}
+def start_here_says(said: dict[str, str]) -> None:
+    """What is stopped does not answer, and nothing is left."""
+    assert said["answers"] == "The server answers: True\nIts clients: ['alice']\n"
+    assert said["stop"] == "The server answers: False\n"
+    assert said["with"] == "inside: True\nafter:  False\n"
+    assert said["nothing-left"] == "left: nothing\n"
+
+
+SAYS = {
+    "00_start_here.ipynb": start_here_says,
+    "03_federated_averaging.ipynb": lesson_03_says,
+}
 """What a lesson's cells must have printed, where students read on from it."""
 
 
@@ -130,7 +143,7 @@ def test_a_notebook_is_clean(path):
         assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than 25 lines"
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
+@pytest.mark.parametrize("path", [path for path in LESSONS if path != START], ids=name)
 def test_a_lesson_opens_with_goals_and_times(path):
     notebook = nbformat.read(path, as_version=4)
     opening, text = notebook.cells[0].source, "\n".join(cell.source for cell in notebook.cells)
@@ -147,6 +160,27 @@ def test_a_lesson_opens_with_goals_and_times(path):
     assert (path.parent / "solutions" / path.name).exists() and (
         path.parent / "teacher" / f"{path.stem}.md"
     ).exists()
+
+
+def test_the_map_shows_every_lesson_and_nothing_else():
+    cells = {cell.id: cell.source for cell in nbformat.read(START, as_version=4).cells}
+    rows = re.findall(r"^\| ([^|]*\d\d[^|]*) \| ([^|]+) \|", cells["map"], re.MULTILINE)
+    rows = [(lesson, question) for lesson, question in rows if re.match(r"\[?\**\d\d", lesson)]
+    assert [re.search(r"\d\d", lesson)[0] for lesson, _ in rows[:12]] == [
+        f"{number:02}" for number in range(12)
+    ]
+    linked = {}
+    for lesson, question in rows[1:12]:
+        if link := re.fullmatch(r"\[\*\*(\d\d)\*\*\]\((\1_\w+\.ipynb)\)", lesson):
+            linked[link[2]] = question
+        else:
+            assert re.fullmatch(r"\d\d \(in preparation\)", lesson), lesson
+    assert set(linked) == {path.name for path in LESSONS if path != START}
+    for file, question in linked.items():
+        title = nbformat.read(NOTEBOOKS / file, as_version=4).cells[0].source.splitlines()[0]
+        assert title == f"# {int(file[:2])} · {question}"
+    links = re.findall(r"\]\(([^)]+)\)", "\n".join(cells.values()))
+    assert all((NOTEBOOKS / link).exists() for link in links), links
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=name)

@@ -10,7 +10,7 @@ from html import escape
 
 import anywidget
 import traitlets
-from IPython.display import HTML, display
+from IPython.display import display
 
 from fedlab.dashboard.scripts import STATIC
 
@@ -46,10 +46,10 @@ class Shown:
 
     def __init__(self, silent, alive, summary: Callable[[list], str]):
         self._rows, self._silent, self._alive, self._summary = [], silent, alive, summary
-        self._answered, self._now = False, "..."
+        self._answered, self._now = False, "all of it"
         self._lock = threading.Lock()  # the answer may come on another thread than the cell's
         self._widget = Alive(self._answer)
-        self._place = display(HTML(self._html()), display_id=True)
+        self._place = display(self._bundle(), raw=True, display_id=True)
         display(self._widget)
 
     def begin(self, what: str) -> None:
@@ -71,20 +71,26 @@ class Shown:
     def _set(self, now: str) -> None:
         with self._lock:
             self._now = now
-            self._place.update(HTML(self._html()))
+            self._place.update(self._bundle(), raw=True)
             self._widget.said = f"Looking at {now}" if now else self._summary(self._findings())
 
     def _findings(self) -> list:
-        return [*self._rows, self._alive if self._answered else self._silent]
+        if self._answered:
+            return [*self._rows, self._alive]
+        return self._rows if self._now else [*self._rows, self._silent]
 
-    def _html(self) -> str:
-        end = f"Looking at {self._now} ..." if self._now else self._summary(self._findings())
-        rows = "".join(map(_row, self._findings()))
+    def _bundle(self) -> dict[str, str]:
+        """The table as HTML, and as text for what shows none."""
+        found = self._findings()
+        end = f"Looking at {self._now} ..." if self._now else self._summary(found)
+        rows = "".join(map(_row, found))
         style = (STATIC / "alive.css").read_text("utf-8")
-        return (
+        html = (
             f'<style>{style}</style><div class="fl-check"><table><tbody>{rows}</tbody></table>'
             f"<p>{escape(end)}</p></div>"
         )
+        text = [f"{MARKS[f.state][0]} {f.title}: {f.found} {f.mend}".rstrip() for f in found]
+        return {"text/html": html, "text/plain": "\n".join([*text, end])}
 
 
 def _row(finding) -> str:
