@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedlab.checks import number, whole
+from fedlab.checks import Refused, number, whole
 from fedlab.messages import Training
 
 
@@ -57,8 +57,13 @@ class Plan:
         **settings,
     ) -> Plan:
         """A Plan from one flat list of settings: those of `Training` (but mu, which is a
-        strategy's) and those of `Plan`. Raises TypeError for an unknown name.
+        strategy's) and those of `Plan`. Raises TypeError for an unknown name, Refused for a clock.
         """
+        if "clock" in settings:
+            raise Refused(
+                "got a clock; expected none: this federation goes by this machine's. A virtual one"
+                " is for simulate(..., clock=...)"
+            )
         return cls(rounds, Training(epochs, batch_size, learning_rate, optimizer), **settings)
 
     def __post_init__(self):

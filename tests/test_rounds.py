@@ -94,3 +94,14 @@ def test_an_update_is_told_by_client_round_and_phase():
     exchange.collect("alice")  # given on: it is still known that it came
     with pytest.raises(Conflict, match="already have"):
         exchange.accept(update("alice", phase="keys"))
+
+
+def test_with_enough_answers_the_others_are_too_late():
+    exchange = Exchange({name: task() for name in NAMES}, None, enough=2)
+    exchange.accept(update("carol"))
+    assert not exchange.settled("alice", 0.0)
+    exchange.accept(update("alice"))
+    assert all(exchange.settled(name, 0.0) for name in NAMES) and exchange.late == ["bob"]
+    with pytest.raises(Conflict, match="does not take part, or is too late"):
+        exchange.accept(update("bob"))
+    assert exchange.answered() == ["alice", "carol"]

@@ -191,7 +191,7 @@ def test_divergence_names_the_round_and_keeps_the_history(mnist):
         ({"workers": 0}, "workers is 0; expected"),
         (
             {"strategy": fedlab.async_average()},
-            "the strategy is Asynchronous; expected one with rounds",
+            "got the strategy Asynchronous and no clock; expected also clock=",
         ),
     ],
 )
