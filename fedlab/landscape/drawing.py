@@ -35,7 +35,9 @@ def plot_loss_map(
     colours: Mapping[str, int] | None = None,
 ) -> Axes | np.ndarray:
     """Test loss as contours, every client's walk from the round's start (white dot), and the
-    average (star). Several maps stand side by side, by title, with one scale.
+    average (star). Several maps stand side by side, by title, with one scale. Both axes are
+    distances between models. Below: the accuracy of the models that clients sent and of their
+    average, and how much of the walks the plane holds.
 
     ax:      where to draw: one Axes a map; a new figure if None.
     levels:  the losses at which contours are drawn, rising; chosen for all these maps if None.
@@ -108,8 +110,9 @@ def _axes(ax: Axes | Sequence[Axes] | None, count: int) -> list[Axes]:
     # only to show a figure of our own in whatever the user has chosen to show figures in
     import matplotlib.pyplot as plt
 
-    size = 1.2 + 5.4 * count, 6.0
+    size = 1.2 + 4.8 * count, 5.4
     figure, axes = plt.subplots(1, count, figsize=size, layout="constrained", squeeze=False)
+    figure.get_layout_engine().set(h_pad=0.1)
     figure.set_facecolor(PAPER)  # not the page's own: names are dark in a dark theme too
     return list(axes[0])
 
@@ -167,9 +170,9 @@ def _finish(ax: Axes, one: LossMap, title: str) -> None:
     if title:
         ax.set_title(title, fontsize=FONT + 2, color=INK, fontweight="bold")
     own = [100 * place.accuracy for place in one.ends.values()]
-    alone, average = f"{min(own):.0f} to {max(own):.0f} %", f"{100 * one.average.accuracy:.0f} %"
-    inside = f"{100 * one.in_plane:.0f} % of the walks are in this plane"
-    text = f"distance between models; {inside}\nright: clients' own {alone}, the average {average}"
+    clients, average = f"{min(own):.0f} to {max(own):.0f} %", f"{100 * one.average.accuracy:.0f} %"
+    right = f"right: clients' own {clients}, average {average}"
+    text = f"{right}\n{100 * one.in_plane:.0f} % of the walks in this plane"
     ax.set_xlabel(text, fontsize=FONT - 1, color=INK, linespacing=1.4)
 
 
