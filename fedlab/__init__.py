@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _ROOMS = {  # room -> the public names that live in it
     "checkpoint": "BadCheckpoint load_checkpoint",
     "checks": "Refused",
-    "conformance": "Examination examine plot_conversation",
+    "conformance": "Examination byte_at examine plot_conversation plot_message",
     "dashboard": "Dashboard Prediction",
     "data": "DataError Dataset Mnist load_mnist",
     "federation": "Federation",
@@ -28,7 +28,7 @@ _ROOMS = {  # room -> the public names that live in it
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
     "partitions": """partition_by_digit partition_by_label partition_by_quantity partition_dirichlet
-        partition_iid skew""",
+        partition_iid partition_svg skew""",
     "plan": "Plan Status",
     "plots": "plot_digits plot_history plot_partition",
     "simulation": "simulate",
@@ -44,7 +44,13 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.checkpoint import BadCheckpoint, load_checkpoint
     from fedlab.checks import Refused
-    from fedlab.conformance import Examination, examine, plot_conversation
+    from fedlab.conformance import (
+        Examination,
+        byte_at,
+        examine,
+        plot_conversation,
+        plot_message,
+    )
     from fedlab.dashboard import Dashboard, Prediction
     from fedlab.data import DataError, Dataset, Mnist, load_mnist
     from fedlab.federation import Federation
@@ -85,6 +91,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         partition_by_quantity,
         partition_dirichlet,
         partition_iid,
+        partition_svg,
         skew,
     )
     from fedlab.plan import Plan, Status

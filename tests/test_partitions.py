@@ -1,5 +1,7 @@
 """How examples are dealt to clients."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -146,6 +148,20 @@ def test_skew_orders_the_ways_to_deal(mnist):
 def test_skew_of_nothing(small):
     with pytest.raises(DataError, match="the clients have no examples; expected at least one"):
         fedlab.skew([small.subset(np.arange(0))])
+
+
+def test_the_picture_has_a_circle_for_every_digit_that_somebody_holds():
+    parts = of_counts((4, 0, 1), (0, 16, 0))
+    root = ElementTree.fromstring(fedlab.partition_svg({"<alice>": parts[0], "bob": parts[1]}, 3))
+    circles = list(root.iter("circle"))
+    radii = [float(circle.get("r")) for circle in circles]
+    assert [r / radii[1] for r in radii] == pytest.approx([2, 1, 4], rel=0.01), "areas count"
+    heights = [float(circle.get("cy")) for circle in circles]
+    assert heights[0] == heights[1] < heights[2]
+    texts = [text.text for text in root.iter("text")]
+    assert texts == ["<alice>", "5", "bob", "16", "0", "1", "2", "digit", "images"]
+    assert root.get("aria-label") == f"2 clients and their digits, skew {fedlab.skew(parts):.2f}"
+    assert "client 1" in fedlab.partition_svg(parts)
 
 
 @pytest.mark.parametrize(
