@@ -23,11 +23,8 @@ import numpy as np
 
 from fedlab.checks import counted
 from fedlab.data import DataError, load_mnist
-from fedlab.federation import Federation
-from fedlab.http.server import Server, lan_address, listen
 from fedlab.options import CLASS_PORT as PORT
 from fedlab.options import PROJECT
-from fedlab.strategies import fed_avg
 
 DISTRIBUTION = "fedlab-notebooks"
 PYTHONS = ((3, 11), (3, 13))
@@ -268,6 +265,8 @@ def free_memory(groups: Path = Path("/sys/fs/cgroup")) -> float | None:
 def port(number: int = PORT) -> Finding:
     """Whether a server can have a free port, and this one."""
     said = partial(Finding, "port", "Port")
+    from fedlab.http.server import listen  # here: where Flask is missing, the other looks go on
+
     try:
         listen("127.0.0.1", 0).close()
     except OSError as error:
@@ -292,6 +291,10 @@ def network(port: int = PORT, where: Callable[[], tuple[str, str]] | None = None
     if not addresses:
         found = "This machine is in no network: all clients must run on it."
         return said("warning", found, "For a class on many machines, join a network first.")
+    from fedlab.federation import Federation
+    from fedlab.http.server import Server
+    from fedlab.strategies import fed_avg
+
     token = secrets.token_urlsafe(24)
     federation = Federation([np.zeros(1, np.float32)], fed_avg())
     with Server(
@@ -317,6 +320,8 @@ def network(port: int = PORT, where: Callable[[], tuple[str, str]] | None = None
 
 def own_addresses() -> list[str]:
     """The IPv4 addresses of this machine by which others may call it; the likeliest first."""
+    from fedlab.http.server import lan_address
+
     found = [lan_address()]
     try:
         import psutil
@@ -447,8 +452,12 @@ def check(port: int = PORT, data: str | Path | None = None) -> None:
             print(line(Finding("widgets", "Widgets", "bad", f"{error}.", f"{INSTALL}.")))
         else:
             shown = Shown(SILENT, ALIVE, summary)
-            for finding in findings(port, data, shown.begin):
-                shown.add(finding)
+            try:
+                for finding in findings(port, data, shown.begin):
+                    shown.add(finding)
+            except KeyboardInterrupt:
+                shown.end("Interrupted: not everything was looked at. Run the cell again.")
+                raise
             shown.end()
             return
     found = []

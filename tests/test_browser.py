@@ -270,7 +270,7 @@ def test_start_here_sees_that_widgets_are_alive(lab, browser):
         SCREENSHOTS.mkdir(exist_ok=True)
         for dark, width in ((False, 1280), (True, 1024)):
             page.theme(dark)
-            page.size(width, 720)
+            page.size(width, 900)
             table.scroll_into_view_if_needed()
             assert page.axe(".fl-check") == [] == page.axe(".fl-alive")
             wider = "e => e.scrollWidth > e.clientWidth + 1"

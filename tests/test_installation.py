@@ -1,8 +1,10 @@
 """What `fedlab check` finds: of this machine, and of things that are really broken."""
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 import sys
 import types
 from importlib import metadata
@@ -381,6 +383,21 @@ def test_outside_a_notebook_it_is_lines(quick, capsys):
     assert out[-1].startswith("To be mended")
 
 
+def test_with_a_broken_package_the_other_looks_go_on(tmp_path):
+    """A real command, where neither Flask nor TensorFlow can be loaded."""
+    for name in ("flask", "tensorflow"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ImportError('no {name} here')")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", "fedlab", "check"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    rows = dict(re.findall(r"^(?:ok|note|BAD) +([\w ]+): (.*)", done.stdout, re.MULTILINE))
+    assert len(rows) == 9 and rows["MNIST"].startswith("60,000 training")
+    assert rows["port"] == "It could not be looked at: ImportError: no flask here"
+    assert rows["TensorFlow"].endswith("ImportError: no tensorflow here")
+
+
 def test_what_it_comes_to():
     good, note, bad = (Finding(s, s.title(), s, "Said.", "Do.") for s in ("good", "warning", "bad"))
     assert installation.summary([good]) == "Everything that the first lessons need is here."
@@ -445,3 +462,23 @@ def test_the_row_turns_when_the_browser_has_answered(shown, early):
     before = len(seen)
     table._widget._handle_custom_msg({"something": "else"}, [])
     assert len(seen) == before
+
+
+def test_interrupted_it_says_so_and_ends(shown, monkeypatch):
+    """As by the square above the notebook."""
+    import IPython
+
+    table, seen = shown
+    monkeypatch.setattr("fedlab.dashboard.alive.Shown", lambda *_: table)
+    kernel = types.SimpleNamespace(kernel=None)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: kernel)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(installation, "packages", stop)
+    with pytest.raises(KeyboardInterrupt):
+        installation.check()
+    text = seen[-1][1]
+    assert text.splitlines()[0].startswith("✓ Python: ") and "Looking at" not in text
+    assert text.endswith("Interrupted: not everything was looked at. Run the cell again.")

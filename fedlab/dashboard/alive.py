@@ -60,8 +60,12 @@ class Shown:
         """A row more."""
         self._rows.append(finding)
 
-    def end(self) -> None:
-        """Nothing more comes, but the browser's answer."""
+    def end(self, said: str = "") -> None:
+        """Nothing more comes, but the browser's answer. `said`: the last line, in place of the
+        summary.
+        """
+        if said:
+            self._summary = lambda found: said
         self._set("")
 
     def _answer(self) -> None:
