@@ -30,6 +30,7 @@ from fedlab.options import (
     SIMULATED_TRAINING,
     TOKEN,
     TRAINING,
+    clock_of,
     parse,
     parser,
     strategy_of,
@@ -38,7 +39,7 @@ from fedlab.options import (
 from fedlab.partitions import partition_by_label, partition_dirichlet, partition_iid
 from fedlab.plan import Plan
 from fedlab.strategies import Strategy
-from fedlab.terminal import Screen, client_line, note, round_line, summary
+from fedlab.terminal import Screen, client_line, counted_in, note, round_line, summary
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
@@ -242,6 +243,7 @@ def server(args) -> int:
         training(args, ORIGINAL_TRAINING if args.original else TRAINING),
         args.fraction,
         deadline=args.deadline,
+        enough=args.enough,
         min_updates=args.min_updates,
         strict=False,  # a student's laptop that fails is no failure of the class
     )
@@ -280,9 +282,7 @@ def server(args) -> int:
         if args.history:
             _write(serving.history, args.history)
         if len(serving.history):
-            print(
-                summary(serving.history, "update" if strategy.asynchronous else "round"), flush=True
-            )
+            print(summary(serving.history, counted_in(strategy)), flush=True)
         if args.checkpoint and Path(args.checkpoint).exists():
             print(f"checkpoint: {args.checkpoint}", flush=True)
     return 0
@@ -323,7 +323,7 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
         for record in federation.history[printed:]:
             # There are as many updates as the clients who are yet to join make of it: no "of 24".
             screen.line(
-                round_line(record, 0, "update")
+                round_line(record, 0, counted_in(federation.strategy))
                 if asynchronous
                 else round_line(record, status.rounds)
             )
@@ -501,8 +501,10 @@ def evaluate(args) -> int:
 def simulate(args) -> int:
     """Many clients in this process."""
     how = training(args, SIMULATED_TRAINING)
-    # Refuses what cannot be, at once
-    Plan(args.rounds, how, args.fraction, evaluate_every=args.evaluate_every, target=args.target)
+    limits = {"deadline": args.deadline, "enough": args.enough}
+    limits |= {"evaluate_every": args.evaluate_every, "target": args.target}
+    Plan(args.rounds, how, args.fraction, **limits)  # refuses what cannot be, at once
+    clock = clock_of(args)
     strategy = strategy_of(args, args.strategy)
     strategy.check(how)
     _check_writable(args.history)
@@ -521,7 +523,8 @@ def simulate(args) -> int:
     def on_round(record: RoundRecord) -> None:
         history.append(record)
         if not sys.stdout.isatty():
-            print(round_line(record, args.rounds), flush=True)
+            rounds = 0 if strategy.asynchronous else args.rounds
+            print(round_line(record, rounds, counted_in(strategy)), flush=True)
 
     try:
         fedlab.simulation.simulate(
@@ -535,17 +538,17 @@ def simulate(args) -> int:
             optimizer=how.optimizer,
             strategy=strategy,
             seed=args.seed,
-            target=args.target,
-            evaluate_every=args.evaluate_every,
+            clock=clock,
             workers=args.workers,
+            **limits,
             progress=sys.stdout.isatty(),
             on_round=on_round,
         )
     finally:
         if args.history:
             _write(history, args.history)
-        if len(history):
-            print(summary(history, target=args.target), flush=True)
+        if len(history) or args.until:  # which may be before the first round is over
+            print(summary(history, counted_in(strategy), target=args.target), flush=True)
         if args.history:
             print(f"history: {args.history}", flush=True)
     return 0

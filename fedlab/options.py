@@ -36,6 +36,12 @@ processes."""
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
 
+SLOWER = 10
+"""How many times slower the slow clients of `fedlab simulate --slow` are."""
+
+ENOUGH_HELP = "take the first N updates of a round, go on without the rest (default: take all)"
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The options as a Namespace; `command` is None without a command, `rest` is what is passed on
     to `jupyter lab`.
@@ -85,6 +91,30 @@ def strategy_of(options: argparse.Namespace, name: str) -> Strategy:
             )
         given[key] = value
     return STRATEGIES[name](**given)
+
+
+def clock_of(options: argparse.Namespace):
+    """The virtual clock that --speed asks for, or None. Raises Refused for what needs one."""
+    names = ("slow", "latency", "drop_out", "until", "deadline", "enough")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.speed is None:
+        asynchronous = STRATEGIES[options.strategy]().asynchronous
+        if given or asynchronous:
+            name = next(iter(given), "")
+            what = f"--{name.replace('_', '-')} {given[name]}" if name else ""
+            what = what or f"--strategy {options.strategy}"
+            why = "it matters there who comes first"
+            raise Refused(f"{what} without --speed; expected both: {why}")
+        return None
+    # Here: it brings TensorFlow in, and there are wrong commands to be refused before that
+    from fedlab.virtual import VirtualClock
+
+    slow = given.pop("slow", 0)
+    if slow > options.clients:
+        raise Refused(f"--slow {slow}; expected at most the {options.clients} clients")
+    speeds = [options.speed / SLOWER] * slow + [options.speed] * (options.clients - slow)
+    timed = {name: given[name] for name in ("latency", "drop_out", "until") if name in given}
+    return VirtualClock(speeds, **timed)
 
 
 def _strategy_settings() -> dict[str, dict[str, tuple[Setting, float]]]:
@@ -263,12 +293,14 @@ def _server(commands) -> None:
     )
     text = "seconds that a round waits for its updates, or none for no end (default: %(default)s)"
     add("--deadline", type=_seconds, default=120.0, metavar="S", help=text)
+    add("--enough", type=_positive, metavar="N", help=ENOUGH_HELP)
     text = "with fewer updates at the deadline the round is abandoned (default: %(default)s)"
     add("--min-updates", type=_positive, default=1, metavar="N", help=text)
     with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]
     text = (
-        f"how updates are aggregated: {', '.join(with_rounds)}; async_average in the async mode"
-        " (default: that of the mode)"
+        f"how updates are aggregated: {', '.join(with_rounds)}; in the async mode"
+        f" {', '.join(name for name in STRATEGIES if name not in with_rounds)} (default: fed_avg,"
+        " async_average)"
     )
     add("--strategy", choices=list(STRATEGIES), metavar="NAME", help=text)
     _add_strategy_settings(page)
@@ -339,6 +371,9 @@ def _simulate(commands) -> None:
         Federated averaging with many clients in one process: the same server and the same
         training as over HTTP, without HTTP. The defaults are those of McMahan et al. 2017
         (2NN, K = 100, C = 0.1, E = 1, B = 10). One seed gives one result, whatever --workers is.
+
+        With --speed time is virtual: how long everything takes is worked out, not waited for.
+        Then strategies without rounds, deadlines and slow clients can be simulated too.
         """,
     )
     add = page.add_argument
@@ -394,15 +429,27 @@ def _simulate(commands) -> None:
         metavar="N",
         help="test the global model every N rounds (default: %(default)s)",
     )
-    with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]
     add(
         "--strategy",
-        choices=with_rounds,
+        choices=list(STRATEGIES),
         default="fed_avg",
         metavar="NAME",
-        help=f"how updates are aggregated: {', '.join(with_rounds)} (default: %(default)s)",
+        help=f"how updates are aggregated: {', '.join(STRATEGIES)} (default: %(default)s)",
     )
     _add_strategy_settings(page)
+    text = "images that a client trains on in a virtual second (default: no clock)"
+    add("--speed", type=_number, metavar="S", help=text)
+    text = f"with --speed: so many of the clients are {SLOWER} times slower (default: 0)"
+    add("--slow", type=_positive, metavar="N", help=text)
+    text = "with --speed: virtual seconds that a task and its update are on their way (default: 0)"
+    add("--latency", type=_number, metavar="S", help=text)
+    text = "with --speed: the probability that a client drops out of a task (default: 0)"
+    add("--drop-out", type=_number, metavar="P", help=text)
+    text = "with --speed: end after so many virtual seconds (default: after --rounds)"
+    add("--until", type=_number, metavar="S", help=text)
+    text = "with --speed: virtual seconds that a round waits for its updates (default: no end)"
+    add("--deadline", type=_number, metavar="S", help=text)
+    add("--enough", type=_positive, metavar="N", help=f"with --speed: {ENOUGH_HELP}")
     add(
         "--workers",
         type=_positive,

@@ -394,7 +394,12 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     "clients x shards_per_client is 80000; expected"),
     ("simulate --partition dirichlet --alpha 0", "alpha is 0.0; expected"),
     ("simulate --partition random", "argument --partition: invalid choice: 'random'"),
-    ("simulate --strategy async_average", "argument --strategy: invalid choice: 'async_average'"),
+    ("simulate --strategy fed_async", "--strategy fed_async without --speed; expected both"),
+    ("simulate --enough 3", "--enough 3 without --speed; expected both: it matters there who"),
+    ("simulate --drop-out 0.1 --until 9", "--drop-out 0.1 without --speed; expected both"),
+    ("simulate --speed 0", "speed is 0.0; expected images a second, a number above 0"),
+    ("simulate --speed 9 --slow 101", "--slow 101; expected at most the 100 clients"),
+    ("simulate --speed 9 --drop-out 1", "drop_out is 1.0; expected a probability from 0 up to"),
     ("simulate --mu 0.1", "--mu 0.1 with the strategy fed_avg; expected it with fed_prox"),
     ("simulate --strategy median --tau 1",
      "--tau 1.0 with the strategy median; expected it with fed_adam or fed_yogi"),
@@ -786,6 +791,25 @@ def test_simulate(capsys):
     assert [line.split(",")[2:4] for line in Path("h.csv").read_text().splitlines()] == with_one, (
         "one seed, one result"
     )
+
+
+def test_simulate_by_a_virtual_clock(capsys):
+    """60,000 images, 20 clients: 3,000 each, 5 s at 600 a second, 50 s for the slow one. In
+    16 s the six at work make eight or nine steps of two updates each.
+    """
+    command = (
+        "simulate --clients 20 --fraction 0.3 --strategy fed_buff --buffer 2 --rounds 100"
+        " --speed 600 --slow 1 --until 16"
+    )
+    assert cli.main(command.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("model 1: accuracy ") and lines[0].endswith("6,000 examples, 5.0 s")
+    assert lines[-2].endswith(", 15.0 s") and re.match(r"[89] models, 15\.0 s: ", lines[-1])
+
+
+def test_a_virtual_end_before_the_first_round(capsys):
+    assert cli.main(["simulate", "--clients", "20", "--speed", "600", "--until", "1"]) == 0
+    assert capsys.readouterr().out == "0 rounds\n"
 
 
 @pytest.mark.parametrize(

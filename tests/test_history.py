@@ -144,3 +144,10 @@ def test_repr_says_how_it_stands():
     assert repr(history(math.nan)) == "<History: 1 round, not tested>"
     assert repr(history(0.5, math.nan)) == ("<History: 2 rounds, the last not tested, best 50.00%>")
     assert repr(history(0.5, 0.25)) == "<History: 2 rounds, accuracy 25.00%, best 50.00%>"
+
+
+def test_who_was_at_work_is_in_no_file():
+    history = History([RoundRecord(1, 0.5)])
+    history.tasks.append(TaskRecord("alice", 0.0, 1.5, staleness=2, taken=False))
+    assert History.from_json(history.to_json()).tasks == []
+    assert "alice" not in history.to_json() + history.to_csv()
