@@ -422,7 +422,7 @@ def summary(found: list[Finding]) -> str:
     """What the findings come to, in a sentence."""
     bad = [finding.title for finding in found if finding.state == "bad"]
     notes = sum(finding.state == "warning" for finding in found)
-    rest = f" {counted(notes, 'note')} above: not every lesson needs it." if notes else ""
+    rest = f" {counted(notes, 'note')} above, on what only some lessons need." if notes else ""
     if bad:
         return f"To be mended before a lesson: {', '.join(bad)}.{rest}"
     return f"Everything that the first lessons need is here.{rest}"

@@ -402,7 +402,7 @@ def test_what_it_comes_to():
     good, note, bad = (Finding(s, s.title(), s, "Said.", "Do.") for s in ("good", "warning", "bad"))
     assert installation.summary([good]) == "Everything that the first lessons need is here."
     assert installation.summary([good, note, note]).endswith(
-        " 2 notes above: not every lesson needs it."
+        " 2 notes above, on what only some lessons need."
     )
     assert installation.summary([note, bad]).startswith("To be mended before a lesson: Bad. 1 note")
     assert installation.line(bad) == "BAD   Bad: Said.\n      To mend it: Do."
