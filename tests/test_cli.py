@@ -981,11 +981,11 @@ def test_check_finds_this_machine_good(processes):
 
 
 def test_check_fails_when_something_needed_is_broken(monkeypatch, capsys):
-    from fedlab import installation
+    from fedlab.installation import Finding, installed
 
     Path("mnist.npz").write_bytes((ROOT / "data" / "mnist.npz").read_bytes()[:100_000])
-    fine = installation.Finding("tensorflow", "TensorFlow", "good", "Not looked at here.")
-    monkeypatch.setattr(installation, "tensorflow", lambda: fine)
+    fine = Finding("tensorflow", "TensorFlow", "good", "Not looked at here.")
+    monkeypatch.setattr(installed, "tensorflow", lambda: fine)
     assert cli.main(["check", "--data", "mnist.npz"]) == 1
     out = capsys.readouterr().out
     assert re.search(r"^BAD   MNIST: mnist\.npz is not MNIST \(BadZipFile: ", out, re.MULTILINE)

@@ -44,7 +44,7 @@ INSIDE = {
     ],
     "http": [["access", "original"], ["routes"], ["app"], ["client", "server"], ["__init__"]],
     "conformance": [
-        ["recorder", "conversation"],
+        ["recorder", "conversation", "message"],
         ["evidence"],
         ["rules"],
         ["lossy"],
@@ -52,6 +52,7 @@ INSIDE = {
         ["candidate"],
         ["__init__"],
     ],
+    "installation": [["finding"], ["installed", "machine", "reach"], ["look"], ["__init__"]],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "landscape": [["names", "walks"], ["plane"], ["drawing"], ["__init__"]],
     "dashboard": [

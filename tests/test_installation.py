@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from fedlab import installation
-from fedlab.installation import Finding
+from fedlab.installation import Finding, installed, look, machine, reach
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,23 +41,23 @@ def distribution(tmp_path, monkeypatch):
 
 
 def test_this_python_and_others():
-    assert installation.python().state == "good"
-    assert sys.executable in installation.python().found
+    assert installed.python().state == "good"
+    assert sys.executable in installed.python().found
     for version in ((3, 10, 14), (3, 14, 0), (2, 7, 18), (4, 0, 0)):
-        found = installation.python(version)
+        found = installed.python(version)
         assert found.state == "bad" and ".".join(map(str, version)) in found.found
         assert "make lab PYTHON=" in found.mend
-    assert installation.python((3, 13, 99)).state == "good"
+    assert installed.python((3, 13, 99)).state == "good"
 
 
 def test_the_packages_of_this_machine():
-    found = installation.packages()
+    found = installed.packages()
     assert found.state == "good" and found.found.startswith("All 11 are here")
 
 
 def test_a_package_that_is_too_old(distribution):
     distribution("flask", "2.0")
-    found = installation.packages()
+    found = installed.packages()
     assert found.state == "bad" and found.found == "flask is 2.0; expected <4,>=3.1."
     assert str(ROOT) in found.mend and "pip install -r requirements.txt`" in found.mend
 
@@ -65,24 +65,24 @@ def test_a_package_that_is_too_old(distribution):
 def test_a_package_that_is_missing_and_what_is_not_for_this_machine(distribution):
     lines = ["nowhere-at-all>=1", 'only-elsewhere; sys_platform == "amiga"', 'tests; extra == "x"']
     distribution("fedlab-notebooks", "0.1.0", "numpy>=2", *lines)
-    found = installation.packages()
+    found = installed.packages()
     assert found.state == "bad" and found.found == "nowhere-at-all is missing."
 
 
 def test_another_version_than_the_tested_one_is_said(distribution):
     distribution("tqdm", "4.99.0")
-    found = installation.packages()
+    found = installed.packages()
     assert found.state == "good" and found.found.endswith("Not the tested ones: tqdm 4.99.0.")
 
 
 def test_fedlab_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(installation, "DISTRIBUTION", "fedlab-that-nobody-installed")
-    found = installation.packages()
+    monkeypatch.setattr(installed, "DISTRIBUTION", "fedlab-that-nobody-installed")
+    found = installed.packages()
     assert found.state == "warning" and "pip install" in found.mend
 
 
 def test_jupyterlab_with_and_without_its_part_of_the_widgets(monkeypatch, tmp_path):
-    assert installation.jupyterlab().state == "good"
+    assert installed.jupyterlab().state == "good"
     from jupyter_core import paths
 
     for name in ("ENV_JUPYTER_PATH", "SYSTEM_JUPYTER_PATH"):
@@ -91,13 +91,13 @@ def test_jupyterlab_with_and_without_its_part_of_the_widgets(monkeypatch, tmp_pa
         monkeypatch.setenv(name, str(tmp_path))
     manager = tmp_path / "labextensions" / "@jupyter-widgets" / "jupyterlab-manager"
     manager.mkdir(parents=True)
-    found = installation.jupyterlab()
+    found = installed.jupyterlab()
     assert found.state == "bad" and found.found.endswith("part of the widgets: anywidget.")
 
 
 def test_flower_that_is_too_old(distribution):
     distribution("flwr", "1.5.0")
-    found = installation.flower()
+    found = installed.flower()
     assert found.state == "warning" and "flwr 1.5.0; expected flwr 1.41" in found.found
     assert "Only lesson 09 needs it." in found.found and "requirements-flower.txt" in found.mend
 
@@ -116,21 +116,21 @@ def broken(tmp_path, monkeypatch):
 
 
 def test_tensorflow_trains_a_step():
-    found = installation.tensorflow()
+    found = installed.tensorflow()
     assert found.state == "good", found
     assert found.found.startswith(f"TensorFlow {metadata.version('tensorflow')}: loaded in ")
 
 
 def test_tensorflow_that_cannot_be_loaded(broken):
     broken("raise ImportError('DLL load failed')")
-    found = installation.tensorflow()
+    found = installed.tensorflow()
     assert found.state == "bad" and found.found.endswith("ImportError: DLL load failed")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
 def test_tensorflow_that_crashes_takes_nobody_with_it(broken):
     broken("import os, signal; os.kill(os.getpid(), signal.SIGILL)")
-    found = installation.tensorflow()
+    found = installed.tensorflow()
     assert found.state == "bad" and found.found == "TensorFlow crashed (SIGILL)."
     assert "AVX" in found.mend
 
@@ -138,7 +138,7 @@ def test_tensorflow_that_crashes_takes_nobody_with_it(broken):
 def test_tensorflow_that_hangs_is_ended(broken):
     broken("import time; time.sleep(600)")
     before = set(psutil.Process().children(recursive=True))
-    found = installation.tensorflow(1.5)
+    found = installed.tensorflow(1.5)
     assert found.state == "bad" and "within 1.5 seconds" in found.found
     assert set(psutil.Process().children(recursive=True)) <= before
 
@@ -147,7 +147,7 @@ def test_tensorflow_that_hangs_is_ended(broken):
 
 
 def test_mnist_is_here():
-    found = installation.mnist()
+    found = machine.mnist()
     assert found.state == "good"
     assert found.found.startswith("60,000 training and 10,000 test images in ")
 
@@ -159,7 +159,7 @@ def test_a_damaged_mnist(tmp_path):
     middle = len(whole) // 2
     flipped.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
     for file in (cut, flipped):
-        found = installation.mnist(file)
+        found = machine.mnist(file)
         assert found.state == "bad" and f"{file} is not MNIST" in found.found, file
         assert "git checkout -- data/mnist.npz" in found.mend
 
@@ -170,28 +170,28 @@ def test_other_images_in_the_same_shapes(tmp_path, mnist):
     arrays = {"x_train": mnist.train.images, "y_train": labels}
     arrays |= {"x_test": mnist.test.images, "y_test": labels[:10_000]}
     np.savez(tmp_path / "mnist.npz", **arrays)
-    found = installation.mnist(tmp_path)
+    found = machine.mnist(tmp_path)
     assert found.state == "bad" and "its train labels are not MNIST's" in found.found
 
 
 def test_no_mnist_is_not_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr(installation, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(machine, "PROJECT", tmp_path / "project")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert installation.mnist().state == "warning"
+    assert machine.mnist().state == "warning"
     (tmp_path / "data").mkdir()
     shutil.copy(ROOT / "data" / "mnist.npz", tmp_path / "data")
-    assert installation.mnist().state == "good"
+    assert machine.mnist().state == "good"
 
 
 def test_memory_for_a_lesson():
-    states = [installation.memory(gigabytes * 1e9).state for gigabytes in (0.3, 1.1, 1.3, 2.3, 2.5)]
+    states = [machine.memory(gigabytes * 1e9).state for gigabytes in (0.3, 1.1, 1.3, 2.3, 2.5)]
     assert states == ["bad", "bad", "warning", "warning", "good"]
-    assert "2.5 GB are free" in installation.memory(2.5e9).found
+    assert "2.5 GB are free" in machine.memory(2.5e9).found
 
 
 def test_memory_that_is_free():
-    free = installation.free_memory(Path("nowhere"))
+    free = machine.free_memory(Path("nowhere"))
     if Path("/proc/meminfo").exists():
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         said = int(lines["MemAvailable"].split()[0]) * 1024
@@ -229,15 +229,15 @@ def test_a_container_has_less(tmp_path, monkeypatch, files, expected):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert installation.free_memory(tmp_path) == (8e9 if expected is None else expected)
+    assert machine.free_memory(tmp_path) == (8e9 if expected is None else expected)
 
 
 def test_what_nobody_can_tell_is_said_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert installation.free_memory() is None
-    found = installation.memory()
+    assert machine.free_memory() is None
+    found = machine.memory()
     assert found.state == "warning" and "cannot be seen here" in found.found
-    assert all(not address.startswith("127.") for address in installation.own_addresses())
+    assert all(not address.startswith("127.") for address in reach.own_addresses())
 
 
 # ---- the network ---------------------------------------------------------------------------------
@@ -246,13 +246,13 @@ def test_what_nobody_can_tell_is_said_so(monkeypatch):
 def test_a_port_that_is_free_and_one_that_is_taken():
     with socket.create_server(("127.0.0.1", 0)) as busy:
         number = busy.getsockname()[1]
-        found = installation.port(number)
+        found = reach.port(number)
         assert found.state == "warning" and found.found.startswith(f"Port {number} is taken")
         assert "`fedlab server --port 0`" in found.mend
-    assert installation.port(number) == Finding(
+    assert reach.port(number) == Finding(
         "port", "Port", "good", f"A server can listen here, also on port {number}."
     )
-    assert installation.port(0).found == "A server can listen here."
+    assert reach.port(0).found == "A server can listen here."
 
 
 def test_a_machine_that_may_not_listen(monkeypatch):
@@ -260,7 +260,7 @@ def test_a_machine_that_may_not_listen(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket, "create_server", refuse)
-    found = installation.port()
+    found = reach.port()
     assert found.state == "bad" and "Permission denied" in found.found and found.mend
 
 
@@ -270,18 +270,18 @@ def test_a_server_answers_at_this_machines_addresses(monkeypatch):
     is set, is not asked.
     """
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setattr(installation, "own_addresses", lambda: ["127.0.0.2", "203.0.113.77"])
+    monkeypatch.setattr(reach, "own_addresses", lambda: ["127.0.0.2", "203.0.113.77"])
     monkeypatch.setattr(
-        installation, "_answers", reached := Reached(installation._answers, silent="203.0.113.77")
+        reach, "_answers", reached := Reached(reach._answers, silent="203.0.113.77")
     )
-    found = installation.network(8642, lambda: ("", ""))
+    found = reach.network(8642, lambda: ("", ""))
     assert found.state == "good" and "answers at 127.0.0.2." in found.found
     assert "http://127.0.0.2:8642/" in found.found and "firewall" in found.found
     assert reached.answers == {"127.0.0.2": True, "203.0.113.77": False}
     with pytest.raises(OSError):  # and the server is gone
         socket.create_connection(("127.0.0.2", reached.port), 1)
 
-    found = installation.network(8642, lambda: ("this is a box.", "Open it."))
+    found = reach.network(8642, lambda: ("this is a box.", "Open it."))
     assert found.state == "warning" and found.found.endswith("127.0.0.2. But this is a box.")
     assert found.mend == "Open it."
 
@@ -304,18 +304,18 @@ def test_something_else_answers(monkeypatch):
 
     federation = fedlab.Federation([np.zeros(1, np.float32)], fedlab.fed_avg())
     with fedlab.Server(federation=federation, token="the-token-of-this-server") as server:
-        assert installation._answers("127.0.0.1", server.port, "the-token-of-this-server")
-        assert not installation._answers("127.0.0.1", server.port, "another")
-    assert not installation._answers("127.0.0.1", server.port, "the-token-of-this-server")
+        assert reach._answers("127.0.0.1", server.port, "the-token-of-this-server")
+        assert not reach._answers("127.0.0.1", server.port, "another")
+    assert not reach._answers("127.0.0.1", server.port, "the-token-of-this-server")
 
 
 def test_a_server_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr(installation, "own_addresses", lambda: ["192.0.2.7"])
-    monkeypatch.setattr(installation, "_answers", lambda *_: False)
-    found = installation.network()
+    monkeypatch.setattr(reach, "own_addresses", lambda: ["192.0.2.7"])
+    monkeypatch.setattr(reach, "_answers", lambda *_: False)
+    found = reach.network()
     assert found.state == "warning" and "does not answer at its address 192.0.2.7" in found.found
-    monkeypatch.setattr(installation, "own_addresses", lambda: [])
-    assert "in no network" in installation.network().found
+    monkeypatch.setattr(reach, "own_addresses", lambda: [])
+    assert "in no network" in reach.network().found
 
 
 MARKS = (
@@ -346,7 +346,7 @@ def test_where_this_machine_is(monkeypatch, tmp_path, variable, file, said):
     if file:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("5.15.167.4-microsoft-standard-WSL2\n")
-    place, mend = installation.surroundings(tmp_path)
+    place, mend = reach.surroundings(tmp_path)
     assert said in place and bool(place) == bool(mend) == bool(said)
 
 
@@ -356,14 +356,16 @@ def test_where_this_machine_is(monkeypatch, tmp_path, variable, file, said):
 @pytest.fixture
 def quick(monkeypatch):
     """Every look at once, but Python and the port, which are real, and one that fails."""
-    for name in ("packages", "jupyterlab", "mnist", "memory", "network", "flower"):
-        fine = Finding(name, name, "good", "Fine.")
-        monkeypatch.setattr(installation, name, lambda *_, fine=fine: fine)
+    rooms = {installed: ("packages", "jupyterlab", "flower"), machine: ("mnist", "memory")}
+    for room, names in (rooms | {reach: ("network",)}).items():
+        for name in names:
+            fine = Finding(name, name, "good", "Fine.")
+            monkeypatch.setattr(room, name, lambda *_, fine=fine: fine)
 
     def tensorflow():
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr(installation, "tensorflow", tensorflow)
+    monkeypatch.setattr(installed, "tensorflow", tensorflow)
 
 
 def test_one_look_that_fails_stops_no_other(quick):
@@ -423,7 +425,7 @@ def shown(monkeypatch):
             seen.append((bundle["text/html"], bundle["text/plain"]))
 
     monkeypatch.setattr(alive, "display", lambda *_, **__: Place())
-    table = alive.Shown(installation.SILENT, installation.ALIVE, installation.summary)
+    table = alive.Shown(look.SILENT, look.ALIVE, installation.summary)
     yield table, seen
     table._widget.close()
 
@@ -476,7 +478,7 @@ def test_interrupted_it_says_so_and_ends(shown, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(installation, "packages", stop)
+    monkeypatch.setattr(installed, "packages", stop)
     with pytest.raises(KeyboardInterrupt):
         installation.check()
     text = seen[-1][1]
