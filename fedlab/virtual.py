@@ -144,7 +144,9 @@ class _Time:
             self._hand_out()
         limits = [limit for limit in (until, self._clock.until) if limit is not None]
         if self._work and self._work[0].ends <= min(limits, default=self._work[0].ends):
-            return self._happen(heapq.heappop(self._work))
+            # At the very moment of a deadline it is too late: the round closes first
+            if until is None or self._work[0].ends < until:
+                return self._happen(heapq.heappop(self._work))
         if not limits:
             raise Refused(
                 "nobody is at work, and nothing more can happen; expected enough clients for a"
