@@ -35,6 +35,7 @@ _ROOMS = {  # room -> the public names that live in it
     "strategies": """Adam Mean Median Momentum Replace State Strategy TooFewUpdates TrimmedMean
         Updates Yogi async_average fed_adam fed_async fed_avg fed_avg_momentum fed_buff fed_prox
         fed_yogi median scaffold trimmed_mean weighted_mean""",
+    "timeline": "plot_timeline time_axis",
     "virtual": "VirtualClock",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
@@ -122,6 +123,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         trimmed_mean,
         weighted_mean,
     )
+    from fedlab.timeline import plot_timeline, time_axis
     from fedlab.virtual import VirtualClock
 
 
