@@ -466,6 +466,32 @@ def test_the_row_turns_when_the_browser_has_answered(shown, early):
     assert len(seen) == before
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")  # nbclient's
+def test_a_kernel_without_a_browser(broken, monkeypatch):
+    """As `jupyter execute` runs a notebook: it ends, and says that nobody has answered. Twice."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    broken("raise ImportError('not looked at here')")
+    paths = [os.environ["PYTHONPATH"], str(ROOT)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    new = nbformat.v4.new_code_cell
+    threads = "import threading; print([t.name for t in threading.enumerate()])"
+    cells = [new("import fedlab\nfedlab.check()"), new("fedlab.check(0)"), new(threads)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    for cell in cells[:2]:
+        table, widget = cell.outputs
+        said = table.data["text/plain"].splitlines()
+        assert len(said) == 11
+        assert said[-1].startswith("To be mended before a lesson: TensorFlow. ")
+        assert said[-2].startswith("! Widgets: Nobody has answered yet")
+        assert table.data["text/html"].count("<tr") == 10
+        assert "widgets are alive" in widget.data["text/plain"]
+    assert "fedlab" not in cells[2].outputs[0].text
+
+
 def test_interrupted_it_says_so_and_ends(shown, monkeypatch):
     """As by the square above the notebook."""
     import IPython

@@ -11,7 +11,7 @@ from fedlab.options import PROJECT
 
 LESSON, CLIENT = 1.2e9, 0.9e9
 """Bytes of memory that a notebook with its server and twelve clients takes, and one `fedlab client`
-in a terminal."""
+in a terminal with all images: the peaks of such processes on Linux, rounded up."""
 
 LONGEST = 180.0  # seconds for TensorFlow to be loaded and to train one step
 
