@@ -39,7 +39,7 @@ from fedlab.options import (
 from fedlab.partitions import partition_by_label, partition_dirichlet, partition_iid
 from fedlab.plan import Plan
 from fedlab.strategies import Strategy
-from fedlab.terminal import Screen, client_line, counted_in, note, round_line, summary
+from fedlab.terminal import Screen, client_line, note, round_line, summary
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
@@ -282,7 +282,7 @@ def server(args) -> int:
         if args.history:
             _write(serving.history, args.history)
         if len(serving.history):
-            print(summary(serving.history, counted_in(strategy)), flush=True)
+            print(summary(serving.history, strategy.unit), flush=True)
         if args.checkpoint and Path(args.checkpoint).exists():
             print(f"checkpoint: {args.checkpoint}", flush=True)
     return 0
@@ -323,7 +323,7 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
         for record in federation.history[printed:]:
             # There are as many updates as the clients who are yet to join make of it: no "of 24".
             screen.line(
-                round_line(record, 0, counted_in(federation.strategy))
+                round_line(record, 0, federation.strategy.unit)
                 if asynchronous
                 else round_line(record, status.rounds)
             )
@@ -524,7 +524,7 @@ def simulate(args) -> int:
         history.append(record)
         if not sys.stdout.isatty():
             rounds = 0 if strategy.asynchronous else args.rounds
-            print(round_line(record, rounds, counted_in(strategy)), flush=True)
+            print(round_line(record, rounds, strategy.unit), flush=True)
 
     try:
         fedlab.simulation.simulate(
@@ -548,7 +548,7 @@ def simulate(args) -> int:
         if args.history:
             _write(history, args.history)
         if len(history) or args.until:  # which may be before the first round is over
-            print(summary(history, counted_in(strategy), target=args.target), flush=True)
+            print(summary(history, strategy.unit, target=args.target), flush=True)
         if args.history:
             print(f"history: {args.history}", flush=True)
     return 0

@@ -94,8 +94,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Status:
-    """A federation at one moment. `rounds` is 0 while no end is planned; `participants` are those
-    of the round under way, or of the last one; `message` says in words what is going on.
+    """A federation at one moment. `unit` is what is counted: "round", "update" or "model"; `rounds`
+    is 0 while no end is planned; `participants` are those of the round under way, or of the last
+    one; `message` says in words what is going on.
     """
 
     running: bool
@@ -109,3 +110,4 @@ class Status:
     participants: list[str]
     message: str
     version: int
+    unit: str = "round"

@@ -25,6 +25,8 @@ LABELS = {
     "learning_rate": "rate",
     "optimizer": "",
     "seed": "seed",
+    "enough": "first",
+    "deadline": "deadline",
 }
 
 
@@ -45,6 +47,8 @@ class Settings:
     strategy: str = "fed_avg"
     strategy_settings: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
+    enough: int | None = None
+    deadline: float | None = None
 
     def check(self) -> None:
         """Raise Refused or DataError, with a sentence, for what cannot run."""
@@ -76,9 +80,11 @@ class Settings:
 
     def plan(self) -> Plan:
         """The run."""
-        return Plan(
-            self.rounds, self.training(), self.fraction, min_clients=max(len(self.shards), 1)
-        )
+        limits = {"enough": self.enough, "deadline": self.deadline}
+        if STRATEGIES[self.strategy]().asynchronous:  # no rounds that could end early
+            limits = {}
+        clients = max(len(self.shards), 1)
+        return Plan(self.rounds, self.training(), self.fraction, min_clients=clients, **limits)
 
     def make_strategy(self) -> Strategy:
         """The strategy of this name, with these settings. Raises Refused for a value that cannot
@@ -143,6 +149,10 @@ class Settings:
         clients = "".join(
             f"    {name!r}: ({first}, {last}),\n" for name, (first, last) in self.shards.items()
         )
+        plan = self.plan()
+        given = {"enough": plan.enough, "deadline": plan.deadline}
+        given = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+        limits = f" {', '.join(given)}," if given else ""
         return f"""\
 import fedlab
 
@@ -156,7 +166,7 @@ with fedlab.Server(test=mnist.test, strategy=fedlab.{self._call()}, seed={self.s
     history = server.run(
         rounds={self.rounds}, fraction={self.fraction}, epochs={self.epochs},
         batch_size={self.batch_size}, learning_rate={self.learning_rate},
-        optimizer={self.optimizer!r},
+        optimizer={self.optimizer!r},{limits}
     )
 
 fedlab.plot_history(history)

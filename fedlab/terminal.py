@@ -8,7 +8,6 @@ import sys
 
 from fedlab.checks import counted
 from fedlab.history import History, RoundRecord
-from fedlab.strategies import Strategy
 
 
 def note(text: str) -> None:
@@ -54,13 +53,6 @@ class Screen:
         if self._terminal and self._shown:
             self.now("")
             print("\r", end="", flush=True)
-
-
-def counted_in(strategy: Strategy) -> str:
-    """What a run of this strategy is counted in: rounds, updates, or the models they make."""
-    if not strategy.asynchronous:
-        return "round"
-    return "update" if strategy.per_model == 1 else "model"
 
 
 def round_line(record: RoundRecord, rounds: int, word: str = "round") -> str:

@@ -278,6 +278,29 @@ def test_a_comparison_that_fails_is_raised_where_one_waits(panel, monkeypatch):
     assert "training diverged in round 1" in words(panel)
 
 
+def test_a_round_of_the_first_two_says_who_was_too_late(panel):
+    panel._controls.enough.value = 2
+    panel._controls.rounds.value = 2
+    panel.start()
+    assert [len(record.clients) for record in panel.wait()] == [2, 2]
+    until(lambda: panel._curve.replay.max == 2)
+    panel._curve.replay.value = 1
+    until(lambda: "too late" in {client["state"] for client in panel._picture.scene["clients"]})
+    assert "enough=2" in panel.settings.as_calls()
+
+
+def test_buffered_updates_are_counted_as_the_models_that_they_make(panel):
+    panel._controls.strategy.value = "fed_buff"
+    until(lambda: panel._controls.deadline.disabled and panel._controls.enough.disabled)
+    panel._controls.of_strategy["fed_buff"]["buffer"].value = 3
+    panel._controls.rounds.value = 2
+    panel.start()
+    history = panel.wait()
+    assert len(history) == 2 and all(record.num_examples == 15_000 for record in history)
+    until(lambda: "2 models done" in words(panel))
+    assert {task.client for task in history.tasks} == set(ONE_EACH)
+
+
 def test_asynchronous_runs_too(panel):
     panel._controls.strategy.value = "async_average"
     until(lambda: panel._controls.fraction.disabled)
@@ -415,6 +438,8 @@ def test_the_sliders_reach_as_far_as_the_settings_that_a_panel_is_made_with():
         ONE_EACH, rounds=100, epochs=30, seed=20_241_124, batch_size=50, learning_rate=0.02
     )
     assert Controls(settings, lambda: None).settings(ONE_EACH) == settings
+    waits = Settings(ONE_EACH, batch_size=None, enough=20, deadline=0.7)
+    assert Controls(waits, lambda: None).settings(ONE_EACH) == waits
 
 
 def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
@@ -435,6 +460,8 @@ def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
             "Median": [],
             "Trimmed mean": ["f trimmed"],
             "Asynchronous": [],
+            "FedAsync": ["mixing", "damping"],
+            "FedBuff": ["buffer", "damping", "server rate"],
         }
         controls.strategy.value = "fed_prox"
         controls.chosen.children[0].value = 0.1

@@ -95,3 +95,14 @@ def test_the_difference_names_what_was_special():
 def test_pooled_data_counts_a_shared_shard_once(mnist):
     pooled = Settings({"a": (1, 2), "b": (2, 3)}).pooled(mnist)
     assert len(pooled) == 15_000 and pooled.rows[0] == 0 and pooled.rows[-1] == 14_999
+
+
+def test_whom_a_round_waits_for_is_in_the_plan_the_calls_and_the_legend():
+    some = Settings(THREE, enough=2, deadline=0.5)
+    assert (some.plan().enough, some.plan().deadline) == (2, 0.5)
+    assert "optimizer='sgd', enough=2, deadline=0.5,\n    )" in some.as_calls()
+    assert "enough" not in Settings(THREE).as_calls()
+    assert some.difference(Settings(THREE)) == "first 2, deadline 0.5"
+    without = Settings(THREE, strategy="fed_buff", enough=2, deadline=0.5)
+    assert without.plan().enough is None is without.plan().deadline
+    assert "deadline" not in without.as_calls()

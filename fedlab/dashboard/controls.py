@@ -19,12 +19,13 @@ BATCH_SIZES = [
     ("128", 128),
     ("all", None),
 ]
+DEADLINES = [("none", None), *((f"{seconds:g} s", seconds) for seconds in (0.5, 1, 2, 5, 10, 30))]
 LEARNING_RATES = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 
 
 class Controls(widgets.VBox):
-    """Rounds, C, E, B, learning rate, optimizer, strategy and seed. `on_change` is called with no
-    argument whenever one moves.
+    """Rounds, C, E, B, learning rate, optimizer, seed, whom a round waits for, and the strategy.
+    `on_change` is called with no argument whenever one moves.
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[], None]):
@@ -45,25 +46,18 @@ class Controls(widgets.VBox):
             readout_format=".1f",
             **look,
         )
-        self.batch_size = widgets.SelectionSlider(
-            options=_with(BATCH_SIZES, settings.batch_size),
-            value=settings.batch_size,
-            description="B batch",
-            **look,
-        )
+        self.batch_size = _choice("B batch", BATCH_SIZES, settings.batch_size, look)
         rates = [(f"{rate:g}", rate) for rate in LEARNING_RATES]
-        self.learning_rate = widgets.SelectionSlider(
-            options=_with(rates, settings.learning_rate),
-            value=settings.learning_rate,
-            description="Learning rate",
-            **look,
-        )
+        self.learning_rate = _choice("Learning rate", rates, settings.learning_rate, look)
         self.optimizer = widgets.Dropdown(
             options=[("SGD", "sgd"), ("Adam", "adam")],
             value=settings.optimizer,
             description="Optimizer",
             **look,
         )
+        counts = [("all", None), *((str(number), number) for number in range(1, 13))]
+        self.enough = _choice("First updates", counts, settings.enough, look)
+        self.deadline = _choice("Deadline", DEADLINES, settings.deadline, look)
         self.seed = widgets.BoundedIntText(
             settings.seed,
             min(0, settings.seed),
@@ -89,6 +83,8 @@ class Controls(widgets.VBox):
             ),
             self.batch_size: "B: images in one training step",
             self.learning_rate: "how far one training step goes",
+            self.enough: "a round takes the first so many updates and goes on without the rest",
+            self.deadline: "seconds after which a round goes on without those who are late",
         }
         for control, hint in hints.items():
             control.tooltip = hint
@@ -125,13 +121,18 @@ class Controls(widgets.VBox):
         strategy = STRATEGIES[self.strategy.value]()
         self.meaning.value = f"<b>{strategy.name}</b>: {strategy.meaning}"
         self.chosen.children = list(self.of_strategy[self.strategy.value].values())
-        # Without rounds nobody is sampled.
-        self.fraction.disabled = strategy.asynchronous or self.rounds.disabled
+        self._of_rounds(strategy.asynchronous or self.rounds.disabled)
         then()
+
+    def _of_rounds(self, disabled: bool) -> None:
+        """What says something of rounds alone: without them nobody is sampled, and none is late."""
+        for control in (self.fraction, self.enough, self.deadline):
+            control.disabled = disabled
 
     def settings(self, shards: dict[str, tuple[int, int]]) -> Settings:
         """What the sliders say, for these clients."""
         names = "rounds fraction epochs batch_size learning_rate optimizer strategy seed"
+        names += " enough deadline"
         values = {name: getattr(self, name).value for name in names.split()}
         values["fraction"] = round(values["fraction"], 2)
         sliders = self.of_strategy[values["strategy"]]
@@ -142,15 +143,21 @@ class Controls(widgets.VBox):
         """Grey during a run: what is set here applies to the next one."""
         for control in self._all:
             control.disabled = disabled
-        self.fraction.disabled = disabled or STRATEGIES[self.strategy.value]().asynchronous
+        self._of_rounds(disabled or STRATEGIES[self.strategy.value]().asynchronous)
 
 
 def _slider(known: Setting, value: float, look: dict) -> widgets.SelectionSlider:
     """A slider for a strategy's setting."""
-    stops = _with([(f"{stop:g}", stop) for stop in known.stops], value)
-    slider = widgets.SelectionSlider(options=stops, value=value, description=known.label, **look)
+    slider = _choice(known.label, [(f"{stop:g}", stop) for stop in known.stops], value, look)
     slider.tooltip = known.meaning
     return slider
+
+
+def _choice(label: str, stops: list[tuple[str, float]], value, look) -> widgets.SelectionSlider:
+    """A slider that stops at these, and at `value`."""
+    options = _with(stops, value)
+    place = [stop for _, stop in options].index(value)  # ipywidgets takes a value of None for none
+    return widgets.SelectionSlider(options=options, index=place, description=label, **look)
 
 
 def _with(options: list[tuple[str, float]], value) -> list[tuple[str, float]]:

@@ -47,7 +47,7 @@ class Glance:
     @property
     def unit(self) -> str:
         """What the history counts."""
-        return "update" if self.status and self.status.asynchronous else "round"
+        return self.status.unit if self.status else "round"
 
     @property
     def round(self) -> int:

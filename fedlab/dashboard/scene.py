@@ -48,7 +48,7 @@ class Facts:
     record:       the last round, or the one that is replayed.
     replayed:     whether it is looked back at.
     guests:       who has joined from elsewhere.
-    unit:         what is counted: "round", or "update" where there are no rounds.
+    unit:         what is counted: "round", or "update" or "model" where there are no rounds.
     weighs:       whether an update's weight is its share of the images.
     """
 

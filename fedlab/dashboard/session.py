@@ -242,9 +242,11 @@ class Session:
                     on_status=functools.partial(self._wait_at_gates, name),
                 )
                 self.clients[name] = client.start()
-            # In slow motion a class talks for minutes
-            waits = self.guests and not self.gate.slow
-            self.federation.start(replace(plan, deadline=GUEST_DEADLINE) if waits else plan)
+            if self.gate.slow:  # a class talks for minutes
+                plan = replace(plan, deadline=None)
+            elif self.guests and plan.deadline is None:
+                plan = replace(plan, deadline=GUEST_DEADLINE)
+            self.federation.start(plan)
         except Exception:
             self.stop()
             raise

@@ -81,6 +81,10 @@ def words(settings: Settings, strategy: str) -> str:
         "strategy": strategy,
         "seed": settings.seed,
     }
+    if settings.enough:
+        told["first updates"] = settings.enough
+    if settings.deadline:
+        told["deadline"] = f"{settings.deadline:g} s"
     shown = "".join(
         f"<span>{name}<b>{escape(str(value))}</b></span>" for name, value in told.items()
     )

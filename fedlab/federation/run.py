@@ -431,6 +431,7 @@ class Federation:
                 participants=list(table.exchange.tasks) if table.exchange else [],
                 message=table.message,
                 version=table.version,
+                unit=table.strategy.unit,
             )
 
     def _planned_rounds(self) -> int:

@@ -133,6 +133,13 @@ class Strategy:
         return self.aggregate(state, ask(self.prepare(task, state)))
 
     @property
+    def unit(self) -> str:
+        """What a run is counted in: rounds, updates, or models that are made of several updates."""
+        if not self.asynchronous:
+            return "round"
+        return "update" if self.per_model == 1 else "model"
+
+    @property
     def identity(self) -> str:
         """The name with every setting: two momenta are two strategies, for a checkpoint too."""
         found = ", ".join(f"{name} {value:g}" for name, (_, value) in settings_of(self).items())

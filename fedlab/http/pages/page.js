@@ -162,7 +162,7 @@ function show(packets) {
     picture.show({...NOTHING, live: notice});
     return;
   }
-  const unit = status.asynchronous ? "update" : "round", word = state(), seen = everyone();
+  const {unit} = status, word = state(), seen = everyone();
   const tested = rounds.findLast(record => record.accuracy !== null);
   const reached = tested ? percent(tested.accuracy) : "–";
   const planned = status.rounds ? ` of ${whole(status.rounds)}` : "";
@@ -176,8 +176,8 @@ function show(packets) {
   say(find("accuracy"), reached);
   find("result").hidden = !tested;
   say(find("about"), `${status.strategy} · ${counted(seen.size, "client")}`);
-  say(find("unit"), status.asynchronous ? "Update" : "Round");
-  say(find("rounds-title"), status.asynchronous ? "Updates" : "Rounds");
+  say(find("unit"), capital(unit));
+  say(find("rounds-title"), `${capital(unit)}s`);
   say(find("picture-title"), status.asynchronous ? "The updates" : "The round");
   document.title = `${reached}, ${where} – federation`;
 
