@@ -5,22 +5,20 @@ import secrets
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from answers.lesson_02 import solution
 
 import fedlab
 from fedlab import wire
-from fedlab.conformance import Examination, examination, examine
+from fedlab.conformance import Examination, examination, examine, stretches
 from fedlab.conformance.evidence import Evidence, Verdict
 from fedlab.conformance.lossy import LOSSY
 from fedlab.conformance.recorder import Heard
 from fedlab.conformance.rules import CALM, over, wait
 from fedlab.http import client as http_client
-
-SOLUTION = Path(__file__).parents[1] / "notebooks" / "solutions" / "02_what_crosses_the_wire.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -524,3 +522,85 @@ def test_leaving_after_the_end_is_allowed_once():
 def test_a_verdict_is_a_value():
     with pytest.raises(AttributeError):
         Verdict("join", True, "joined").passed = False
+
+
+# ---- the lesson's own client ---------------------------------------------------------------------
+
+
+def test_the_solution_takes_part_beside_the_library_s_clients(mnist):
+    """Real HTTP, one server, all at the same time; and the numbers are those of library clients."""
+    data = {name: mnist.train.subset(np.arange(600) + 600 * i) for i, name in enumerate("abcd")}
+    mine, careful = (solution()[name] for name in ("my_client", "my_careful_client"))
+    with fedlab.Server(seed=3) as server:
+        threads = [
+            threading.Thread(target=client, args=(server.url, name, data[name]))
+            for client, name in ((mine, "a"), (careful, "b"))
+        ]
+        for thread in threads:
+            thread.start()
+        for name in "cd":
+            fedlab.Client(server.url, name, data[name]).start()
+        history = server.run(rounds=3, min_clients=4, progress=False)
+        weights = server.weights
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [sorted(record.clients) for record in history] == [list("abcd")] * 3
+    library = []
+    fedlab.simulate(
+        data, rounds=3, seed=3, progress=False, on_model=lambda round, model: library.append(model)
+    )
+    assert [w.tobytes() for w in weights] == [w.tobytes() for w in library[-1]]
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def test_every_byte_of_a_message_has_a_place():
+    arrays = [np.arange(12, dtype=np.float32).reshape(4, 3), np.float32([5, 6])]
+    message = wire.encode_update(fedlab.Update("ada", 1, 10, arrays))
+    parts = stretches(message)
+    assert [part.name for part in parts] == ["length", "header", "0000", "0001"]
+    assert parts[0].begin == 0 and parts[-1].end == len(message)
+    assert all(a.end == b.begin for a, b in zip(parts, parts[1:], strict=False))
+    start = parts[2].begin
+    for byte, index, value in ((0, (0, 0), 0), (3, (0, 0), 0), (4, (0, 1), 1), (47, (3, 2), 11)):
+        place = fedlab.byte_at(message, start + byte)
+        assert (place.stretch.name, place.index, place.value) == ("0000", index, value)
+    last = fedlab.byte_at(message, len(message) - 1)
+    assert (last.stretch.name, last.index, last.value) == ("0001", (1,), 6)
+    assert fedlab.byte_at(message, 0).stretch.name == "length"
+    half = wire.pack(wire.parts([array.astype(np.float16) for array in arrays]))
+    assert fedlab.byte_at(half, len(half) - 2).value == 6
+    with pytest.raises(fedlab.Refused, match="byte"):
+        fedlab.byte_at(message, len(message))
+
+
+def test_the_message_is_drawn_to_scale(model):
+    from matplotlib.figure import Figure
+
+    weights = fedlab.Classifier().weights
+    message = wire.encode_update(fedlab.Update("ada", 1, 10, weights))
+    ax = fedlab.plot_message(message, Figure().subplots(), 790_000)
+    upper = [bar for bar in ax.patches if bar.get_y() > 0.5]
+    assert sum(bar.get_width() for bar in upper) == len(message)
+    assert [bar.get_width() for bar in upper[2:]] == [w.nbytes for w in weights]
+    said = [text.get_text() for text in ax.texts]
+    for name in ("header", "0000\n784 × 200", "0001", "0003\n200", "0004\n200 × 10", "0005"):
+        assert name in said
+    assert len([line for line in ax.lines if line.get_marker() == "^"]) == 2
+
+
+def test_the_conversation_is_drawn_as_it_was(model, small):
+    from matplotlib.figure import Figure
+
+    with fedlab.Server(model=model) as server:
+        for name in ("ada", "bob"):
+            fedlab.Client(server.url, name, small.subset(np.arange(50)), model=model).start()
+        server.run(rounds=1, min_clients=2, progress=False)
+    ax = fedlab.plot_conversation(list(server.wire), Figure().subplots())
+    said = [text.get_text() for text in ax.texts if text.get_text()]
+    assert said[-3:] == ["server", "ada", "bob"]
+    assert sorted(said[:6]) == ["join"] * 2 + ["task, 32 kB"] * 2 + ["update, 32 kB"] * 2
+    assert "410 task" in said
+    assert not fedlab.plot_conversation([], Figure().subplots()).texts[1:]

@@ -8,11 +8,22 @@ lossy.py         what it must do where answers get lost
 examination.py   the scenes that a client is led through
 candidate.py     a function as a candidate
 conversation.py  requests as a picture
+message.py       a message's bytes as a picture
 """
 
 from fedlab.conformance.candidate import examine
 from fedlab.conformance.conversation import plot_conversation
 from fedlab.conformance.evidence import Verdict
 from fedlab.conformance.examination import Examination, Report
+from fedlab.conformance.message import byte_at, plot_message, stretches
 
-__all__ = ["Examination", "Report", "Verdict", "examine", "plot_conversation"]
+__all__ = [
+    "Examination",
+    "Report",
+    "Verdict",
+    "byte_at",
+    "examine",
+    "plot_conversation",
+    "plot_message",
+    "stretches",
+]

@@ -47,7 +47,7 @@ def plot_conversation(records: Sequence, ax):
     began = asked[0][0].time if asked else 0.0
     ax.set_yticks(range(len(asked)), [f"{record.time - began:.1f} s" for record, _ in asked])
     ax.set_xlim(-0.15, len(clients) + 0.35)
-    ax.set_ylim(rows - 0.2, -1.6)
+    ax.set_ylim(rows - 0.2, -2)
     ax.set_xticks([])
     ax.tick_params(labelsize=FONT - 2, colors=SOFT, length=0)
     ax.grid(axis="y", color=LINE, linewidth=0.6)
