@@ -13,7 +13,7 @@ from answers.lesson_02 import solution
 
 import fedlab
 from fedlab import wire
-from fedlab.conformance import Examination, examination, examine, stretches
+from fedlab.conformance import Examination, examination, examine, lossy, stretches
 from fedlab.conformance.evidence import Evidence, Verdict
 from fedlab.conformance.lossy import LOSSY
 from fedlab.conformance.recorder import Heard
@@ -44,7 +44,8 @@ def short(monkeypatch):
     """Scenes of a moment."""
     monkeypatch.setattr(examination, "QUIET", 0.7)
     monkeypatch.setattr(examination, "LONGEST_POLL", 0.2)
-    monkeypatch.setattr(examination, "AFTER", 0.4)
+    monkeypatch.setattr(examination, "AFTER", 0.6)
+    monkeypatch.setattr(lossy, "SHORTEST_PAUSE", 0.14)  # those who pause sleep for 0.15
     monkeypatch.setattr(http_client.random, "uniform", lambda low, high: 0.15)
 
 

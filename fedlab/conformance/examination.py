@@ -134,6 +134,11 @@ class Examination:
         self.recorder.wait_most = LONGEST_POLL
         self._session = secrets.token_hex(4)
         self._scenes: list[str] = []
+        # Now, not when it is led: whoever knows the address may be quick.
+        self.federation.join(EXAMINER, 1, session=self._session)
+        self._scene("join")
+        if lossy:
+            self.recorder.lose.add(("POST /clients", 201))
         self._alive: Callable[[], bool] = lambda: True
         self._end = 0.0
 
@@ -207,7 +212,6 @@ class Examination:
         self.federation.wait()
 
     def _lossy(self) -> None:
-        self.recorder.lose.add(("POST /clients", 201))
         self._joins()
         self._scene("busy")
         self.recorder.script["GET /task"] = [BUSY, BUSY]
@@ -229,8 +233,6 @@ class Examination:
         self._until(lambda: any(h.route == "GET /task" for h in self._heard()[joined:]))
 
     def _joins(self) -> None:
-        self.federation.join(EXAMINER, 1, session=self._session)
-        self._scene("join")
         self._until(lambda: self._joined() or len(self._heard()) >= ENOUGH)
         if not self._joined():
             raise _Ended  # a verdict says why
