@@ -101,6 +101,16 @@ def printed(notebook) -> dict[str, str]:
     }
 
 
+def lesson_02_says(said: dict[str, str]) -> None:
+    """What it says of its own client, and of who may speak for whom, is so."""
+    rounds = re.findall(r"round \d: (\S+) with your client, (\S+) with the lib", said["same"])
+    assert len(rounds) == 3 and all(mine == theirs for mine, theirs in rounds)
+    kinds = re.findall(r": (\d+) (\w+)$", said["wrong"] + said["as-bob"], re.MULTILINE)
+    refused = ["bad_update", "not_finite", "conflict", "bad_update", "bad_update"]
+    assert [kind for _, kind in kinds[:6]] == [*refused, "unknown_client"]
+    assert kinds[6:] == [("202", "counted"), ("409", "already_counted"), ("202", "counted")]
+
+
 def lesson_03_says(said: dict[str, str]) -> None:
     """It says what it has compared, and one number of rounds for one run."""
     assert re.search(r"all 7,850 weights .* difference is 0\.00000\d+$", said["client-check"], re.M)
@@ -123,6 +133,7 @@ def start_here_says(said: dict[str, str]) -> None:
 
 
 SAYS = {
+    "02_what_crosses_the_wire.ipynb": lesson_02_says,
     "00_start_here.ipynb": start_here_says,
     "03_federated_averaging.ipynb": lesson_03_says,
 }
