@@ -1,6 +1,7 @@
 """The server that tests a client: the library's own passes; every rule catches the client that
 breaks it; and the client of lesson 02's solution takes part beside the library's."""
 
+import doctest
 import secrets
 import threading
 import time
@@ -605,3 +606,7 @@ def test_the_conversation_is_drawn_as_it_was(model, small):
     assert sorted(said[:6]) == ["join"] * 2 + ["task, 32 kB"] * 2 + ["update, 32 kB"] * 2
     assert "410 task" in said
     assert not fedlab.plot_conversation([], Figure().subplots()).texts[1:]
+
+
+def test_the_example_in_its_docstring_runs():
+    assert doctest.testmod(examination).failed == 0
