@@ -163,7 +163,7 @@ def partition_svg(clients: Mapping[str, Dataset] | Sequence[Dataset], classes: i
         )
         drawn.append(f'<line x1="{left}" x2="{width - right}" y1="{y}" y2="{y}"/>')
         for label in np.flatnonzero(several):
-            radius = max(min(height, across) * 0.6 * np.sqrt(several[label] / largest), 0.6)
+            radius = max(min(height, across) * 0.5 * np.sqrt(several[label] / largest), 0.6)
             where = f'cx="{left + across * (label + 0.5):.1f}" cy="{y}" r="{radius:.2f}"'
             drawn.append(f"<circle {where}/>")
     y = height * (len(counts) + 0.5) + 4
