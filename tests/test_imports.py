@@ -84,6 +84,7 @@ LEAVES = {
     "landscape",
     "options",
     "partitions",
+    "plots",
     "settings",
     "terminal",
     "timeline",
