@@ -143,10 +143,11 @@ class _Time:
         if not self._work or self._work[0].ends > self._now:
             self._hand_out()
         limits = [limit for limit in (until, self._clock.until) if limit is not None]
-        if self._work and self._work[0].ends <= min(limits, default=self._work[0].ends):
-            # At the very moment of a deadline it is too late: the round closes first
-            if until is None or self._work[0].ends < until:
-                return self._happen(heapq.heappop(self._work))
+        following = self._work[0].ends if self._work else None
+        # At the very moment of a deadline it is too late: the round closes first
+        in_time = until is None or (following is not None and following < until)
+        if following is not None and in_time and following <= min(limits, default=following):
+            return self._happen(heapq.heappop(self._work))
         if not limits:
             raise Refused(
                 "nobody is at work, and nothing more can happen; expected enough clients for a"

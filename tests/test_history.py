@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from fedlab.history import ClientRecord, History, RoundRecord
+from fedlab.history import ClientRecord, History, RoundRecord, TaskRecord
 
 NAN = math.nan
 
