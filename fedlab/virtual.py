@@ -202,7 +202,10 @@ class _Time:
         self._now = work.ends
         self._idle.add(work.client)
         if work.dropped:
-            self.federation.leave(work.client)
+            try:
+                self.federation.leave(work.client)
+            except UnknownClient:
+                self._given_up(work)
             return self._join(work.client)
         if not self._wanted(work):
             return self._too_late(work)
@@ -235,12 +238,16 @@ class _Time:
         untrained = Update(work.client, task.round, 1, task.weights, version=task.version)
         try:
             self.federation.report(untrained)
-        except UnknownClient:  # silent for so long that the server had given it up
+        except UnknownClient:
+            self._given_up(work)
             self._join(work.client)
-            late = TaskRecord(work.client, work.began, self._now, taken=False)
-            self.federation.history.tasks.append(late)
         except (Conflict, RunOver):
             pass
+
+    def _given_up(self, work: _Work) -> None:
+        """It was silent for so long that the server had given it up: nobody else writes it down."""
+        late = TaskRecord(work.client, work.began, self._now, taken=False)
+        self.federation.history.tasks.append(late)
 
     def _join(self, client: str) -> None:
         participant = self._play.participants[client]

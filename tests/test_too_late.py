@@ -1,4 +1,4 @@
-"""Virtual time: who is ready at the very moment of the deadline is too late, and counts nothing."""
+"""Virtual time: what becomes of those who are too late for their round."""
 
 import numpy as np
 import pytest
@@ -46,3 +46,18 @@ def test_a_moment_before_it_is_in_time(clients):
     history, _ = race(clients, deadline=6.001)
     assert [record.seconds for record in history] == [6, 12]
     assert [list(record.clients) for record in history] == [["ann", "zoe"]] * 2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_who_was_given_up_may_still_leave(clients, seed):
+    """zoe misses her rounds by more than the minute after which a server gives a silent client up;
+    then she drops out of that old task.
+    """
+    clock = fedlab.VirtualClock({"ann": 10, "zoe": 0.1}, drop_out=0.5)
+    about = {"rounds": 300, "deadline": 5, "seed": seed, "progress": False}
+    history = fedlab.simulate(clients, clock=clock, **about)
+    assert len(history) == 300
+    zoes = [task for task in history.tasks if task.client == "zoe"]
+    assert zoes and not any(task.taken for task in zoes)
+    for before, after in zip(zoes, zoes[1:], strict=False):
+        assert before.ended <= after.began
