@@ -208,6 +208,18 @@ def test_nothing_is_cut_off_and_names_do_not_touch():
     plt.close(figure)
 
 
+@pytest.mark.parametrize("inches", [4, 7, 12])
+def test_the_scale_has_room_beside_or_above_the_words(inches):
+    figure = Figure(figsize=(inches, 4), layout="constrained")
+    for tasks in (TASKS, TASKS[:4]):  # with one that was too late, and without
+        ax = plot_timeline(run(*tasks, ends=[10]), figure.subplots())
+        figure.draw_without_rendering()
+        words, (scale,) = ax.get_legend(), ax.artists
+        assert not words.get_window_extent().overlaps(scale.get_window_extent())
+        assert scale.get_window_extent().y1 <= figure.bbox.y1
+        figure.clear()
+
+
 def test_a_real_race_is_drawn_to_the_second():
     rng = np.random.default_rng(0)
     data = fedlab.Dataset(rng.integers(0, 256, (90, 28, 28), np.uint8), np.arange(90) % 10)
