@@ -212,8 +212,9 @@ def _explain(ax: Axes, history: History, norm: FuncNorm | None) -> None:
     tight = {"handletextpad": 0.4, "columnspacing": 1.2, "handlelength": 1.2}
     ax.legend(handles=marks, fontsize=FONT - 2, labelcolor=INK, **place, **corner, **tight)
     if norm is not None:
-        # Beside one word there is room for it, beside more only above them
-        place["bbox_transform"] = _above(ax, ax.transAxes, 16 if len(marks) < 2 else 34)
+        # Beside one mark there is room for it; more marks, or narrow Axes: above them
+        beside = len(marks) < 2 and ax.get_window_extent().width > 4.5 * ax.figure.dpi
+        place["bbox_transform"] = _above(ax, ax.transAxes, 16 if beside else 34)
         corner = {"loc": "lower right", "bbox_to_anchor": (1, 1), "pad": 0, "borderpad": 0}
         ax.add_artist(AnchoredOffsetbox(child=_colour_scale(norm), **place, **corner))
 
