@@ -214,7 +214,7 @@ def _explain(ax: Axes, history: History, norm: FuncNorm | None) -> None:
     if norm is not None:
         # Beside one mark there is room for it; more marks, or narrow Axes: above them
         beside = len(marks) < 2 and ax.get_window_extent().width > 4.5 * ax.figure.dpi
-        place["bbox_transform"] = _above(ax, ax.transAxes, 16 if beside else 34)
+        place["bbox_transform"] = _above(ax, ax.transAxes, 16 if beside else 38)
         corner = {"loc": "lower right", "bbox_to_anchor": (1, 1), "pad": 0, "borderpad": 0}
         ax.add_artist(AnchoredOffsetbox(child=_colour_scale(norm), **place, **corner))
 
