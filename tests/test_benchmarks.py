@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["federation", "overhead", "panel", "round", "scale", "server", "start"]
+COMMANDS = ["federation", "overhead", "panel", "round", "scale", "server", "start", "virtual"]
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,14 @@ def test_the_scale_runs(capsys):
     assert "| 2 " in out
     assert "| 20 " in out
     assert "time of the largest" in out
+
+
+def test_the_week_runs(capsys):
+    """At 300 virtual minutes: two rounds of 1.5 hours, or a little more."""
+    importlib.import_module("benchmarks.virtual").main(["--minutes", "300", "--repeats", "1"])
+    out = capsys.readouterr().out
+    assert all(side in out for side in ("a deadline of 2 h, 5 slow", "FedBuff, 5 together, none"))
+    assert "what slow clients add" in out
 
 
 def test_the_server_takes_every_update(capsys):
