@@ -132,7 +132,37 @@ def start_here_says(said: dict[str, str]) -> None:
     assert said["nothing-left"] == "left: nothing\n"
 
 
+def lesson_05_says(said: dict[str, str]) -> None:
+    """A virtual week is quick, rounds end when the text says, and who is forgotten is."""
+    assert re.search(
+        r"^10,080 virtual minutes in [\d.]+ seconds: \d+ rounds$", said["first-run"], re.M
+    )
+    assert "[15.0, 30.0, 45.0]" in said["three"] and "[2.0, 3.5, 5.0]" in said["three"]
+    hours = dict(re.findall(r"^(\S.*?) +92 % after +([\d.]+) hours", said["alike"], re.MULTILINE))
+    assert set(hours) == {"wait for all", "deadline of 2 h", "ask 7, take 5", "FedAsync", "FedBuff"}
+    assert float(hours["wait for all"]) > 2 * max(map(float, list(hours.values())[1:]))
+    read = dict(re.findall(r"^(\S.*?) +(\d+) % of the 7s", said["sevens-bars"], re.MULTILINE))
+    assert read["deadline of 2 h"] == read["ask 7, take 5"] == read["running average"] == "0"
+    for name in ("FedAsync", "FedBuff"):
+        assert 5 < int(read[name]) < int(read[f"{name} undamped"]) - 15
+    assert said["both"].count("virtual,") == 4
+    assert "abandoned: 0 of 5 updates came" in said["no-models"]
+
+
+def lesson_04_says(said: dict[str, str]) -> None:
+    """The skews, three accuracies of one model, two networks that cannot be averaged."""
+    assert re.search(r"'alike': 'skew 0\.0\d', 'own digits': 'skew 0\.7\d'", said["people"])
+    three = re.fullmatch(r"everybody's (\S+)%, own (\S+) % .* client (\S+) %\n", said["three"])
+    everybody, own, worst = map(float, three.groups())
+    assert everybody > worst + 5 and abs(everybody - own) < 1
+    one, other, average = map(float, re.findall(r"([\d.]+) %", said["permute-check"]))
+    assert one == other and average < one - 30
+    assert "by_digit   skew 1.00" in said["repair"]
+
+
 SAYS = {
+    "04_unequal_data.ipynb": lesson_04_says,
+    "05_the_clock.ipynb": lesson_05_says,
     "02_what_crosses_the_wire.ipynb": lesson_02_says,
     "00_start_here.ipynb": start_here_says,
     "03_federated_averaging.ipynb": lesson_03_says,
