@@ -168,28 +168,38 @@ def together(seed: int) -> None:
         note(f"alone: % on all digits, personalised, n = {n}", everything)
 
 
+def two_hidden(width: int, seed: int) -> fedlab.Classifier:
+    """A network of two hidden layers of this width, with weights from `seed`."""
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Dense(width, "relu"), keras.layers.Dense(width, "relu")]
+    last = keras.layers.Dense(10, "softmax")
+    return fedlab.Classifier(keras.Sequential([keras.Input((784,)), *layers, last]))
+
+
 def mixed(seed: int) -> None:
     """Part 7: a network, the same with its hidden units in another order, and their average."""
-    classifier = fedlab.Classifier(seed=seed)
     data = mnist.train.subset(np.random.default_rng(seed).permutation(60_000)[:10_000])
-    training = fedlab.Training(5, 10, 0.1)
+    training = fedlab.Training(3, 10, 0.1)
+    for width in (20, 200):
+        classifier, stranger = two_hidden(width, seed), two_hidden(width, seed + 100)
+        one, _ = classifier.train(classifier.weights, data, training, seed)
+        again, _ = classifier.train(classifier.weights, data, training, seed + 100)
+        strange, _ = stranger.train(stranger.weights, data, training, seed + 100)
+        rng = np.random.default_rng(seed)
+        p, q = rng.permutation(width), rng.permutation(width)
+        w1, b1, w2, b2, w3, b3 = one
+        other = [w1[:, p], b1[p], w2[p][:, q], b2[q], w3[q], b3]
 
-    def said(what: str, some, others) -> None:
-        average = [(a + b) / 2 for a, b in zip(some, others, strict=True)]
-        note(f"mixed: %, {what}", 100 * classifier.evaluate(average, mnist.test)[1])
+        def said(what: str, some, others, width=width, classifier=classifier) -> None:
+            average = [(a + b) / 2 for a, b in zip(some, others, strict=True)]
+            accuracy = 100 * classifier.evaluate(average, mnist.test)[1]
+            note(f"mixed: %, {width} hidden units, {what}", accuracy)
 
-    one, _ = classifier.train(classifier.weights, data, training, seed)
-    rng = np.random.default_rng(seed)
-    p, q = rng.permutation(200), rng.permutation(200)
-    w1, b1, w2, b2, w3, b3 = one
-    other = [w1[:, p], b1[p], w2[p][:, q], b2[q], w3[q], b3]
-    note("mixed: %, one", 100 * classifier.evaluate(one, mnist.test)[1])
-    note("mixed: %, reordered", 100 * classifier.evaluate(other, mnist.test)[1])
-    said("average of one and reordered", one, other)
-    again, _ = classifier.train(classifier.weights, data, training, seed + 100)
-    said("average of two trainings from one start", one, again)
-    stranger, _ = classifier.train(fedlab.Classifier(seed=seed + 100).weights, data, training, seed)
-    said("average of two trainings from two starts", one, stranger)
+        said("one", one, one)
+        said("reordered", other, other)
+        said("average of one and reordered", one, other)
+        said("average of two trainings from one start", one, again)
+        said("average of two trainings from two starts", one, strange)
 
 
 PARTS = [deal, maps, scaffold, server, together, mixed]
