@@ -1,4 +1,4 @@
-"""The figures of lesson 5: lowest, mean and highest of five seeds. Some five minutes on two
+"""The figures of lesson 5: lowest, mean and highest of five seeds. Four to five minutes on two
 processor cores.
 
 The seed decides the first weights, how images are dealt, who is drawn, and the batches. Words pick
