@@ -36,7 +36,13 @@ from fedlab.options import (
     strategy_of,
     training,
 )
-from fedlab.partitions import partition_by_label, partition_dirichlet, partition_iid
+from fedlab.partitions import (
+    partition_by_digit,
+    partition_by_label,
+    partition_by_quantity,
+    partition_dirichlet,
+    partition_iid,
+)
 from fedlab.plan import Plan
 from fedlab.strategies import Strategy
 from fedlab.terminal import Screen, client_line, note, round_line, summary
@@ -513,8 +519,11 @@ def simulate(args) -> int:
         clients = partition_iid(mnist.train, args.clients, args.seed)
     elif args.partition == "label":
         clients = partition_by_label(mnist.train, args.clients, args.shards_per_client, args.seed)
+    elif args.partition == "digit":
+        clients = partition_by_digit(mnist.train, args.clients, seed=args.seed)
     else:
-        clients = partition_dirichlet(mnist.train, args.clients, args.alpha, args.seed)
+        deal = partition_dirichlet if args.partition == "dirichlet" else partition_by_quantity
+        clients = deal(mnist.train, args.clients, args.alpha, args.seed)
     note("loading TensorFlow ...")
     import fedlab.simulation
 

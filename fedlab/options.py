@@ -365,7 +365,7 @@ def _simulate(commands) -> None:
     page = _command(
         commands,
         "simulate",
-        "[--clients K] [--partition iid|label|dirichlet] [--fraction C] [--rounds N] [options]",
+        "[--clients K] [--partition HOW] [--fraction C] [--rounds N] [options]",
         "run hundreds of clients in this process",
         """
         Federated averaging with many clients in one process: the same server and the same
@@ -385,9 +385,11 @@ def _simulate(commands) -> None:
         help="K, the number of clients (default: %(default)s)",
     )
     text = """how the 60,000 images are dealt: iid, shuffled; label, sorted, so that most clients
-        see two digits (the paper's non-IID); dirichlet, each digit in random proportions (default:
+        see two digits (the paper's non-IID); digit, each client has one digit only; dirichlet,
+        each digit in random proportions; quantity, alike in digits and unequal in number (default:
         %(default)s)"""
-    add("--partition", choices=["iid", "label", "dirichlet"], default="iid", help=text)
+    ways = ["iid", "label", "digit", "dirichlet", "quantity"]
+    add("--partition", choices=ways, default="iid", help=text)
     add(
         "--shards-per-client",
         type=_positive,
@@ -400,7 +402,7 @@ def _simulate(commands) -> None:
         type=_number,
         default=0.5,
         metavar="A",
-        help="of dirichlet: 0.1 very uneven, 100 nearly IID (default: %(default)s)",
+        help="of dirichlet and quantity: 0.1 very uneven, 100 nearly IID (default: %(default)s)",
     )
     add(
         "--fraction",

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["federation", "overhead", "panel", "round", "scale", "server", "start", "virtual"]
+COMMANDS = [
+    "federation",
+    "loss_map",
+    "overhead",
+    "panel",
+    "round",
+    "scale",
+    "server",
+    "start",
+    "virtual",
+]
 
 
 @pytest.fixture(autouse=True)

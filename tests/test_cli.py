@@ -393,6 +393,8 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("simulate --partition label --clients 40000",
     "clients x shards_per_client is 80000; expected"),
     ("simulate --partition dirichlet --alpha 0", "alpha is 0.0; expected"),
+    ("simulate --partition quantity --alpha 0", "alpha is 0.0; expected"),
+    ("simulate --partition digit --clients 9", "clients is 9; expected a whole number from 10 to"),
     ("simulate --partition random", "argument --partition: invalid choice: 'random'"),
     ("simulate --strategy fed_async", "--strategy fed_async without --speed; expected both"),
     ("simulate --enough 3", "--enough 3 without --speed; expected both: it matters there who"),
@@ -813,7 +815,13 @@ def test_a_virtual_end_before_the_first_round(capsys):
 
 
 @pytest.mark.parametrize(
-    "partition", ["label --shards-per-client 1 --batch-size all", "dirichlet --alpha 0.1"]
+    "partition",
+    [
+        "label --shards-per-client 1 --batch-size all",
+        "dirichlet --alpha 0.1",
+        "digit",
+        "quantity --alpha 0.3",
+    ],
 )
 def test_simulate_with_uneven_clients(capsys, partition):
     assert (
@@ -842,9 +850,7 @@ def test_training_that_diverges(refused):
 
 def test_ctrl_c_while_simulating(capsys, monkeypatch):
     """In round 2: the history so far is written."""
-    monkeypatch.setattr(
-        cli, "round_line", lambda record, rounds: press() if record.round == 2 else ""
-    )
+    monkeypatch.setattr(cli, "round_line", lambda record, *_: press() if record.round == 2 else "")
     assert simulate("--rounds", "100000") == 130
     out, err = capsys.readouterr()
     assert "Traceback" not in err and out.strip().startswith("2 rounds, ")

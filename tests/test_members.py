@@ -31,7 +31,7 @@ def test_a_name_is_free_when_its_owner_was_silent_for_a_minute():
 def test_who_trains_keeps_its_name_for_a_year():
     members = Members()
     join(members, "alice", 0.0, "first")
-    members.find("alice").training = True
+    members.find("alice").task = 1, "train"
     assert members.taken("alice", 365 * DAY)
     members.rest()
     assert not members.taken("alice", 365 * DAY)

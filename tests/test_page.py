@@ -179,7 +179,7 @@ def test_a_run_from_its_beginning_to_its_end(look, mnist, test_images):
         with taking_part(server, mnist.train, "bob", "alice", "carol", test=test_images):
             wide.wait("document.querySelectorAll('#clients tr').length === 3")
             assert "alice\n190\n–\n○ has joined" in wide.text("#clients").replace("\t", "\n")
-            server.start(5)
+            server.start(5, epochs=50)  # half a second at least: a busy page looks so often
             wide.wait_for("#pill", "running")
             wide.wait("document.querySelectorAll('#curve .line').length === 4")
             grown = wide.curve()

@@ -1,6 +1,8 @@
 """Virtual time: when everything happens, worked out by hand; and the limits in which it is known
 what must come out."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,15 @@ def test_with_enough_the_first_to_come_make_the_round(images):
     # At the same moment the order of the ids decides
     history, _ = run(images, [20, 20, 20], VirtualClock(10), rounds=1, enough=2)
     assert sorted(history[0].clients) == ["a", "b"]
+
+
+def test_nobody_is_at_two_tasks_at_once(images):
+    """Also not who was too late, and got its next task at once."""
+    clock = VirtualClock({"a": 10, "b": 0.1}, drop_out=0.5)
+    history, _ = run(images, [30, 30], clock, rounds=60, enough=1)
+    own = [t for t in history.tasks if t.client == "b"]
+    assert {t.taken for t in own} == {True, False}
+    assert all(one.ended <= following.began for one, following in itertools.pairwise(own))
 
 
 def test_no_training_for_what_is_not_wanted(images, monkeypatch):

@@ -49,7 +49,7 @@ class Prediction(widgets.VBox):
             description="Keep my prediction",
             button_style="success",
             disabled=True,
-            layout={"width": "175px"},
+            layout={"width": "auto"},
         )
         self._skip = widgets.Button(
             description="Skip", tooltip="Go on without a prediction", layout={"width": "90px"}

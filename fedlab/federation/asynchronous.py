@@ -79,6 +79,6 @@ def merge(table: Table, update: Update) -> None:
             table.model_version += fresh
             member.done = member.done + 1 if member.guest else update.round
             table.at_work(update.client, staleness)
-            member.training = False
+            member.task = None
             table.merged.append((update, merged if fresh else None))
             table.notify()

@@ -25,12 +25,17 @@ class Joined:
     session: str
     seen: float
     done: int = 0  # asynchronous: rounds of its own that this client has reported
-    training: bool = False
-    since: float = 0.0  # when it was given the task that it trains
+    task: tuple[int, str] | None = None  # round and phase of the task that it has
+    since: float = 0.0  # when it was given that task
     given: tuple[int, Weights] | None = None  # asynchronous: the model of that task, its version
     guest: bool = False
     # Has fetched no task since the run began: what it may still send belongs to an earlier one.
     stale: bool = False
+
+    @property
+    def training(self) -> bool:
+        """Whether it has a task, and has not answered it."""
+        return self.task is not None
 
 
 class Members:
@@ -115,10 +120,10 @@ class Members:
     def begin(self) -> None:
         """A run begins: nobody has done anything in it."""
         for member in self._joined.values():
-            member.done, member.training, member.stale = 0, False, not member.guest
+            member.done, member.task, member.stale = 0, None, not member.guest
             member.given = None
 
     def rest(self) -> None:
         """A run has ended: nobody trains."""
         for member in self._joined.values():
-            member.training = False
+            member.task = None

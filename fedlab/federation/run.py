@@ -143,8 +143,9 @@ class Federation:
                     raise RunOver("the run is over")
                 task = self._task_for(client, member)
                 # Who asks and gets none was too late for its round.
-                if member.training != (task is not None):
-                    member.training, member.since = task is not None, table.clock.now()
+                has = None if task is None else (task.round, task.phase)
+                if member.task != has:
+                    member.task, member.since = has, table.clock.now()
                     table.notify()
                 if task is not None:
                     member.stale = False
@@ -224,7 +225,7 @@ class Federation:
             table.check_current(update, member)
             table.exchange.accept(update)
             table.at_work(update.client)
-            member.training = False
+            member.task = None
             table.notify()
 
     # ---- runs ------------------------------------------------------------------------------------
