@@ -151,6 +151,20 @@ class Page:
         self.page.set_viewport_size({"width": width, "height": height})
         time.sleep(0.7)
 
+    def select(self, cell: str):
+        """Make the cell with this id the active one: its place in the page."""
+        index = self.page.evaluate(
+            """cell => {
+                const notebook = window.jupyterapp.shell.currentWidget.content;
+                const index = notebook.widgets.findIndex(widget => widget.model.id === cell);
+                notebook.activeCellIndex = index;
+                notebook.deselectAll();
+                return index;
+            }""",
+            cell,
+        )
+        return self.page.locator(f'.jp-Cell[data-windowed-list-index="{index}"]')
+
     def finish_cells(self) -> None:
         prompts = (
             "[...document.querySelectorAll('.jp-InputPrompt')].some(p =>"
@@ -245,16 +259,11 @@ class Page:
 def test_start_here_sees_that_widgets_are_alive(lab, browser):
     with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
         page = Page(context.new_page(), *lab[:2], "00_start_here.ipynb")
+        cells = nbformat.read(lab[2] / "00_start_here.ipynb", as_version=4).cells
         table, row = page.page.locator(".fl-check"), page.page.locator(".fl-check tr")
 
         def run_the_check() -> None:
-            page.page.evaluate("""() => {
-                const notebook = window.jupyterapp.shell.currentWidget.content;
-                const source = cell => cell.model.sharedModel.getSource();
-                notebook.activeCellIndex = notebook.widgets.findIndex(
-                    cell => source(cell).includes('fedlab.check('));
-                notebook.deselectAll();
-            }""")
+            page.select(next(cell.id for cell in cells if "fedlab.check(" in cell.source))
             page.command("notebook:run-cell")
             table.wait_for(timeout=30_000)
             page.finish_cells()
@@ -380,6 +389,66 @@ def use_the_panel(page: Page) -> None:
 
 TWELVE = "{name: (i + 1, i + 1) for i, name in enumerate('abcdefghijkl')}"
 PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 for a cell's output
+
+
+@pytest.mark.parametrize(
+    "lesson, cell, slider",
+    [
+        ("02_what_crosses_the_wire", "explore", "byte"),
+        ("03_federated_averaging", "explore-sliders", "E"),
+        ("04_unequal_data", "dealing", "alpha"),
+        ("04_unequal_data", "crossing-slider", "images"),
+        ("05_the_clock", "explore-sliders", "times slower"),
+        ("09_beyond_one_machine", "09-25", "clients"),
+    ],
+)
+def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider):
+    """Run a lesson as far as its main slider, go there by Tab, move it with an arrow key: the
+    picture below is another one.
+    """
+    with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
+        page = Page(context.new_page(), *lab[:2], f"{lesson}.ipynb")
+        page.select(cell)
+        page.command("notebook:run-all-above")
+        page.finish_cells()
+        place = page.select(cell)
+        page.command("notebook:run-cell")
+        page.finish_cells()
+        handle = place.locator(".widget-hslider").filter(has_text=slider).get_by_role("slider")
+        handle.wait_for(timeout=20_000)
+        readout = (
+            place.locator(".widget-hslider").filter(has_text=slider).locator(".widget-readout")
+        )
+        button = place.get_by_role("button", name="Run Interact")
+
+        def picture() -> str:
+            """What is to be seen below the sliders, in short."""
+            seen = place.locator(".jp-OutputArea img, .jp-OutputArea svg")
+            return seen.last.evaluate("e => e.src || e.outerHTML") if seen.count() else ""
+
+        def by_tab(wanted) -> None:
+            for _ in range(60):
+                if wanted.evaluate("e => e === document.activeElement"):
+                    return
+                page.page.keyboard.press("Tab")
+            pytest.fail(f"{slider} is not reached by Tab")
+
+        before, value = picture(), readout.inner_text()
+        by_tab(handle)
+        page.page.keyboard.press("ArrowRight")
+        wait_for(lambda: readout.inner_text() != value, 10, "the slider to move")
+        if button.count():
+            by_tab(button)
+            page.page.keyboard.press("Enter")
+        wait_for(lambda: picture() != before, 60, "another picture")
+        place.locator(".jp-OutputArea").first.scroll_into_view_if_needed()
+        SCREENSHOTS.mkdir(exist_ok=True)
+        for dark in (False, True):
+            page.theme(dark)
+            page.page.screenshot(
+                path=SCREENSHOTS / f"{lesson[:2]}-{cell}-{'dark' if dark else 'light'}.png"
+            )
+        assert page.wrong == []
 
 
 @pytest.fixture
