@@ -54,6 +54,7 @@ def lab(tmp_path):
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')  # as in what `fedlab lab` starts
     environment = {**os.environ, **folders, "IPYTHONDIR": str(tmp_path / "ipython")}
+    environment.pop("MPLBACKEND", None)  # of these tests: notebooks draw into their cells
     port, token = free_port(), "test-token"
     options = [
         f"--ServerApp.port={port}",
@@ -422,9 +423,9 @@ def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider):
         button = place.get_by_role("button", name="Run Interact")
 
         def picture() -> str:
-            """What is to be seen below the sliders, in short."""
-            seen = place.locator(".jp-OutputArea img, .jp-OutputArea svg")
-            return seen.last.evaluate("e => e.src || e.outerHTML") if seen.count() else ""
+            """Everything that is drawn in the cell's output."""
+            drawn = "all => all.map(e => e.src || e.outerHTML).join()"
+            return place.locator(".jp-OutputArea").locator("img, svg").evaluate_all(drawn)
 
         def by_tab(wanted) -> None:
             for _ in range(60):

@@ -70,8 +70,12 @@ class Process:
         return self.says(r"^http://\S+$")[0]
 
     def ends(self, seconds=60):
-        """Wait for the end; the exit code."""
-        return self._process.wait(seconds)
+        """Wait for the end; the exit code as a shell has it: 130 also where Python ends by SIGINT.
+        (It does, whatever `main` returns, when Ctrl-C came while it executed a string, as a part
+        of TensorFlow does when it is loaded.)
+        """
+        code = self._process.wait(seconds)
+        return 130 if code == -signal.SIGINT else code
 
 
 @contextmanager
