@@ -399,7 +399,7 @@ PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 
         ("03_federated_averaging", "explore-sliders", "E"),
         ("04_unequal_data", "dealing", "alpha"),
         ("04_unequal_data", "crossing-slider", "images"),
-        ("05_the_clock", "explore-sliders", "times slower"),
+        ("05_the_clock", "explore-sliders", "x slower"),
         ("09_beyond_one_machine", "09-25", "clients"),
     ],
 )
