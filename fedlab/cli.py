@@ -100,6 +100,13 @@ def _failed(code: int, error: Exception) -> int:
     return code
 
 
+class _Interrupted(KeyboardInterrupt):
+    """A KeyboardInterrupt itself that passes through `exec` of a string, as there are in TensorFlow
+    while it is loaded, has Python end by SIGINT, whatever `main` returns. One that is derived does
+    not.
+    """
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started this process in the
@@ -111,7 +118,7 @@ def _interruptible() -> Iterator[None]:
 
     def interrupt(number, frame):
         _signals.append(number)
-        raise KeyboardInterrupt
+        raise _Interrupted
 
     before = {
         number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)

@@ -415,11 +415,9 @@ def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider):
         place = page.select(cell)
         page.command("notebook:run-cell")
         page.finish_cells()
-        handle = place.locator(".widget-hslider").filter(has_text=slider).get_by_role("slider")
+        control = place.locator(".widget-hslider").filter(has_text=slider)
+        handle, readout = control.get_by_role("slider"), control.locator(".widget-readout")
         handle.wait_for(timeout=20_000)
-        readout = (
-            place.locator(".widget-hslider").filter(has_text=slider).locator(".widget-readout")
-        )
         button = place.get_by_role("button", name="Run Interact")
 
         def picture() -> str:

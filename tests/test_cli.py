@@ -70,12 +70,8 @@ class Process:
         return self.says(r"^http://\S+$")[0]
 
     def ends(self, seconds=60):
-        """Wait for the end; the exit code as a shell has it: 130 also where Python ends by SIGINT.
-        (It does, whatever `main` returns, when Ctrl-C came while it executed a string, as a part
-        of TensorFlow does when it is loaded.)
-        """
-        code = self._process.wait(seconds)
-        return 130 if code == -signal.SIGINT else code
+        """Wait for the end; the exit code."""
+        return self._process.wait(seconds)
 
 
 @contextmanager
@@ -254,6 +250,19 @@ def test_a_client_that_is_stopped_leaves(processes):
         assert time.monotonic() - began < 2
         assert server.federation.status().members == []
     assert client.err == "loading TensorFlow ...\n" and client.out.endswith("dave: stopped\n")
+
+
+def test_stopped_while_python_executes_a_string(tmp_path):
+    """As when TensorFlow is being loaded."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, signal\n"
+        "from fedlab import cli\n"
+        "cli.COMMANDS['simulate'] = lambda args: exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "raise SystemExit(cli.main(['simulate']))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", "stopped"]
+    assert subprocess.run(command, env=environment, timeout=60).returncode == 130
 
 
 def test_a_question_without_an_answer(processes):

@@ -67,8 +67,8 @@ class Report:
         rows = "".join(
             f'<li style="border-left:5px solid {"#2a7f3f" if v.passed else "#b35900"};'
             f"background:{'#eaf5ec' if v.passed else '#fdf3e6'};color:#111;margin:3px 0;"
-            f'padding:5px 10px;font-size:15px">{"✓" if v.passed else "✗"} <b>{escape(v.kind)}</b>'
-            f" {escape(v.sentence)}</li>"
+            f'padding:5px 10px;font-size:15px">{"✓" if v.passed else "✗"} '
+            f"<b>{escape(v.kind)}</b> {escape(v.sentence)}</li>"
             for v in self.verdicts
         )
         rest = "" if self.complete else "<li>… the rest was not reached</li>"
