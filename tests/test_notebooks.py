@@ -181,6 +181,7 @@ def test_a_notebook_is_clean(path):
         assert cell.outputs == [] and cell.execution_count is None, (
             f"{cell.id} keeps outputs: make strip"
         )
+        assert "plt.show" not in cell.source, f"{cell.id}: see ARCHITECTURE, behind a slider"
         assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than 25 lines"
 
 
