@@ -10,9 +10,15 @@ import fedlab
 from exercises.verdict import Hint, checker, expect, kind_of
 from fedlab.checks import counted
 
-# Counts by client and digit, and their skew by hand: alike; a half; four fifths; unequal clients
+# Counts by client and digit, and their skew by hand: alike; a half; four fifths; unequal clients;
+# one digit each
 ALIKE = ((6, 2), (3, 1))
-BY_HAND = {((3, 1), (1, 3)): 0.5, ((2, 2, 0), (0, 0, 4)): 0.8, ((1, 0), (9, 10)): 0.1}
+BY_HAND = {
+    ((3, 1), (1, 3)): 0.5,
+    ((2, 2, 0), (0, 0, 4)): 0.8,
+    ((1, 0), (9, 10)): 0.1,
+    ((3, 0), (0, 5)): 1.0,
+}
 
 
 @checker
@@ -60,16 +66,21 @@ def _asked(skew: Callable, counts: tuple) -> float:
         what = f"{type(error).__name__}: {error}"
         raise Hint(
             f"your function ended in {what}. It gets an array of counts with a row a client and a"
-            " column a digit."
+            " column a digit; in these tests there are 2 clients and 2 or 3 digits."
         ) from None
     expect(
         value is not None and value is not ...,
         "your function returns nothing yet. It must return one number.",
     )
     expect(
-        np.ndim(value) == 0 and np.isreal(value),
+        np.ndim(value) == 0 and np.isreal(value) and not isinstance(value, bool | np.bool_),
         f"your function returns a {kind_of(value)} of the shape {np.shape(value)}; expected one"
         " number. Is there a sum missing, over clients or over digits?",
+    )
+    expect(
+        np.isfinite(value),
+        f"for the counts {counts} you get {value}: somewhere it divides by 0, perhaps by the number"
+        " of images of a digit that a client does not have.",
     )
     return float(value)
 
@@ -84,6 +95,11 @@ def check_personal(accuracies: Mapping[str, float]) -> str:
         isinstance(accuracies, Mapping) and names <= set(accuracies),
         f"the answer is of the type {kind_of(accuracies)}; expected what newcomer(100, training)"
         " returns.",
+    )
+    expect(
+        accuracies.get("images") == 100,
+        f"these are the accuracies with {accuracies.get('images')} images; expected"
+        " newcomer(100, training).",
     )
     before, own, everything = (
         float(accuracies[name])
@@ -123,6 +139,11 @@ def check_held(plain: fedlab.History, held: fedlab.History) -> str:
             " partition_by_label.",
         )
     expect(
+        all(_took_part(a) == _took_part(b) for a, b in zip(plain, held, strict=True)),
+        "other clients took part in the second run than in the first. Expected the same parts, the"
+        " same fraction and the same seed: only the strategy differs.",
+    )
+    expect(
         plain.accuracy != held.accuracy,
         "both runs are the same, number by number. Give the second one strategy=...",
     )
@@ -130,7 +151,12 @@ def check_held(plain: fedlab.History, held: fedlab.History) -> str:
     reached = f"{before:.1f} % without, {after:.1f} % with it (mean of rounds 36 to 40)"
     expect(
         after >= before + 1,
-        f"{reached}. Look at the last picture of part 4: which strategy's line is right of"
-        " FedAvg's?",
+        f"{reached}. Look at the picture of part 4 with eight lines: which strategy's line is apart"
+        " from FedAvg's?",
     )
     return f"{reached}. The same clients, the same images: only how they are held together."
+
+
+def _took_part(record: fedlab.RoundRecord) -> dict[str, int]:
+    """Who trained in this round, on how many images."""
+    return {name: client.num_examples for name, client in record.clients.items()}

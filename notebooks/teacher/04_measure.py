@@ -113,15 +113,19 @@ def three_clients(seed: int, alike: bool) -> dict[str, fedlab.Dataset]:
 
 
 def maps(seed: int) -> None:
-    """Parts 3 and 4: round 5 on the map."""
+    """Parts 3 and 4: a round on the map, the fifth with E = 1 where nothing else is said."""
     cases = {
-        "alike": (True, fedlab.fed_avg()),
-        "own digits": (False, fedlab.fed_avg()),
-        "own digits, FedProx 1": (False, fedlab.fed_prox(1.0)),
-        "own digits, SCAFFOLD": (False, fedlab.scaffold()),
+        "alike": (True, fedlab.fed_avg(), {}),
+        "own digits": (False, fedlab.fed_avg(), {}),
+        "own digits, FedProx 1": (False, fedlab.fed_prox(1.0), {}),
+        "own digits, SCAFFOLD": (False, fedlab.scaffold(), {}),
+        "own digits, E = 5": (False, fedlab.fed_avg(), {"epochs": 5}),
+        "own digits, SCAFFOLD, E = 5": (False, fedlab.scaffold(), {"epochs": 5}),
+        "own digits, round 1": (False, fedlab.fed_avg(), {"round": 1}),
+        "own digits, round 1, E = 5": (False, fedlab.fed_avg(), {"round": 1, "epochs": 5}),
     }
-    for name, (alike, strategy) in cases.items():
-        options = {"round": 5, "batch_size": 20, "model": softmax(), "seed": seed}
+    for name, (alike, strategy, more) in cases.items():
+        options = {"round": 5, "batch_size": 20, "model": softmax(), "seed": seed} | more
         walks = fedlab.walk_round(three_clients(seed, alike), strategy=strategy, **options)
         drawn = fedlab.loss_map(walks, few, points=2)
         own = [100 * place.accuracy for place in drawn.ends.values()]
@@ -131,6 +135,16 @@ def maps(seed: int) -> None:
         far = [np.hypot(place.x, place.y) for place in drawn.ends.values()]
         note(f"maps: mean distance of clients from the average, {name}", np.mean(far))
         note(f"maps: % of the walks in the plane, {name}", 100 * drawn.in_plane)
+        walked = np.mean([distance(walks.start, path[-1]) for path in walks.paths.values()])
+        note(f"maps: mean distance of clients from the start, {name}", walked)
+        kept = distance(walks.start, walks.average)
+        note(f"maps: distance of the average from the start, {name}", kept)
+        note(f"maps: % of a walk that the average keeps, {name}", 100 * kept / walked)
+
+
+def distance(one: fedlab.Weights, other: fedlab.Weights) -> float:
+    """The length of the difference of all weights."""
+    return float(np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(one, other, strict=True))))
 
 
 def halves(seed: int) -> tuple[fedlab.Dataset, fedlab.Dataset]:
