@@ -240,6 +240,12 @@ class OwnBatch(Plain):
         return self.classifier.train(task.weights, self.data, training, seed=1)[0]
 
 
+class OneBatch(Plain):
+    def weights(self, task):
+        training = fedlab.Training(task.training.epochs, None, task.training.learning_rate)
+        return self.classifier.train(task.weights, self.data, training, seed=1)[0]
+
+
 class Stubborn(Plain):
     def send(self, body):
         while self.post(body).status_code == 409:
@@ -297,6 +303,7 @@ CALM_MISTAKES = [  # the rule, a client that breaks it, a word of the hint
     ("settings", OneEpoch, "epochs 2"),
     ("settings", OwnRate, "learning_rate 0.05"),
     ("settings", OwnBatch, "batch_size 'all'"),
+    ("settings", OneBatch, "batch_size 32, learning_rate 0.1: 4 steps on 100 examples"),
     ("stale", Stubborn, "the same update came again"),
     ("stale", GivesUp, "HTTPError in line"),
     ("already", CountedTwice, "came again"),

@@ -11,6 +11,9 @@ from fedlab.messages import Weights
 MOST_REQUESTS = 6.0
 """A second, while there is no task. A long poll makes one in ten seconds, a pause of 0.2 s five."""
 
+MOST_DIFFERENT = 1.5
+"""How many times as far as the library's training another order of the examples may lead."""
+
 FIELDS = {
     "kind",
     "client",
@@ -202,15 +205,26 @@ def task_weights(seen: Evidence) -> str:
 
 
 def settings(seen: Evidence) -> str:
-    """Trains as the task says. All examples in one batch: there is no order, and so only one
-    result.
+    """Trains as the task says. In the second round all examples are one batch: there is no order,
+    and so only one result. In the first there are batches, in an order of the client's own: about
+    as far as with the library's.
     """
-    sent = seen.first_of("second")
+    first, sent = seen.first_of("first"), seen.first_of("second")
     task, got = sent.task, sent.update
-    if task is None or got is None:
+    if None in (task, got, first.task, first.update):
         raise Broken("there is no second update that can be read; expected one for each task")
     if seen.data is None:
         return "how it trained cannot be checked without its examples"
+    usual, _ = seen.classifier.train(first.task.weights, seen.data, first.task.training, seed=0)
+    times = far(first.update.weights, first.task.weights) / far(usual, first.task.weights)
+    if not 1 / MOST_DIFFERENT < times < MOST_DIFFERENT:
+        training = first.task.training
+        raise Broken(
+            f"the task said epochs {training.epochs}, batch_size {training.batch_size},"
+            f" learning_rate {training.learning_rate:g}: {training.steps(len(seen.data))} steps on"
+            f" {counted(len(seen.data), 'example')}. Its weights have moved {times:.2g} times as"
+            " far as they do then; expected about as far"
+        )
 
     def result(**changes) -> Weights:
         training = type(task.training)(**{**vars(task.training), **changes})

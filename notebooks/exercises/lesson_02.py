@@ -25,11 +25,16 @@ def check_bytes(message: bytes, first: int, last: int, gigabytes: float) -> str:
         isinstance(message, bytes),
         f"the first answer is of the type {kind_of(message)}; expected the message, update.",
     )
-    for number in (first, last, gigabytes):
+    for place in (first, last):
         expect(
-            not isinstance(number, bool) and isinstance(number, (int, float, np.number)),
-            "expected numbers, such as 1000.",
+            not isinstance(place, bool) and isinstance(place, (int, np.integer)),
+            f"a place in a message is a whole number, such as 1000; you gave {place!r}.",
         )
+    expect(
+        not isinstance(gigabytes, bool) and isinstance(gigabytes, (int, float, np.number)),
+        f"the gigabytes are a number, such as 1.5; you gave {gigabytes!r}.",
+    )
+    first, last = (place % len(message) if place < 0 else place for place in (first, last))
     parts = {part.name: part for part in stretches(message)}
     right, other, start = parts["0003"], parts["0001"], parts["header"].end
     expect(
@@ -63,8 +68,9 @@ def check_bytes(message: bytes, first: int, last: int, gigabytes: float) -> str:
         "that counts one direction only. In every round each client also gets a task.",
     )
     expect(
-        not any(np.isclose(gigabytes, GIGABYTES * 10**n, rtol=0.01) for n in (3, 6, 9)),
-        "the digits are right. A gigabyte (GB) is 1,000,000,000 bytes.",
+        not any(np.isclose(gigabytes, GIGABYTES * 10**n, rtol=0.01) for n in (3, 6, 9))
+        and not np.isclose(gigabytes, GIGABYTES * 1e9 / 2**30, rtol=0.01),
+        "nearly: look at the unit. A gigabyte (GB) is 1,000,000,000 bytes.",
     )
     expect(
         np.isclose(gigabytes, GIGABYTES, rtol=0.01),

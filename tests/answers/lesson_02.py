@@ -59,7 +59,7 @@ def says_it_once(url, name, images):
 
 
 MESSAGE = wire.encode_update(
-    fedlab.Update("alice", 1, 5_000, [np.ones(s, np.float32) for s in ((784, 200), (200,))] * 2)
+    fedlab.Update("alice", 1, 5_000, [np.ones(s, np.float32) for s in ((784, 200), (200,))] * 3)
 )
 PARTS = {part.name: part for part in stretches(MESSAGE)}
 FIRST, LAST = PARTS["0003"].begin, PARTS["0003"].end
@@ -68,6 +68,7 @@ START = PARTS["header"].end
 RIGHT = [
     ("check_bytes", (MESSAGE, FIRST, LAST, 8)),
     ("check_bytes", (MESSAGE, np.int64(FIRST), LAST, 100 * 50 * 2 * 797_400 / 1e9)),
+    ("check_bytes", (MESSAGE, FIRST - len(MESSAGE), LAST - len(MESSAGE), 8)),
     ("check_client", (lambda *about: solution()["my_client"](*about),)),
     ("check_lossy", (lambda *about: solution()["my_careful_client"](*about),)),
 ]
@@ -80,9 +81,12 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_bytes", (MESSAGE, FIRST, FIRST + 200, 8), "four bytes"),
     ("check_bytes", (MESSAGE, FIRST, LAST + 4, 8), "804 bytes"),
     ("check_bytes", (MESSAGE, FIRST, LAST, 4), "one direction"),
-    ("check_bytes", (MESSAGE, FIRST, LAST, 7_970), "digits are right"),
+    ("check_bytes", (MESSAGE, FIRST, LAST, 7_970), "look at the unit"),
+    ("check_bytes", (MESSAGE, FIRST, LAST, 7.42), "look at the unit"),
+    ("check_bytes", (MESSAGE, float(FIRST), LAST, 8), "whole number"),
     ("check_bytes", (MESSAGE, FIRST, LAST, 3), "how many messages"),
-    ("check_bytes", (MESSAGE, "0", LAST, 8), "expected numbers"),
+    ("check_bytes", (MESSAGE, "0", LAST, 8), "whole number"),
+    ("check_bytes", (MESSAGE, FIRST, LAST, "8"), "gigabytes are a number"),
     ("check_bytes", (FIRST, LAST, 8, 8), "int"),
     ("check_client", (...,), "three dots"),
     ("check_client", ("client",), "the function itself"),
