@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import signal
 import sys
 import threading
 import time
@@ -18,6 +19,10 @@ import pytest
 from chromium import launched
 
 import fedlab
+
+# A shell lets what it starts with "&" ignore Ctrl-C, and some tests press it
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GRACE = 2.0
 """Seconds that a thread may take to end after its test: what was told to stop is given the time to
