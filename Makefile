@@ -53,8 +53,8 @@ benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
 # What needs minutes: the lessons, a browser, Flower, the original demonstration's 20 epochs, the
-# benchmarks' own runs. Daily work goes without.
-SLOW = notebooks browser flower demonstration benchmarks
+# benchmarks' own runs, examinations of clients. Daily work goes without.
+SLOW = notebooks browser flower demonstration benchmarks conformance
 quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
 	$(BIN)/python -m pytest -m "not slow" $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
 

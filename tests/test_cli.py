@@ -744,6 +744,7 @@ def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
     ]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_stays_what_it_is(refused, a_class):
     Path("cut.safetensors").write_bytes(a_class.checkpoint.read_bytes()[:-1000])
     before = Path("cut.safetensors").read_bytes()
@@ -827,6 +828,7 @@ def test_a_virtual_end_before_the_first_round(capsys):
     assert capsys.readouterr().out == "0 rounds\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "partition",
     [
@@ -1077,6 +1079,7 @@ def test_lines_say_what_matters():
     assert terminal.client_line("alice", say(2, 0)) == "alice: round 2, training, epoch 1 of 5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -93,6 +93,7 @@ def test_start_shows_every_round_and_keeps_the_earlier_run(panel):
     assert len(panel.history) == 0 and panel._session.earlier == []
 
 
+@pytest.mark.slow
 def test_the_plain_calls_give_the_same_numbers(panel, monkeypatch):
     panel.start()
     history = panel.wait()
@@ -105,6 +106,7 @@ def test_the_plain_calls_give_the_same_numbers(panel, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_one_round_goes_on_and_a_moved_slider_begins_anew(panel):
     panel.one_round()
     panel.wait()
@@ -157,6 +159,7 @@ def test_a_stop_that_comes_while_a_run_is_being_started_is_not_lost(panel, monke
     assert len(panel.wait(20)) < 50 and not panel._session.running
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_the_moment_another_has_ended(panel):
     """By itself, before the panel has looked: clients of the last run still have their names."""
     panel.wait()
@@ -235,6 +238,7 @@ def test_clients_come_and_go(panel):
     assert list(panel.settings.shards) == ["alice"], "the last one stays"
 
 
+@pytest.mark.slow
 def test_baselines(panel, mnist):
     panel.compare(ALONE)
     panel.wait()
@@ -301,6 +305,7 @@ def test_buffered_updates_are_counted_as_the_models_that_they_make(panel):
     assert {task.client for task in history.tasks} == set(ONE_EACH)
 
 
+@pytest.mark.slow
 def test_asynchronous_runs_too(panel):
     panel._controls.strategy.value = "async_average"
     until(lambda: panel._controls.fraction.disabled)
@@ -324,6 +329,7 @@ def test_diverging_training_is_said(panel):
     until(lambda: "NaN or infinity" in words(panel))
 
 
+@pytest.mark.slow
 def test_a_second_panel_closes_the_first(panel, mnist):
     panel._controls.rounds.value = 50
     panel.start()
@@ -346,6 +352,7 @@ def test_a_second_panel_closes_the_first(panel, mnist):
         second._thread.join(20)
 
 
+@pytest.mark.slow
 def test_the_same_cell_again_with_a_port_of_its_own(mnist):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -395,6 +402,7 @@ def test_a_name_that_somebody_elsewhere_has_is_refused_before_anything_is_lost(p
         guest.stop()
 
 
+@pytest.mark.slow
 def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
     panel.wait()
     guest = fedlab.Client(
@@ -413,6 +421,7 @@ def test_a_client_from_elsewhere_takes_part_and_is_shown(panel, mnist):
     until(lambda: "Joined from elsewhere" not in words(panel))
 
 
+@pytest.mark.slow
 def test_the_token_is_shown_only_when_asked_for(panel):
     panel.wait()
     token = panel.server.url.split("token=")[1]
@@ -442,6 +451,7 @@ def test_the_sliders_reach_as_far_as_the_settings_that_a_panel_is_made_with():
     assert Controls(waits, lambda: None).settings(ONE_EACH) == waits
 
 
+@pytest.mark.slow
 def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
     panel = fedlab.Dashboard(mnist, ONE_EACH, rounds=1, batch_size=64)
     try:
@@ -499,6 +509,7 @@ def test_what_cannot_go_together_is_a_sentence_in_the_panel(panel):
     assert len(panel.history) == 0 and not panel._session.running
 
 
+@pytest.mark.slow
 def test_one_round_more_goes_on_with_what_clients_have_learned(mnist):
     """SCAFFOLD's clients remember: two rounds, or one and one more, are the same."""
     losses = []
@@ -596,6 +607,7 @@ def scene_of(panel, name):
     return next(c for c in panel._picture.scene["clients"] if c["name"] == name)
 
 
+@pytest.mark.slow
 def test_slow_motion_holds_real_requests_until_somebody_goes_on(panel):
     panel.wait()
     assert button(panel, "Next step").disabled
@@ -622,6 +634,7 @@ def test_slow_motion_holds_real_requests_until_somebody_goes_on(panel):
     assert [r.loss for r in fast] == [r.loss for r in history], "slow or fast: the same numbers"
 
 
+@pytest.mark.slow
 def test_slow_motion_ends_when_it_is_switched_off_or_stopped(panel):
     panel.slow_motion(True)
     panel.start()
@@ -639,6 +652,7 @@ def test_slow_motion_ends_when_it_is_switched_off_or_stopped(panel):
     assert fedlab_threads() == ["fedlab-panel", "fedlab-server"]
 
 
+@pytest.mark.slow
 def test_slow_motion_where_there_are_no_rounds(panel):
     panel._controls.strategy.value = "async_average"
     panel._controls.rounds.value = 1
@@ -650,6 +664,7 @@ def test_slow_motion_where_there_are_no_rounds(panel):
     assert len(panel.wait()) == 3
 
 
+@pytest.mark.slow
 def test_slow_motion_again_after_a_stop_in_the_first_round(panel):
     """Nothing of the run before is taken for this one's."""
     panel.slow_motion(True)
@@ -668,6 +683,7 @@ def test_slow_motion_again_after_a_stop_in_the_first_round(panel):
     assert len(panel.wait()) == 3
 
 
+@pytest.mark.slow
 def test_slow_motion_holds_whoever_has_something_left_to_do(mnist):
     """Unequal clients that are not waited for: who is done does not keep Next step grey. And where
     there are rounds, who has sent already when it is switched on.
@@ -714,6 +730,7 @@ def test_a_stop_and_a_start_in_one_breath(panel):
     assert len(panel.wait()) == 2
 
 
+@pytest.mark.slow
 def test_looking_back_moves_everything(panel):
     panel._details.show("Draw a digit")
     panel._details.reading.pad.pixels = pixels_of(panel, 8)

@@ -115,6 +115,7 @@ def broken(tmp_path, monkeypatch):
     return put
 
 
+@pytest.mark.slow
 def test_tensorflow_trains_a_step():
     found = installed.tensorflow()
     assert found.state == "good", found

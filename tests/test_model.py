@@ -85,6 +85,7 @@ def small_convolutional_network(activation):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["softmax", None])
 def test_any_keras_classifier_can_take_the_2nns_place(mnist, test_images, activation):
     """Batch normalisation has weights that are not trained, dropout a random state, the last layer
@@ -289,6 +290,7 @@ def test_names_are_no_part_of_an_architecture_and_values_are():
     assert one != architecture(branches("a", "b", True))
 
 
+@pytest.mark.slow
 def test_a_classifier_without_a_model_loads_tensorflow_when_it_is_first_needed():
     """And then it is the 2NN of its seed, as where TensorFlow has been loaded before."""
     code = (
