@@ -14,7 +14,7 @@ _ROOMS = {  # room -> the public names that live in it
     "checkpoint": "BadCheckpoint load_checkpoint",
     "checks": "Refused",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
-    "dashboard": "Dashboard Prediction",
+    "dashboard": "Dashboard DrawingPad Prediction",
     "data": "DataError Dataset Mnist load_mnist",
     "federation": "Federation",
     "flower": "FlowerError to_flower",
@@ -31,6 +31,7 @@ _ROOMS = {  # room -> the public names that live in it
         partition_iid partition_svg skew""",
     "plan": "Plan Status",
     "plots": "plot_digits plot_history plot_partition",
+    "privacy": "Rebuilt plot_rebuilt rebuild_images rebuild_labels trap_weights",
     "simulation": "simulate",
     "strategies": """Adam Mean Median Momentum Replace State Strategy TooFewUpdates TrimmedMean
         Updates Yogi async_average fed_adam fed_async fed_avg fed_avg_momentum fed_buff fed_prox
@@ -52,7 +53,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         plot_conversation,
         plot_message,
     )
-    from fedlab.dashboard import Dashboard, Prediction
+    from fedlab.dashboard import Dashboard, DrawingPad, Prediction
     from fedlab.data import DataError, Dataset, Mnist, load_mnist
     from fedlab.federation import Federation
     from fedlab.flower import FlowerError, to_flower
@@ -97,6 +98,13 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.plan import Plan, Status
     from fedlab.plots import plot_digits, plot_history, plot_partition
+    from fedlab.privacy import (
+        Rebuilt,
+        plot_rebuilt,
+        rebuild_images,
+        rebuild_labels,
+        trap_weights,
+    )
     from fedlab.simulation import simulate
     from fedlab.strategies import (
         Adam,

@@ -51,13 +51,16 @@ FONT = 13  # points: to be read from the back row
 LABEL = 26  # letters of a label at a line's end, in one row
 
 
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+def axes_of(ax: Axes | None, width: float, height: float) -> Axes:
+    """This one, or that of a new figure of so many inches."""
     if ax is not None:
         return ax
     # only to show a figure of our own in whatever the user has chosen to show figures in
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    figure, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    figure.set_facecolor(PAPER)  # not the page's own: names are dark in a dark theme too
+    return ax
 
 
 def plot_history(
@@ -94,7 +97,7 @@ def plot_history(
     """
     if against not in AGAINST:
         raise ValueError(f"against is {against!r}; expected one of {', '.join(map(repr, AGAINST))}")
-    ax = _axes(ax, 8, 5)
+    ax = axes_of(ax, 8, 5)
     single = clients and against == "round"
     runs = list(earlier.items() if isinstance(earlier, Mapping) else earlier)
     for number, (name, run) in enumerate(runs):
@@ -295,7 +298,7 @@ def plot_partition(
 
     colours: client id -> its number in CLIENTS; by their order here if None.
     """
-    ax = _axes(ax, 8, 0.55 * len(clients) + 1)
+    ax = axes_of(ax, 8, 0.55 * len(clients) + 1)
     names = list(clients)
     if colours is None:
         colours = {name: number for number, name in enumerate(names)}
@@ -321,7 +324,7 @@ def plot_partition(
 
 def plot_digits(data: Dataset, count: int = 10, ax: Axes | None = None) -> Axes:
     """The first `count` images of a data set in a row, with their labels."""
-    ax = _axes(ax, 0.9 * count, 1.3)
+    ax = axes_of(ax, 0.9 * count, 1.3)
     x, y = data.take(np.arange(min(count, len(data))))
     ax.imshow(np.concatenate(list(x.reshape(len(x), 28, -1)), axis=1), cmap="gray_r")
     ax.set_xticks(14 + 28 * np.arange(len(x)), [str(label) for label in y], fontsize=FONT)

@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from fedlab.checks import Refused
 from fedlab.history import History, TaskRecord
-from fedlab.plots import FONT, INK, LINE, PAPER, SOFT
+from fedlab.plots import FONT, INK, LINE, PAPER, SOFT, axes_of
 
 STALENESS = LinearSegmentedColormap.from_list(
     "staleness", ["#8fd744", "#35b779", "#21918c", "#31688e", "#443983", "#3b0a4f"]
@@ -81,13 +81,7 @@ def plot_timeline(
     if not rows:
         raise Refused("clients is empty; expected at least one name, or None")
     _check(unit)
-    if ax is None:
-        # only to show a figure of our own in whatever the user has chosen to show figures in
-        import matplotlib.pyplot as plt
-
-        height = 1.6 + 0.34 * len(rows)
-        figure, ax = plt.subplots(figsize=(10, height), layout="constrained")
-        figure.set_facecolor(PAPER)
+    ax = axes_of(ax, 10, 1.6 + 0.34 * len(rows))
     stalest = max(task.staleness for task in history.tasks)
     norm = _scale(max(stalest if most_stale is None else most_stale, 1))
     for row, name in enumerate(rows):

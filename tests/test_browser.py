@@ -403,6 +403,7 @@ PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 
         ("04_unequal_data", "explore", "round", "explore"),
         ("04_unequal_data", "crossing-slider", "images", "cross"),
         ("05_the_clock", "explore-sliders", "x slower", "explore"),
+        ("06_what_an_update_gives_away", "explore", "images", "explore"),
         ("09_beyond_one_machine", "09-25", "clients", "compare"),
     ],
 )

@@ -29,6 +29,7 @@ ROOMS = [
         "flower",
         "conformance",
         "landscape",
+        "privacy",
         "timeline",
     ],
     ["installation"],
@@ -64,6 +65,7 @@ INSIDE = {
     "installation": [["finding"], ["installed", "machine", "reach"], ["look"], ["__init__"]],
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "landscape": [["names", "walks"], ["plane"], ["drawing"], ["__init__"]],
+    "privacy": [["leakage", "trap"], ["drawing"], ["__init__"]],
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
         ["alive", "session", "stage", "pad", "views"],
@@ -85,6 +87,7 @@ LEAVES = {
     "options",
     "partitions",
     "plots",
+    "privacy",
     "settings",
     "terminal",
     "timeline",
@@ -107,7 +110,7 @@ ONLY = {
     "ipywidgets": {"dashboard"},
     "safetensors": {"wire"},
     "tqdm": {"progress"},
-    "matplotlib": {"landscape", "plots", "timeline"},
+    "matplotlib": {"landscape", "plots", "privacy", "timeline"},
     "flwr": {"flower"},
     "ray": {"flower"},
 }

@@ -160,7 +160,19 @@ def lesson_04_says(said: dict[str, str]) -> None:
     assert "by_digit   skew 1.00" in said["repair"]
 
 
+def lesson_06_says(said: dict[str, str]) -> None:
+    """From the messages to the image, the labels, and what a trap takes."""
+    fired, wrong = re.match(r"(\d+) of the 200 neurons .*: (\S+) grey", said["by-hand"]).groups()
+    assert int(fired) > 50 and float(wrong) < 0.25
+    honest, trap = map(int, re.findall(r"(\d+) (?:of 100 )?with", said["trap"]))
+    assert honest <= 3 and trap > 50
+    assert "[0, 784]" in said["look"]
+    assert "certain: 0" in said["half"]
+    assert said["repair"].startswith("100.0% of the pixels")
+
+
 SAYS = {
+    "06_what_an_update_gives_away.ipynb": lesson_06_says,
     "04_unequal_data.ipynb": lesson_04_says,
     "05_the_clock.ipynb": lesson_05_says,
     "02_what_crosses_the_wire.ipynb": lesson_02_says,

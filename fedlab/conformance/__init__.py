@@ -16,9 +16,11 @@ from fedlab.conformance.conversation import plot_conversation
 from fedlab.conformance.evidence import Verdict
 from fedlab.conformance.examination import Examination, Report
 from fedlab.conformance.message import byte_at, plot_message, stretches
+from fedlab.conformance.recorder import Recorder
 
 __all__ = [
     "Examination",
+    "Recorder",
     "Report",
     "Verdict",
     "byte_at",

@@ -22,7 +22,8 @@ prediction.py  the Prediction: a question to answer before a run
 alive.py    the table of fedlab.check(), and whether widgets are alive in this front end
 """
 
+from fedlab.dashboard.pad import DrawingPad
 from fedlab.dashboard.panel import Dashboard
 from fedlab.dashboard.prediction import Prediction
 
-__all__ = ["Dashboard", "Prediction"]
+__all__ = ["Dashboard", "DrawingPad", "Prediction"]

@@ -1,0 +1,160 @@
+"""The checkers of lesson 06."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import fedlab
+from exercises.verdict import Hint, checker, expect, kind_of
+
+IMAGES = 5
+ETA = 0.1
+
+
+def _asked(function: Callable, *arguments):
+    """What the function says of copies of these."""
+    expect(
+        callable(function),
+        f"the answer is of the type {kind_of(function)}; expected the function itself, without"
+        " brackets.",
+    )
+    try:
+        value = function(*(np.copy(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    except Exception as error:
+        raise Hint(f"your function ended in {type(error).__name__}: {error}") from None
+    expect(
+        value is not None and value is not ...,
+        "your function returns nothing yet.",
+    )
+    return value
+
+
+def _trained(data: fedlab.Dataset, seed: int) -> tuple[fedlab.Weights, fedlab.Weights]:
+    """Weights before and after one step on all of these images."""
+    classifier = fedlab.Classifier(seed=seed)
+    training = fedlab.Training(1, None, ETA)
+    return classifier.weights, classifier.train(classifier.weights, data, training, seed)[0]
+
+
+@checker
+def check_image(image_of: Callable[[np.ndarray, float], np.ndarray]) -> str:
+    """Exercise 1: from the change of one neuron's weights (784,) and of its bias to the image,
+    (28, 28) uint8.
+    """
+    images = fedlab.load_mnist().test.subset(np.arange(IMAGES))
+    for number in range(IMAGES):
+        data = images.subset(np.array([number]))
+        right = data.x[0]
+        before, after = _trained(data, number)
+        kernel, bias = (before[i].astype(np.float64) - after[i] for i in (0, 1))
+        neuron = int(np.argmax(np.abs(bias)))
+        got = _asked(image_of, kernel[:, neuron], float(bias[neuron]))
+        expect(
+            isinstance(got, np.ndarray) and got.size == right.size,
+            f"your function returns a {kind_of(got)} of the shape {np.shape(got)}; expected an"
+            " array of the shape (28, 28).",
+        )
+        told = np.asarray(got, np.float64).reshape(right.shape)
+        expect(
+            not np.allclose(told, right / 255, atol=1e-3),
+            "the image is right, from 0 (paper) to 1 (ink). Expected grey values from 0 to 255.",
+        )
+        expect(
+            not np.allclose(told.T, right, atol=0.5),
+            "its rows are its columns: the pixels come row by row.",
+        )
+        expect(
+            not np.allclose(255 - told, right, atol=0.5),
+            "black is white: expected 0 for paper, as in MNIST.",
+        )
+        expect(
+            np.allclose(told, right, atol=1.01),
+            f"for image {number} the largest difference is"
+            f" {np.abs(told - right).max():.3g} grey values. By what must the change of the weights"
+            " be divided, so that what is left are the pixels, from 0 to 1?",
+        )
+        expect(
+            got.dtype == np.uint8 and got.shape == right.shape,
+            f"the grey values are right. Expected an array of the shape (28, 28) and the type"
+            f" uint8; got {got.shape}, {got.dtype}.",
+        )
+        expect(
+            np.array_equal(got, right),
+            "some pixels are one grey value off: astype cuts off what stands behind the point."
+            " Round first (np.rint).",
+        )
+    return f"{IMAGES} images, every pixel of them, each from one neuron of 200."
+
+
+@checker
+def check_labels(labels_of: Callable) -> str:
+    """Exercise 2: from the move of the last biases to ten counts."""
+    mnist = fedlab.load_mnist()
+    public = mnist.test.subset(np.arange(1000))
+    for seed, number in ((0, 10), (1, 40), (2, 100)):
+        rows = np.random.default_rng(seed).choice(60_000, number, replace=False)
+        data = mnist.train.subset(rows)
+        before, after = _trained(data, seed)
+        moved = after[-1].astype(np.float64) - before[-1]
+        said = fedlab.Classifier(seed=seed).predict(before, public).mean(axis=0)
+        got = np.asarray(_asked(labels_of, moved, ETA, said, number))
+        right = data.label_counts()
+        expect(
+            got.shape == (10,) and np.issubdtype(got.dtype, np.number),
+            f"your function returns something of the shape {got.shape}; expected ten numbers.",
+        )
+        expect(
+            not np.allclose(got, right / number, atol=0.3 / number),
+            "those are the shares, from 0 to 1. How many images are that, of n?",
+        )
+        mirrored = number * (said - moved / ETA)
+        expect(
+            not np.allclose(got, mirrored, atol=0.51),
+            "the sign is the other one: moved is after − before, −eta times (said − share).",
+        )
+        expect(
+            np.allclose(got, right, atol=0.51),
+            f"for {number} images you get {got.round(1).tolist()}; expected {right.tolist()}.",
+        )
+        expect(
+            np.array_equal(got, right),
+            "nearly: expected whole numbers. Round them.",
+        )
+    return "of 10, 40 and 100 images you know how many of each digit there are."
+
+
+@checker
+def check_trap(is_trap: Callable[[fedlab.Weights], bool]) -> str:
+    """Exercise 3: True for traps, shuffled and with noise too; False for honest models."""
+    mnist = fedlab.load_mnist()
+    random = np.random.default_rng(0)
+    honest = {"an untrained model": fedlab.Classifier(seed=5).weights}
+    classifier = fedlab.Classifier(seed=6)
+    training = fedlab.Training(1, 10, ETA)
+    few = mnist.train.subset(np.arange(5_000))
+    honest["a trained model"] = classifier.train(classifier.weights, few, training, 0)[0]
+    trap = fedlab.trap_weights(classifier.weights, mnist.test)
+    order = random.permutation(trap[1].size)
+    shuffled = [trap[0][:, order], trap[1][order], trap[2][order], *trap[3:]]
+    noise = 0.01 * trap[0].std() + 0.01 * np.abs(trap[0]).max()
+    noisy = [trap[0] + random.normal(0, noise, trap[0].shape).astype(np.float32), *trap[1:]]
+    traps = {"a trap": trap, "a trap with shuffled neurons": shuffled, "a trap with noise": noisy}
+    cases = [(name, w, False) for name, w in honest.items()]
+    cases += [(name, w, True) for name, w in traps.items()]
+    for name, weights, right in cases:
+        got = _asked(is_trap, [array.copy() for array in weights])
+        expect(
+            isinstance(got, (bool, np.bool_)),
+            f"your function returns a {kind_of(got)}; expected True or False.",
+        )
+        expect(
+            got == right,
+            f"of {name} it says {bool(got)}. In a trap all neurons of the first layer measure the"
+            " same: how alike are its columns, compared with how large their numbers are?",
+        )
+    return (
+        "honest models pass, these traps do not. Whoever builds the next trap has read your"
+        " function, too."
+    )
