@@ -9,8 +9,16 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted(file.stem for file in (NOTEBOOKS / "exercises").glob("lesson_*.py"))
 ANSWERS = {lesson: importlib.import_module(f"answers.{lesson}") for lesson in LESSONS}
-RIGHT = [(lesson, *case) for lesson, answers in ANSWERS.items() for case in answers.RIGHT]
-WRONG = [(lesson, *case) for lesson, answers in ANSWERS.items() for case in answers.WRONG]
+SECONDS = {"check_client", "check_lossy"}  # a whole examination each
+
+
+def cases(kind: str) -> list:
+    """Every lesson's right or wrong answers."""
+    return [
+        pytest.param(lesson, *case, marks=[pytest.mark.slow] if case[0] in SECONDS else [])
+        for lesson, answers in ANSWERS.items()
+        for case in getattr(answers, kind)
+    ]
 
 
 @pytest.fixture
@@ -20,14 +28,14 @@ def exercises(monkeypatch):
     return lambda lesson: importlib.import_module(f"exercises.{lesson}")
 
 
-@pytest.mark.parametrize(("lesson", "checker", "answer"), RIGHT)
+@pytest.mark.parametrize(("lesson", "checker", "answer"), cases("RIGHT"))
 def test_a_right_answer(exercises, lesson, checker, answer):
     verdict = getattr(exercises(lesson), checker)(*answer)
     assert verdict, verdict
     assert repr(verdict).startswith("Right: ")
 
 
-@pytest.mark.parametrize(("lesson", "checker", "answer", "hint"), WRONG)
+@pytest.mark.parametrize(("lesson", "checker", "answer", "hint"), cases("WRONG"))
 def test_a_wrong_answer_gets_one_hint(exercises, lesson, checker, answer, hint):
     verdict = getattr(exercises(lesson), checker)(*answer)
     assert not verdict

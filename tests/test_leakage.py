@@ -66,6 +66,7 @@ def test_of_few_images_most_come_back_in_every_pixel(mnist, classifier, images, 
     assert keys(one.image for one in found) <= keys(data.x)
 
 
+@pytest.mark.slow
 def test_no_false_claim_in_a_hundred_seeds(mnist, classifier):
     told = 0
     for seed in range(100):
