@@ -15,6 +15,7 @@ COMMANDS = [
     "panel",
     "round",
     "scale",
+    "secure",
     "server",
     "start",
     "virtual",
@@ -48,6 +49,13 @@ def test_the_table_names_every_command():
         )
     )
     assert set(COMMANDS) <= commands
+
+
+def test_secure_aggregation_runs(capsys):
+    importlib.import_module("benchmarks.secure").main(
+        ["--clients", "10", "--numbers", "100", "--repeats", "1"]
+    )
+    assert "| 10 " in capsys.readouterr().out
 
 
 def test_the_scale_runs(capsys):

@@ -30,6 +30,7 @@ ROOMS = [
         "conformance",
         "landscape",
         "privacy",
+        "secure",
         "timeline",
     ],
     ["installation"],
@@ -66,6 +67,7 @@ INSIDE = {
     "flower": [["installed", "records"], ["nodes", "server"], ["app"], ["__init__"]],
     "landscape": [["names", "walks"], ["plane"], ["drawing"], ["__init__"]],
     "privacy": [["leakage", "trap"], ["drawing"], ["__init__"]],
+    "secure": [["fixed", "keys", "shamir"], ["client"], ["server"], ["__init__"]],
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
         ["alive", "session", "stage", "pad", "views"],
@@ -88,6 +90,7 @@ LEAVES = {
     "partitions",
     "plots",
     "privacy",
+    "secure",
     "settings",
     "terminal",
     "timeline",
@@ -111,6 +114,7 @@ ONLY = {
     "safetensors": {"wire"},
     "tqdm": {"progress"},
     "matplotlib": {"landscape", "plots", "privacy", "timeline"},
+    "cryptography": {"secure"},
     "flwr": {"flower"},
     "ray": {"flower"},
 }
