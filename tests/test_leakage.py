@@ -80,16 +80,53 @@ def test_no_false_claim_in_a_hundred_seeds(mnist, classifier):
     assert told > 250  # of the 1,000 that there were: it does not get there by saying nothing
 
 
-def test_black_and_white_images_are_not_mixed_up(classifier):
-    """Mixed in one proportion, such images have few values: one neuron alone proves nothing."""
+def binary(mnist, random, number):
+    return (mnist.train.x[random.choice(60_000, number)] > 127).astype(np.uint8) * 255
+
+
+def other_pixels(mnist, random, number):
+    """An image, and the same with so many pixels that are others."""
+    images = np.repeat(mnist.train.x[7:8], 2, axis=0)
+    images[1].flat[random.choice(784, number, replace=False)] = random.integers(0, 256, number)
+    return images
+
+
+MIXTURES = {  # what looks like an image when it is mixed, most easily
+    "two in black and white": lambda mnist, random: binary(mnist, random, 2),
+    "ten in black and white": lambda mnist, random: binary(mnist, random, 10),
+    "nearly the same": lambda mnist, random: other_pixels(mnist, random, 6),
+    "one grey each": lambda mnist, random: np.stack(
+        [np.full((28, 28), grey, np.uint8) for grey in random.integers(1, 256, 2)]
+    ),
+    "black, and black and white": lambda mnist, random: np.concatenate(
+        [np.zeros((1, 28, 28), np.uint8), binary(mnist, random, 1)]
+    ),
+}
+
+
+@pytest.mark.parametrize("trapped", [False, True])
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_are_not_taken_for_images(mnist, classifier, name, trapped):
     random = np.random.default_rng(0)
-    for seed in range(20):
-        images = (random.random((12, 28, 28)) < 0.2).astype(np.uint8) * 255
-        data = fedlab.Dataset(images, np.arange(12) % 10)
-        found = fedlab.rebuild_images(*conversation(data, classifier, seed=seed))
-        assert keys(one.image for one in found) <= keys(images)
-    [found] = fedlab.rebuild_images(*conversation(data.subset([0]), classifier))
-    assert np.array_equal(found.image, images[0])
+    weights = fedlab.trap_weights(classifier.weights, mnist.test) if trapped else None
+    for seed in range(8):
+        images = MIXTURES[name](mnist, random)
+        data = fedlab.Dataset(images, np.arange(len(images)) % 10)
+        for settings in ({}, {"epochs": 3, "batch_size": 1}):
+            bodies = conversation(data, classifier, weights, seed, **settings)
+            assert keys(one.image for one in fedlab.rebuild_images(*bodies)) <= keys(images)
+
+
+def test_a_single_image_cannot_be_mixed_with_anything(mnist, classifier):
+    one = fedlab.Dataset(binary(mnist, np.random.default_rng(0), 1), np.array([3]))
+    [found] = fedlab.rebuild_images(*conversation(one, classifier))
+    assert np.array_equal(found.image, one.x[0])
+
+
+def test_greys_that_are_no_whole_ones_are_not_rounded(mnist, classifier):
+    between = (mnist.train.x[7:8].astype(np.float32) + 0.2).clip(0, 255) / 255
+    data = fedlab.Dataset(between, np.array([3]))
+    assert fedlab.rebuild_images(*conversation(data, classifier)) == []
 
 
 def test_two_clients_of_one_image_have_one_image(mnist, classifier):
@@ -144,6 +181,12 @@ def test_what_cannot_be(mnist, classifier):
         fedlab.rebuild_images(adam, update)
     with pytest.raises(Refused, match="'adam'; expected 'sgd'"):
         fedlab.rebuild_labels(adam, update, classifier, mnist.test)
+    with pytest.raises(Refused, match="holds control beside the model"):
+        scaffold = fedlab.Task(1, 1, classifier.weights, fedlab.Training(), more={"control": []})
+        fedlab.rebuild_images(scaffold, update)
+    for number in (0, -1, 1.5):
+        with pytest.raises(Refused, match="num_examples"):
+            fedlab.rebuild_images(task, fedlab.Update("carol", 1, number, classifier.weights))
     small = [np.zeros((3, 3, 1, 8), np.float32), np.zeros(8, np.float32)]
     with pytest.raises(Refused, match=r"\(3, 3, 1, 8\), \(8,\); expected a dense layer on 784"):
         task = fedlab.Task(1, 1, small, fedlab.Training())

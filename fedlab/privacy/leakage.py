@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedlab.checks import Refused
+from fedlab.checks import Refused, whole
 from fedlab.data import Dataset
 from fedlab.messages import Task, Update, check_weights
 from fedlab.model import Classifier
@@ -20,12 +20,12 @@ from fedlab.wire import decode_task, decode_update
 
 SIDE = 28  # pixels
 GREYS = 255
-NEAR = 0.25
-"""Grey values by which a pixel may miss a whole one. Of a mixture of images half of the pixels do
-not."""
-ENOUGH_GREYS = 20
-"""Different grey values, neither black nor white, in an image that one neuron only has told: with
-chance alone the lot of them would be near a whole value once in a million times."""
+UNCLEAR = 0.25
+"""Grey values by which rounding may have moved a pixel; with more, whole ones cannot be told."""
+FLOAT32 = 0.001
+"""The same, for what is rounded inside the client's own computation."""
+CHANCE = 1e-6
+"""With which a mixture of several images may look like one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,7 @@ class Rebuilt:
 
 
 def rebuild_images(task: Task | bytes, update: Update | bytes) -> list[Rebuilt]:
-    """The images that can be read off an update, with certainty only: no image is better than a
-    wrong one.
+    """The images that can be read off an update. It would rather say nothing than something wrong.
 
     task, update: what a server has sent and got, as objects or as the bytes on the wire. The first
         layer must be a dense one on 784 pixels, with a bias. Every neuron is looked at, and every
@@ -52,9 +51,15 @@ def rebuild_images(task: Task | bytes, update: Update | bytes) -> list[Rebuilt]:
         are the ones that tell.
 
     An image is told when it is the only one that makes some neuron fire: of a few images nearly
-    all, of a hundred hardly any. It must come out with every pixel within a quarter of a whole
-    grey value, beyond what the rounding of 32-bit numbers can have done.
-    Raises BadUpdate where an update does not fit its task, Refused for other layers or optimizers.
+    all, of a hundred hardly any. Where several do, what comes out is a mixture of them. It gives
+    itself away: its pixels are no whole grey values. So an image is claimed when all 784 are, as
+    far as the rounding of 32-bit numbers allows, and when they have so many different values that
+    a mixture has them with a chance of less than a millionth. MNIST's images have them; of images
+    in black and white only (where there are several) nothing is claimed, and two that differ in
+    one or two pixels can be mixed up.
+
+    Raises BadUpdate where an update does not fit its task, Refused for other layers, optimizers,
+    or strategies that change the steps (SCAFFOLD).
 
     >>> import numpy as np
     >>> from fedlab import Classifier, Dataset, Participant, Task, Training, rebuild_images
@@ -72,23 +77,26 @@ def rebuild_images(task: Task | bytes, update: Update | bytes) -> list[Rebuilt]:
     pixels, away = _moved(kernel, update.weights[0], steps)
     scale, off = _moved(bias, update.weights[1], steps)
     blur = away.max(axis=0) + off  # by which anything about a neuron may be wrong
-    found = _alone(pixels, scale, blur)
+    alone = update.num_examples == 1  # then there is nothing to mix
+    found = _told(pixels, scale, blur, alone)
     order = np.argsort(-bias, kind="stable")  # in a trap: the lower the threshold, the sooner
     pixels, scale, blur = pixels[:, order], scale[order], blur[order]
     neighbours = pixels[:, :-1] - pixels[:, 1:], scale[:-1] - scale[1:], blur[:-1] + blur[1:]
-    return list((_alone(*neighbours) | found).values())
+    return list((_told(*neighbours, alone) | found).values())
 
 
-def _alone(pixels: np.ndarray, scale: np.ndarray, blur: np.ndarray) -> dict[bytes, Rebuilt]:
+def _told(
+    pixels: np.ndarray, scale: np.ndarray, blur: np.ndarray, alone: bool
+) -> dict[bytes, Rebuilt]:
     """The images x for which pixels[:, j] = scale[j] x, for one neuron j or several, each pixel
-    and scale being wrong by at most blur[j].
+    and scale being wrong by at most blur[j]. alone: there is only one.
     """
     found: dict[bytes, Rebuilt] = {}
     some = scale != 0
     unclear = np.divide(blur, np.abs(scale), where=some, out=np.full(len(scale), np.inf))
     free = some.copy()
     for neuron in np.argsort(unclear, kind="stable"):
-        if unclear[neuron] > NEAR:  # from here on even black and white are hard to tell apart
+        if unclear[neuron] > UNCLEAR:  # here even black and white are hard to tell apart
             break
         if not free[neuron]:
             continue
@@ -99,15 +107,17 @@ def _alone(pixels: np.ndarray, scale: np.ndarray, blur: np.ndarray) -> dict[byte
         # Least squares over all who have seen it
         weight = scale[same] / (scale[same] @ scale[same])
         greys = GREYS * (pixels[:, same] @ weight)
-        whole = np.rint(greys)
-        off = float(np.abs(greys - whole).max())
-        wrong = 2 * GREYS * float(np.abs(weight) @ blur[same])
-        if off > NEAR or wrong > NEAR or whole.min() < 0 or whole.max() > GREYS:
+        rounded = np.rint(greys)
+        off = float(np.abs(greys - rounded).max())
+        wrong = 2 * GREYS * float(np.abs(weight) @ blur[same]) + FLOAT32
+        if off > wrong or wrong > UNCLEAR or not 0 <= rounded.min() < rounded.max() <= GREYS:
             continue
-        between = len(np.unique(whole[(whole > 0) & (whole < GREYS)]))
-        if whole.max() == 0 or (same.sum() < 2 and between < ENOUGH_GREYS):
+        # Of k images in black and white a mixture has up to 2^k values, made of k - 1 free shares,
+        # and each is near a whole one with a chance of twice `wrong`
+        free_shares = np.log2(len(np.unique(rounded)))
+        if not alone and (2 * wrong) ** (free_shares - 1) > CHANCE:
             continue
-        image = whole.astype(np.uint8).reshape(SIDE, SIDE)
+        image = rounded.astype(np.uint8).reshape(SIDE, SIDE)
         found.setdefault(image.tobytes(), Rebuilt(image, int(same.sum()), off))
     return found
 
@@ -131,19 +141,25 @@ def rebuild_labels(
     if steps > 1:
         said.append(classifier.predict(update.weights, images).mean(axis=0))
     counts = update.num_examples * (np.mean(said, axis=0) + moved / steps)
-    whole = np.floor(np.maximum(counts, 0)).astype(int)
+    labels = np.floor(np.maximum(counts, 0)).astype(int)
     # Largest remainders, until they add up
-    while whole.sum() < update.num_examples:
-        whole[np.argmax(counts - whole)] += 1
-    while whole.sum() > update.num_examples:
-        whole[np.argmin(np.where(whole > 0, counts - whole, np.inf))] -= 1
-    return whole
+    while labels.sum() < update.num_examples:
+        labels[np.argmax(counts - labels)] += 1
+    while labels.sum() > update.num_examples:
+        labels[np.argmin(np.where(labels > 0, counts - labels, np.inf))] -= 1
+    return labels
 
 
 def _read(task: Task | bytes, update: Update | bytes) -> tuple[Task, Update]:
     task = decode_task(task) if isinstance(task, bytes) else task
     update = decode_update(update) if isinstance(update, bytes) else update
     check_weights(update.weights, task.weights)
+    whole("num_examples", update.num_examples)
+    if task.more:
+        raise Refused(
+            f"the task holds {', '.join(sorted(task.more))} beside the model, which changes every"
+            " step; expected steps along the gradient alone"
+        )
     if task.training.optimizer != "sgd":
         raise Refused(
             f"the task's optimizer is {task.training.optimizer!r}; expected 'sgd', whose steps are"

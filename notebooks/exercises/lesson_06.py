@@ -45,8 +45,8 @@ def check_image(image_of: Callable[[np.ndarray, float], np.ndarray]) -> str:
     """
     images = fedlab.load_mnist().test.subset(np.arange(IMAGES))
     for number in range(IMAGES):
-        data = images.subset(np.array([number]))
-        right = data.x[0]
+        right = images.x[number] // (1 + number % 2)  # each second one in grey, without full ink
+        data = fedlab.Dataset(right[None], images.y[number : number + 1])
         before, after = _trained(data, number)
         kernel, bias = (before[i].astype(np.float64) - after[i] for i in (0, 1))
         neuron = int(np.argmax(np.abs(bias)))
@@ -97,7 +97,7 @@ def check_labels(labels_of: Callable) -> str:
         rows = np.random.default_rng(seed).choice(60_000, number, replace=False)
         data = mnist.train.subset(rows)
         before, after = _trained(data, seed)
-        moved = after[-1].astype(np.float64) - before[-1]
+        moved = before[-1].astype(np.float64) - after[-1]
         said = fedlab.Classifier(seed=seed).predict(before, public).mean(axis=0)
         got = np.asarray(_asked(labels_of, moved, ETA, said, number))
         right = data.label_counts()
@@ -109,10 +109,15 @@ def check_labels(labels_of: Callable) -> str:
             not np.allclose(got, right / number, atol=0.3 / number),
             "those are the shares, from 0 to 1. How many images are that, of n?",
         )
-        mirrored = number * (said - moved / ETA)
+        mirrored = number * (said + moved / ETA)
+        exactly = number * (said - moved / ETA)
+        expect(
+            not np.array_equal(got, np.trunc(exactly)) or np.array_equal(got, right),
+            "some numbers are one too small: astype and int cut off. Round first (np.rint).",
+        )
         expect(
             not np.allclose(got, mirrored, atol=0.51),
-            "the sign is the other one: moved is after − before, −eta times (said − share).",
+            "the sign is the other one: moved is before − after, eta times (said − share).",
         )
         expect(
             np.allclose(got, right, atol=0.51),
@@ -130,17 +135,31 @@ def check_trap(is_trap: Callable[[fedlab.Weights], bool]) -> str:
     """Exercise 3: True for traps, shuffled and with noise too; False for honest models."""
     mnist = fedlab.load_mnist()
     random = np.random.default_rng(0)
-    honest = {"an untrained model": fedlab.Classifier(seed=5).weights}
     classifier = fedlab.Classifier(seed=6)
-    training = fedlab.Training(1, 10, ETA)
     few = mnist.train.subset(np.arange(5_000))
-    honest["a trained model"] = classifier.train(classifier.weights, few, training, 0)[0]
-    trap = fedlab.trap_weights(classifier.weights, mnist.test)
-    order = random.permutation(trap[1].size)
-    shuffled = [trap[0][:, order], trap[1][order], trap[2][order], *trap[3:]]
-    noise = 0.01 * trap[0].std() + 0.01 * np.abs(trap[0]).max()
-    noisy = [trap[0] + random.normal(0, noise, trap[0].shape).astype(np.float32), *trap[1:]]
-    traps = {"a trap": trap, "a trap with shuffled neurons": shuffled, "a trap with noise": noisy}
+    trained, _ = classifier.train(classifier.weights, few, fedlab.Training(1, 10, ETA), 0)
+    plain = fedlab.Classifier(seed=5).weights
+    honest = {
+        "an untrained model": plain,
+        "a trained model": trained,
+        "an honest model with small numbers": [array / 100 for array in plain],
+        "an honest model with negative biases": [plain[0], plain[1] - 0.01, *plain[2:]],
+    }
+    kernel, bias, second, *rest = fedlab.trap_weights(classifier.weights, mnist.test)
+    order = random.permutation(bias.size)
+    noise = [1 + 0.3 * random.normal(size=array.shape) for array in (kernel, second)]
+    larger = np.geomspace(100, 1000, bias.size)
+    traps = {
+        "a trap": [kernel, bias, second, *rest],
+        "a trap with shuffled neurons": [kernel[:, order], bias[order], second[order], *rest],
+        "a trap with noise": [kernel * noise[0], bias, second * noise[1], *rest],
+        "a trap with scaled neurons": [
+            kernel * larger,
+            bias * larger,
+            second / larger[:, None],
+            *rest,
+        ],
+    }
     cases = [(name, w, False) for name, w in honest.items()]
     cases += [(name, w, True) for name, w in traps.items()]
     for name, weights, right in cases:
@@ -152,7 +171,7 @@ def check_trap(is_trap: Callable[[fedlab.Weights], bool]) -> str:
         expect(
             got == right,
             f"of {name} it says {bool(got)}. In a trap all neurons of the first layer measure the"
-            " same: how alike are its columns, compared with how large their numbers are?",
+            " same: in which direction do its columns point, and do they all point there?",
         )
     return (
         "honest models pass, these traps do not. Whoever builds the next trap has read your"

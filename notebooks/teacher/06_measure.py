@@ -36,8 +36,12 @@ def some(number: int, seed: int) -> fedlab.Dataset:
 def sent(data, weights, seed, optimizer="sgd", learning_rate=0.1, epochs=1, batch_size=None):
     """A task, and the client's answer."""
     training = fedlab.Training(epochs, batch_size, learning_rate, optimizer)
-    task = fedlab.Task(1, 1, weights, training, seed=seed)
+    task = task_of(weights, seed, training)
     return task, fedlab.Participant("carol", data, classifier).answer(task)
+
+
+def task_of(weights, seed, training=None) -> fedlab.Task:
+    return fedlab.Task(1, 1, weights, training or fedlab.Training(1, None, 0.1), seed=seed)
 
 
 def trained(seed: int) -> fedlab.Weights:
@@ -73,6 +77,7 @@ def known(seed: int) -> None:
 
 WAYS = {
     "one step": {},
+    "E = 1, B = 1": {"batch_size": 1},
     "E = 1, B = 10": {"batch_size": 10},
     "E = 5, B = 10": {"batch_size": 10, "epochs": 5},
 }
@@ -126,6 +131,12 @@ def hidden(seed: int) -> None:
     note(
         "hidden: Adam, % of the pixels told to be ink or paper", 100 * np.mean(moved == (image > 0))
     )
+
+    four = some(4, seed)
+    answers = [sent(four.subset(np.array([i])), weights, seed)[1].weights for i in range(4)]
+    average = [np.mean(arrays, axis=0) for arrays in zip(*answers, strict=True)]
+    seen = right(four, task_of(weights, seed), fedlab.Update("all", 1, 4, average))
+    note("hidden: images of four clients in the next model", seen)
 
 
 def worst(image, task, weights) -> float:

@@ -8,16 +8,30 @@ def image_of(kernel, bias):
 
 
 def labels_of(moved, eta, said, n):
-    return np.rint(n * (said + moved / eta)).astype(int)
+    return np.rint(n * (said - moved / eta)).astype(int)
 
 
 def is_trap(weights):
-    kernel = weights[0]
-    return bool(kernel.std(axis=1).mean() < 0.1 * np.abs(kernel).mean())
+    columns = weights[0] / np.linalg.norm(weights[0], axis=0)
+    return bool(np.linalg.norm(columns.mean(axis=1)) > 0.5)
+
+
+def spread(weights):
+    """Sees how large the numbers are, not where they point."""
+    return bool(weights[0].std(axis=1).mean() < 0.5 * np.abs(weights[0]).mean())
 
 
 def cut_off(kernel, bias):
     return (255 * kernel / bias - 1e-3).astype(np.uint8).reshape(28, 28)
+
+
+def brightest(kernel, bias):
+    """As if every image had full ink somewhere."""
+    return np.rint(255 * np.abs(kernel) / np.abs(kernel).max()).astype(np.uint8).reshape(28, 28)
+
+
+def floor_of_labels(moved, eta, said, n):
+    return (n * (said - moved / eta)).astype(int)
 
 
 def exactly_equal(weights):
@@ -44,18 +58,24 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_image", (lambda kernel, bias: 255 * kernel.reshape(28, 28),), "be divided"),
     ("check_image", (lambda kernel, bias: np.rint(255 * kernel / bias),), "uint8"),
     ("check_image", (cut_off,), "Round first"),
+    ("check_image", (brightest,), "be divided"),
     ("check_image", (lambda kernel, bias: kernel[:3],), "(3,)"),
     ("check_image", (lambda kernel, bias: kernel["x"],), "ended in IndexError"),
     ("check_labels", (...,), "three dots"),
-    ("check_labels", (lambda moved, eta, said, n: said + moved / eta,), "shares"),
-    ("check_labels", (lambda moved, eta, said, n: n * (said - moved / eta),), "sign"),
-    ("check_labels", (lambda moved, eta, said, n: n * (said + moved / eta),), "whole numbers"),
+    ("check_labels", (lambda moved, eta, said, n: said - moved / eta,), "shares"),
+    ("check_labels", (lambda moved, eta, said, n: n * (said + moved / eta),), "sign"),
+    ("check_labels", (lambda moved, eta, said, n: n * (said - moved / eta),), "whole numbers"),
     ("check_labels", (lambda moved, eta, said, n: n * said,), "you get"),
+    ("check_labels", (floor_of_labels,), "cut off"),
     ("check_labels", (lambda moved, eta, said, n: 3,), "ten numbers"),
     ("check_trap", (...,), "three dots"),
     ("check_trap", (lambda weights: False,), "of a trap it says False"),
     ("check_trap", (lambda weights: True,), "of an untrained model it says True"),
     ("check_trap", (exactly_equal,), "of a trap with noise"),
     ("check_trap", (sorted_thresholds,), "of a trap with shuffled neurons"),
+    ("check_trap", (spread,), "of a trap with scaled neurons"),
+    ("check_trap", (lambda weights: bool(weights[1].max() < 0),), "with negative biases"),
+    ("check_trap", (lambda weights: bool(weights[0].std() < 0.01),), "with small numbers"),
+    ("check_trap", (lambda weights: bool((weights[0] > 0).all()),), "of a trap with noise"),
     ("check_trap", (lambda weights: 1,), "True or False"),
 ]
