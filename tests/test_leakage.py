@@ -3,11 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 import fedlab
 from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.conformance.recorder import Recorder
+from fedlab.privacy.drawing import FOUND, MADE_UP
+from fedlab.privacy.leakage import Rebuilt
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +223,28 @@ def test_a_trap_needs_layers(mnist, classifier):
     for weights in (classifier.weights[:2], classifier.weights[:5], [np.zeros((3, 3, 1, 8))] * 4):
         with pytest.raises(Refused, match="expected dense layers with biases"):
             fedlab.trap_weights(weights, mnist.test)
+
+
+# ---- drawn ---------------------------------------------------------------------------------------
+
+
+def test_what_was_found_stands_where_the_client_has_it(mnist, classifier):
+    data = some(mnist, 12)
+    found = fedlab.rebuild_images(*conversation(data, classifier))
+    made_up = Rebuilt(255 - data.x[0], 1, 0.0)
+    ax = fedlab.plot_rebuilt(data, [*found, made_up], Figure().subplots())
+    frames = [patch.get_edgecolor() for patch in ax.patches]
+    assert frames.count(to_rgba(FOUND)) == len(found) and frames.count(to_rgba(MADE_UP)) == 1
+    sheet = ax.images[0].get_array()
+    for patch in ax.patches[:-1]:
+        x, y = (int(place + 1.5) for place in patch.get_xy())
+        left = x - (sheet.shape[1] + 2 * 32) // 2  # the same place, before the gap
+        assert np.array_equal(sheet[y : y + 28, x : x + 28], sheet[y : y + 28, left : left + 28])
+    assert f"rebuilt: {len(found)} of 12" in [text.get_text() for text in ax.texts]
+
+
+def test_what_cannot_be_drawn(mnist):
+    grey = fedlab.Dataset(np.zeros((2, 28, 28), np.float32), np.zeros(2, int))
+    for data in (grey, mnist.test.subset(np.arange(401)), mnist.test.subset(np.arange(0))):
+        with pytest.raises(Refused, match="expected 1 to 400 of 784 uint8"):
+            fedlab.plot_rebuilt(data, [], Figure().subplots())

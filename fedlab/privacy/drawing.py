@@ -25,7 +25,7 @@ def plot_rebuilt(
 ) -> Axes:
     """At the left a client's images, at the right, in the same places, those that were rebuilt from
     its update: in a green frame where they are the same in every pixel. One that the client does
-    not have stands behind them in a red frame; `rebuild_images` makes none.
+    not have would stand behind them in a red frame.
 
     data:  what the client has trained on: uint8, at most 400 images.
     names: what stands above the two halves.
@@ -40,7 +40,8 @@ def plot_rebuilt(
     own = [image.reshape(SIDE, SIDE) for image in data.x]
     got = {rebuilt.image.tobytes(): rebuilt.image for rebuilt in found}
     strange = [image for key, image in got.items() if key not in {one.tobytes() for one in own}]
-    columns = min(len(own), max(4, int(np.ceil(np.sqrt(1.4 * len(own))))))
+    least = max(4, int(np.ceil(np.sqrt(1.4 * len(own)))))
+    columns = min(len(own), min(range(least, least + 3), key=lambda number: -len(own) % number))
     rows = -(-(len(own) + len(strange)) // columns)
     cell = SIDE + GAP
     width = columns * cell + 2 * cell
