@@ -287,6 +287,7 @@ def test_survivors_that_cannot_be():
     ("spoil", "said"),
     [
         (lambda p: p.answers.pop("client-0"), "2 of 4 clients have told"),
+        (lambda p: p.answers.update(zoe={}), "'zoe' has told shares; expected only who"),
         (lambda p: p.answers["client-0"].pop("client-1"), "has told no share of 'client-1'"),
         (lambda p: p.answers["client-0"].update({"client-1": b"\x01" * 66}), "is wrong"),
         (lambda p: p.answers["client-0"].update({"client-3": b"\x01" * 66}), "is wrong"),

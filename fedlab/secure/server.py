@@ -38,9 +38,11 @@ def total(
 
     masked:  survivor -> its masked numbers. answers: client -> the shares that it has told, by
              whose they are. roster: everybody's public keys; sharers: who had sent letters.
-    Raises Refused where fewer than `threshold` have answered, for a share that is missing or wrong,
-    or arrays of different shapes: then there is no sum.
+    Raises Refused where fewer than `threshold` have answered, for an answer of somebody else than a
+    survivor, a share that is missing or wrong, or arrays of different shapes: then there is no sum.
     """
+    if strange := sorted(set(answers) - set(masked)):
+        raise Refused(f"{strange[0]!r} has told shares; expected only who has sent numbers")
     survivors, gone = sorted(masked), sorted(set(sharers) - set(masked))
     if len(answers) < threshold:
         raise Refused(

@@ -5,26 +5,14 @@ The seed decides the first weights, how images are dealt, who is drawn, and the 
 picks parts: 04_measure.py deal, 04_measure.py scaffold server
 """
 
-import sys
-
 import keras
 import numpy as np
+from five_seeds import measure, note
 
 import fedlab
 
-SEEDS = range(5)
 mnist = fedlab.load_mnist()
 few = mnist.test.subset(np.arange(1000))
-values: dict[str, list[float]] = {}
-
-
-def note(what: str, value: float) -> None:
-    """Keep one seed's value; with the last seed's, print all."""
-    values.setdefault(what, []).append(value)
-    if len(values[what]) == len(SEEDS):
-        several = values[what]
-        low, mean, high = min(several), np.mean(several), max(several)
-        print(f"{what:60} {low:7.2f} {mean:7.2f} {high:7.2f}", flush=True)
 
 
 def run(clients, seed, **options):
@@ -219,7 +207,4 @@ def mixed(seed: int) -> None:
 PARTS = [deal, maps, scaffold, server, together, mixed]
 
 if __name__ == "__main__":
-    for part in PARTS:
-        if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
-            for seed in SEEDS:
-                part(seed)
+    measure(PARTS)

@@ -5,26 +5,14 @@ The seed decides the model's first weights, whose images they are, and the batch
 parts: 06_measure.py images, 06_measure.py trap labels
 """
 
-import sys
-
 import numpy as np
+from five_seeds import measure, note
 
 import fedlab
 
-SEEDS = range(5)
 mnist = fedlab.load_mnist()
 classifier = fedlab.Classifier()
 public = mnist.test.subset(np.arange(1000))
-values: dict[str, list[float]] = {}
-
-
-def note(what: str, value: float) -> None:
-    """Keep one seed's value; with the last seed's, print all."""
-    values.setdefault(what, []).append(value)
-    if len(values[what]) == len(SEEDS):
-        several = values[what]
-        low, mean, high = min(several), np.mean(several), max(several)
-        print(f"{what:64} {low:8.2f} {mean:8.2f} {high:8.2f}", flush=True)
 
 
 def some(number: int, seed: int) -> fedlab.Dataset:
@@ -168,7 +156,4 @@ def members(seed: int) -> None:
 PARTS = [images, known, labels, trap, hidden, members]
 
 if __name__ == "__main__":
-    for part in PARTS:
-        if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
-            for seed in SEEDS:
-                part(seed)
+    measure(PARTS)
