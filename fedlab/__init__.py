@@ -31,11 +31,17 @@ _ROOMS = {  # room -> the public names that live in it
         partition_iid partition_svg skew""",
     "plan": "Plan Status",
     "plots": "plot_digits plot_history plot_partition",
-    "privacy": "Rebuilt plot_rebuilt rebuild_images rebuild_labels trap_weights",
+    "privacy.accountant": "Release delta_for epsilon epsilon_unsampled noise_for",
+    "privacy.dp_fed_avg": "dp_fed_avg",
+    "privacy.drawing": "plot_rebuilt",
+    "privacy.leakage": "Rebuilt rebuild_images rebuild_labels",
+    "privacy.trap": "trap_weights",
+    "secure.side": "SecureSide",
+    "secure.strategy": "secured",
     "simulation": "simulate",
-    "strategies": """Adam Mean Median Momentum Replace State Strategy TooFewUpdates TrimmedMean
-        Updates Yogi async_average fed_adam fed_async fed_avg fed_avg_momentum fed_buff fed_prox
-        fed_yogi median scaffold trimmed_mean weighted_mean""",
+    "strategies": """Adam Finished Mean Median Momentum Replace State Strategy TooFewUpdates
+        TrimmedMean Updates Yogi async_average fed_adam fed_async fed_avg fed_avg_momentum fed_buff
+        fed_prox fed_yogi median scaffold trimmed_mean weighted_mean""",
     "timeline": "plot_timeline time_axis",
     "virtual": "VirtualClock",
 }
@@ -98,16 +104,23 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.plan import Plan, Status
     from fedlab.plots import plot_digits, plot_history, plot_partition
-    from fedlab.privacy import (
-        Rebuilt,
-        plot_rebuilt,
-        rebuild_images,
-        rebuild_labels,
-        trap_weights,
+    from fedlab.privacy.accountant import (
+        Release,
+        delta_for,
+        epsilon,
+        epsilon_unsampled,
+        noise_for,
     )
+    from fedlab.privacy.dp_fed_avg import dp_fed_avg
+    from fedlab.privacy.drawing import plot_rebuilt
+    from fedlab.privacy.leakage import Rebuilt, rebuild_images, rebuild_labels
+    from fedlab.privacy.trap import trap_weights
+    from fedlab.secure.side import SecureSide
+    from fedlab.secure.strategy import secured
     from fedlab.simulation import simulate
     from fedlab.strategies import (
         Adam,
+        Finished,
         Mean,
         Median,
         Momentum,

@@ -258,9 +258,10 @@ def server(args) -> int:
         deadline=args.deadline,
         enough=args.enough,
         min_updates=args.min_updates,
+        sampling=args.sampling,
         strict=False,  # a student's laptop that fails is no failure of the class
     )
-    strategy.check(plan.training)
+    strategy.check(plan)
     for path in (args.checkpoint, args.history):
         _check_writable(path)
     mnist = load_mnist(args.data)
@@ -385,6 +386,7 @@ def _strategy(args) -> Strategy:
 def client(args) -> int:
     """Take part in a federation until it is over."""
     from fedlab.http.client import Client, split_url
+    from fedlab.secure import SecureSide
 
     split_url(args.url)  # what is wrong on the command line is said before anything is asked
     name = check_client_id(args.id) if args.id is not None else _asked_id()
@@ -400,8 +402,16 @@ def client(args) -> int:
         def show(status) -> None:
             screen.now(client_line(name, status))
 
+        side = SecureSide(insist=args.secure)
         taking_part = Client(
-            args.url, name, images, test=mnist.test, tries=args.tries, on_status=show
+            args.url,
+            name,
+            images,
+            test=mnist.test,
+            transforms=[side.mask],
+            phases=side.phases,
+            tries=args.tries,
+            on_status=show,
         )
         return taking_part.start()
 
@@ -516,10 +526,11 @@ def simulate(args) -> int:
     how = training(args, SIMULATED_TRAINING)
     limits = {"deadline": args.deadline, "enough": args.enough}
     limits |= {"evaluate_every": args.evaluate_every, "target": args.target}
-    Plan(args.rounds, how, args.fraction, **limits)  # refuses what cannot be, at once
+    limits |= {"sampling": args.sampling}
+    plan = Plan(args.rounds, how, args.fraction, **limits)  # refuses what cannot be, at once
     clock = clock_of(args)
     strategy = strategy_of(args, args.strategy)
-    strategy.check(how)
+    strategy.check(plan)
     _check_writable(args.history)
     mnist = load_mnist(args.data)
     if args.partition == "iid":

@@ -48,6 +48,8 @@ class RoundRecord:
     note:           what was out of the ordinary, in words.
     pixels:         the grey value of white in the test: 1 as everything here, or 255 as the
                     original demonstration's clients have it (`fedlab server --original`).
+    measures:       further numbers of the strategy's, by name: "epsilon" is what was spent of
+                    privacy until then, where somebody counts it.
     """
 
     round: int
@@ -59,6 +61,7 @@ class RoundRecord:
     clients: dict[str, ClientRecord] = field(default_factory=dict)
     note: str = ""
     pixels: int = 1
+    measures: dict[str, float] = field(default_factory=dict)
 
     @property
     def num_examples(self) -> int:
@@ -151,12 +154,14 @@ class History:
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """A row a round: round, seconds, accuracy, loss, bytes_down, bytes_up, bytes, num_examples,
-        clients, note. Returned, and written to `path` if given.
+        clients, note, and the names that are in `measures`. Returned, and written to `path` if
+        given.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         names = "round seconds accuracy loss bytes_down bytes_up bytes num_examples clients note"
-        writer.writerow(names.split())
+        measured = sorted({name for record in self for name in record.measures})
+        writer.writerow([*names.split(), *measured])
         for r in self:
             row = [
                 r.round,
@@ -168,7 +173,8 @@ class History:
                 r.bytes,
                 r.num_examples,
             ]
-            writer.writerow([*row, len(r.clients), r.note])
+            row += [len(r.clients), r.note]
+            writer.writerow([*row, *(_short(r.measures.get(name, math.nan)) for name in measured)])
         return _written(text.getvalue(), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -187,6 +193,7 @@ class History:
                     name: ClientRecord(**_numbers(client))
                     for name, client in fields.pop("clients").items()
                 }
+                fields["measures"] = _numbers(fields.get("measures", {}))
                 rounds.append(RoundRecord(**_numbers(fields), clients=clients))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(

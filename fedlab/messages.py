@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -193,12 +193,24 @@ def check_client_id(client) -> str:
     return client
 
 
+def check_answer(update: Update, weights: Sequence[np.ndarray]) -> None:
+    """Raise BadUpdate unless `update` has weights like these; in phases other than training it may
+    have none, and say all that it has to in `more` and `note`.
+    """
+    if update.phase == TRAIN or update.weights:
+        check_weights(update.weights, weights)
+
+
 def check_update(
-    update: Update, weights: Sequence[np.ndarray], most_examples: int | None = None
+    update: Update,
+    weights: Sequence[np.ndarray],
+    most_examples: int | None = None,
+    check: Callable[[Update, Sequence[np.ndarray]], None] = check_answer,
 ) -> None:
     """Raise BadUpdate unless `update` could be added to a model with these `weights`.
 
     most_examples: the number the client joined with: it cannot have trained on more.
+    check:         what looks at its weights, a strategy's own where that is another.
     """
     whole("round", update.round, error=BadUpdate)
     if not is_whole(update.num_examples) or update.num_examples <= 0:
@@ -215,8 +227,7 @@ def check_update(
             f"accuracy is {update.accuracy!r}; expected a fraction from 0 to 1, or NaN where it was"
             " not measured"
         )
-    if update.phase == TRAIN or update.weights:  # other phases may say all they have to in `more`
-        check_weights(update.weights, weights)
+    check(update, weights)
     for name, arrays in update.more.items():
         for array in arrays:
             check_finite(f"an array of {name!r}", array)

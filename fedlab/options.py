@@ -9,9 +9,12 @@ from pathlib import Path
 
 from fedlab import __version__
 from fedlab.checks import Refused
+from fedlab.menu import STRATEGIES
 from fedlab.messages import Training
+from fedlab.plan import FIXED, POISSON
+from fedlab.secure import secured
 from fedlab.settings import USUAL_RATES
-from fedlab.strategies import STRATEGIES, Setting, Strategy, settings_of
+from fedlab.strategies import Setting, Strategy, settings_of
 
 PROJECT = Path(__file__).parents[1]
 """The clone, where there is one: the lessons are in it."""
@@ -76,8 +79,8 @@ def training(options: argparse.Namespace, default: Training) -> Training:
 
 
 def strategy_of(options: argparse.Namespace, name: str) -> Strategy:
-    """The strategy of this name with the settings that were given. Raises Refused for a setting
-    that it does not have.
+    """The strategy of this name with the settings that were given, secured if asked. Raises Refused
+    for a setting that it does not have.
     """
     known, given = settings_of(STRATEGIES[name]()), {}
     for key, owners in _strategy_settings().items():
@@ -90,7 +93,8 @@ def strategy_of(options: argparse.Namespace, name: str) -> Strategy:
                 f" {' or '.join(owners)}"
             )
         given[key] = value
-    return STRATEGIES[name](**given)
+    strategy = STRATEGIES[name](**given)
+    return secured(strategy) if options.secure else strategy
 
 
 def clock_of(options: argparse.Namespace):
@@ -304,6 +308,7 @@ def _server(commands) -> None:
     )
     add("--strategy", choices=list(STRATEGIES), metavar="NAME", help=text)
     _add_strategy_settings(page)
+    _add_sampling(page)
     text = (
         "with --original: white in its clients' images is 255 (their .npy files as they usually"
         " are) or 1 (default: whichever the model is better on)"
@@ -321,7 +326,7 @@ def _client(commands) -> None:
     page = _command(
         commands,
         "client",
-        "URL [--id ID] [--shards FIRST LAST] [--data PATH] [--tries N]",
+        "URL [--id ID] [--shards FIRST LAST] [--secure] [--data PATH] [--tries N]",
         "take part in a federation, with images of your own",
         """
         Join the federation at URL, train when asked to, and send back weights; no image
@@ -343,6 +348,8 @@ def _client(commands) -> None:
         " %(default)s, some 8 s in all)"
     )
     add("--tries", type=_positive, default=5, metavar="N", help=text)
+    text = "send nothing but masked updates, of which the server can read only the sum"
+    add("--secure", action="store_true", help=text)
     _add_common(page)
 
 
@@ -439,6 +446,7 @@ def _simulate(commands) -> None:
         help=f"how updates are aggregated: {', '.join(STRATEGIES)} (default: %(default)s)",
     )
     _add_strategy_settings(page)
+    _add_sampling(page)
     text = "images that a client trains on in a virtual second (default: no clock)"
     add("--speed", type=_number, metavar="S", help=text)
     text = f"with --speed: so many of the clients are {SLOWER} times slower (default: 0)"
@@ -460,6 +468,14 @@ def _simulate(commands) -> None:
     )
     _add_training(page, SIMULATED_TRAINING)
     _add_common(page, history=True, seed="partition, first weights, choice of clients and batches")
+
+
+def _add_sampling(page) -> None:
+    """How clients are drawn, and whether what they send is masked."""
+    text = "how a round's clients are drawn: C of them, or each with probability C (default: fixed)"
+    page.add_argument("--sampling", choices=[FIXED, POISSON], default=FIXED, help=text)
+    text = "clients mask what they send, and only the sum can be read"
+    page.add_argument("--secure", action="store_true", help=text)
 
 
 def _add_strategy_settings(page) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from fedlab.checks import Refused, number, whole
 from fedlab.messages import Training
 
+FIXED, POISSON = "fixed", "poisson"
+"""Ways to draw who takes part in a round: so many of them, or each by itself."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -18,6 +21,9 @@ class Plan:
     training:       E, B, learning rate and optimizer of the clients.
     fraction:       C, the fraction of the clients that takes part in a round, in [0, 1]; at least
                     one does, so C = 0 is one client.
+    sampling:       how they are drawn: "fixed", C of them; or "poisson", each by itself with
+                    probability C, so that their number varies, and a round may have nobody. What
+                    is known of privacy is known of this one (McMahan et al. 2018).
     deadline:       seconds that a round waits for its updates; None waits for everyone who has not
                     left.
     enough:         a round takes the first so many updates and goes on without the rest, so that
@@ -44,6 +50,7 @@ class Plan:
     evaluate_every: int = 1
     target: float | None = None
     strict: bool = True
+    sampling: str = FIXED
 
     @classmethod
     def of(
@@ -73,6 +80,8 @@ class Plan:
                 object.__setattr__(self, name, whole(name, getattr(self, name)))
         expected = "a number from 0 (one client) to 1 (every client)"
         number("fraction (C)", self.fraction, expected, least=0, most=1)
+        if self.sampling not in (FIXED, POISSON):
+            raise Refused(f"sampling is {self.sampling!r}; expected {FIXED!r} or {POISSON!r}")
         if self.deadline is not None:
             expected = "seconds above 0, at most 1,000,000, or None to wait for everyone"
             number("deadline", self.deadline, expected, above=0, most=1e6)

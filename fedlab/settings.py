@@ -10,9 +10,11 @@ import numpy as np
 
 from fedlab.checks import Refused, counted
 from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
+from fedlab.menu import STRATEGIES
 from fedlab.messages import Training, check_client_id
-from fedlab.plan import Plan
-from fedlab.strategies import STRATEGIES, Strategy, settings_of
+from fedlab.plan import FIXED, Plan
+from fedlab.secure import secured
+from fedlab.strategies import Strategy, settings_of
 
 USUAL_RATES = {"sgd": 0.1, "adam": 0.001}
 """Learning rates to begin with: at SGD's Adam does not learn."""
@@ -27,14 +29,16 @@ LABELS = {
     "seed": "seed",
     "enough": "first",
     "deadline": "deadline",
+    "sampling": "",
 }
 
 
 @dataclass(frozen=True)
 class Settings:
     """shards: client id -> (first, last) of its shards, 1-12. The others as in `Plan` and
-    `Training`; strategy: a name in STRATEGIES; strategy_settings: its settings by name, those that
-    are not there as they are by default.
+    `Training`; strategy: a name in `menu.STRATEGIES`; strategy_settings: its settings by name,
+    those that are not there as they are by default; secure: whether updates are masked, so that
+    only their sum can be read.
     """
 
     shards: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -49,6 +53,8 @@ class Settings:
     seed: int = 0
     enough: int | None = None
     deadline: float | None = None
+    sampling: str = FIXED
+    secure: bool = False
 
     def check(self) -> None:
         """Raise Refused or DataError, with a sentence, for what cannot run."""
@@ -66,13 +72,12 @@ class Settings:
                 f" {', '.join(known) or 'none'}"
             )
         strategy = self.make_strategy()
-        strategy.check(self.training())
+        strategy.check(self.plan())
         if strategy.min_updates > len(self.shards):
             raise Refused(
                 f"got {counted(len(self.shards), 'client')}; expected at least"
                 f" {strategy.min_updates} with the strategy {strategy.identity}"
             )
-        self.plan()
 
     def training(self) -> Training:
         """E, B, learning rate and optimizer."""
@@ -80,7 +85,7 @@ class Settings:
 
     def plan(self) -> Plan:
         """The run."""
-        limits = {"enough": self.enough, "deadline": self.deadline}
+        limits = {"enough": self.enough, "deadline": self.deadline, "sampling": self.sampling}
         if STRATEGIES[self.strategy]().asynchronous:  # no rounds that could end early
             limits = {}
         clients = max(len(self.shards), 1)
@@ -88,9 +93,10 @@ class Settings:
 
     def make_strategy(self) -> Strategy:
         """The strategy of this name, with these settings. Raises Refused for a value that cannot
-        be.
+        be, or one that cannot be secured.
         """
-        return STRATEGIES[self.strategy](**self.strategy_settings)
+        strategy = STRATEGIES[self.strategy](**self.strategy_settings)
+        return secured(strategy) if self.secure else strategy
 
     def _set(self) -> dict[str, float]:
         """The settings of the strategy that are not as they are by default."""
@@ -138,6 +144,8 @@ class Settings:
             elif item.name == "strategy_settings":
                 if self.strategy == other.strategy and self._set() != other._set():
                     parts.append(self._spoken())
+            elif item.name == "secure":
+                parts.append("secure" if mine else "not secure")
             else:
                 parts.append(f"{LABELS[item.name]} {'all' if mine is None else mine}".strip())
         return ", ".join(parts) or "same settings"
@@ -150,9 +158,20 @@ class Settings:
             f"    {name!r}: ({first}, {last}),\n" for name, (first, last) in self.shards.items()
         )
         plan = self.plan()
-        given = {"enough": plan.enough, "deadline": plan.deadline}
-        given = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+        given = {"enough": plan.enough, "deadline": plan.deadline, "sampling": plan.sampling}
+        given = [f"{name}={value!r}" for name, value in given.items() if value not in (None, FIXED)]
         limits = f" {', '.join(given)}," if given else ""
+        strategy = f"fedlab.{self._call()}"
+        start = "        fedlab.Client(server.url, name, mnist.shards(first, last), test=mnist.test"
+        start += ").start()"
+        if self.secure:
+            strategy = f"fedlab.secured({strategy})"
+            start = """\
+        side = fedlab.SecureSide()
+        fedlab.Client(
+            server.url, name, mnist.shards(first, last), test=mnist.test,
+            transforms=[side.mask], phases=side.phases,
+        ).start()"""
         return f"""\
 import fedlab
 
@@ -160,9 +179,9 @@ mnist = fedlab.load_mnist()
 shards = {{
 {clients}}}
 
-with fedlab.Server(test=mnist.test, strategy=fedlab.{self._call()}, seed={self.seed}) as server:
+with fedlab.Server(test=mnist.test, strategy={strategy}, seed={self.seed}) as server:
     for name, (first, last) in shards.items():
-        fedlab.Client(server.url, name, mnist.shards(first, last), test=mnist.test).start()
+{start}
     history = server.run(
         rounds={self.rounds}, fraction={self.fraction}, epochs={self.epochs},
         batch_size={self.batch_size}, learning_rate={self.learning_rate},

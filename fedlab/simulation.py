@@ -17,7 +17,7 @@ from fedlab.history import History, RoundRecord
 from fedlab.messages import BadUpdate, Refused, Task, Training, Update, Weights
 from fedlab.model import Classifier, TrainingStopped, chunk_shape
 from fedlab.participant import Answer, Participant, Transform
-from fedlab.plan import Plan
+from fedlab.plan import FIXED, Plan
 from fedlab.progress import rounds_bar
 from fedlab.strategies import State, Strategy, fed_avg
 from fedlab.strategies.scaffold import correction
@@ -30,6 +30,7 @@ def simulate(
     test: Dataset | None = None,
     rounds: int = 10,
     fraction: float = 1.0,
+    sampling: str = FIXED,
     epochs: int = 1,
     batch_size: int | None = 32,
     learning_rate: float = 0.1,
@@ -56,8 +57,8 @@ def simulate(
 
     clients:  a data set each; a mapping gives them their ids, a list gives client-0000,
               client-0001, ...
-    rounds, fraction (C), epochs (E), batch_size (B), learning_rate, optimizer, target, deadline,
-    enough, evaluate_every: as in `Plan` and `Training`.
+    rounds, fraction (C), sampling, epochs (E), batch_size (B), learning_rate, optimizer, target,
+    deadline, enough, evaluate_every: as in `Plan` and `Training`.
     clock:    how fast each client is, a `VirtualClock`: then time is virtual, and strategies
               without rounds can be simulated too. Without one, as fast as this machine goes.
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
@@ -102,8 +103,11 @@ def simulate(
         enough=enough,
         evaluate_every=evaluate_every,
         target=target,
+        sampling=sampling,
     )
-    strategy.check(training)
+    strategy.check(plan)
+    last, protocol = strategy.client_side()
+    transforms, phases = [*transforms, *last], {**protocol, **(phases or {})}
     classifier = Classifier(model, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
     own_test = test if evaluate_clients else None

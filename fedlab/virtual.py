@@ -20,7 +20,7 @@ from fedlab.checks import Refused, number
 from fedlab.federation import Federation
 from fedlab.federation.rounds import size
 from fedlab.history import History, RoundRecord, TaskRecord
-from fedlab.messages import Conflict, RunOver, Task, UnknownClient, Update
+from fedlab.messages import TRAIN, Conflict, RunOver, Task, UnknownClient, Update
 from fedlab.model import TrainingStopped
 from fedlab.simulation import Play, hand_in
 
@@ -36,9 +36,10 @@ class VirtualClock:
               leaves at any moment, the server notices, and it is there again for the next.
     until:    virtual seconds after which the run ends; None: when its rounds are over.
 
-    A client's task takes latency + E * images / speed. In rounds, whoever is still busy with an old
-    task when a new round begins starts late, as over HTTP. Without rounds, max(C * K, 1) clients
-    are at work at any moment: who has sent its update makes room for another, drawn at random.
+    A client's task takes latency + E * images / speed, and one of a phase other than training just
+    latency. In rounds, whoever is still busy with an old task when a new round begins starts late,
+    as over HTTP. Without rounds, max(C * K, 1) clients are at work at any moment: who has sent its
+    update makes room for another, drawn at random.
 
     Raises Refused for anything else.
 
@@ -188,7 +189,9 @@ class _Time:
             return False
         self._tasks += 1
         self._idle.discard(client)
-        images = len(self._play.participants[client].shard(task)) * task.training.epochs
+        images = 0
+        if task.phase == TRAIN:
+            images = len(self._play.participants[client].shard(task)) * task.training.epochs
         takes = self._clock.latency + images / self._speeds[client]
         chance = np.random.default_rng([self.federation.seed % 2**63, self._tasks, 1])
         dropped = chance.random() < self._clock.drop_out

@@ -458,7 +458,7 @@ def test_help_explains_every_option(capsys):
         unexplained = re.findall(r"^  (--[\w-]+)(?: [^ ]+)*\n(?!     )", page, re.MULTILINE)
         assert unexplained == []
         assert max(map(len, page.splitlines())) < 140
-    assert options["client"] == {"--id", "--shards", "--tries", "--data"}
+    assert options["client"] == {"--id", "--shards", "--tries", "--data", "--secure"}
     assert options["lab"] == {"--no-browser", "--allow-root"}
     assert options["check"] == {"--port", "--data"}
     training = {

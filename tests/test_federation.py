@@ -1336,7 +1336,7 @@ def test_bytes_are_counted_by_the_round(make):
      ("deadline", 0), ("deadline", -1),
      ("deadline", math.nan),
      ("deadline", math.inf), ("deadline", "5"), ("target", 0), ("target", 1), ("target", 97),
-     ("target", math.nan), ("target", "97 %")],
+     ("target", math.nan), ("target", "97 %"), ("sampling", "all")],
 )  # fmt: skip
 def test_a_plan_that_cannot_be(setting, value):
     with pytest.raises(Refused, match=f"^{setting}.* is {value!r}; expected"):
@@ -1695,7 +1695,7 @@ def test_what_is_left_in_the_buffer_is_not_lost_with_a_checkpoint(make, tmp_path
     federation.start(Plan(1))
     for value in (2, 4, 9):
         play(federation, "alice", value)
-    assert len(federation.wait()) == 1 and federation.state.memory["in the buffer"][0] == 1
+    assert len(federation.wait()) == 1 and federation.state.memory["buffered"][0] == 1
     state, history = load_checkpoint(path, toy(), strategy.identity)
     assert len(history) == 1 and bits(state.weights) == bits(federation.weights)
 

@@ -5,7 +5,7 @@ import pytest
 
 from fedlab.federation.rounds import Exchange, draw, size
 from fedlab.messages import Conflict, Task, Training, Update
-from fedlab.plan import Plan
+from fedlab.plan import POISSON, Plan
 
 WEEK = 7 * 86_400.0
 NAMES = ["alice", "bob", "carol"]
@@ -30,10 +30,11 @@ def test_as_many_as_the_fraction_says_and_a_round_needs(fraction, members, least
 
 def test_who_is_drawn_is_a_function_of_seed_and_round():
     names = [f"c{i}" for i in range(20)]
-    first = draw(5, 1, names, 6)
-    assert first == draw(5, 1, names[::-1], 6) == sorted(first) and len(set(first)) == 6
-    assert first != draw(5, 2, names, 6) and first != draw(6, 1, names, 6)
-    assert draw(2**64 + 5, 1, names, 20) == sorted(names)
+    plan = Plan(fraction=0.3)
+    first = draw(plan, 5, 1, names, 6)
+    assert first == draw(plan, 5, 1, names[::-1], 6) == sorted(first) and len(set(first)) == 6
+    assert first != draw(plan, 5, 2, names, 6) and first != draw(plan, 6, 1, names, 6)
+    assert draw(plan, 2**64 + 5, 1, names, 20) == sorted(names)
 
 
 def test_tasks_are_taken_in_order_and_once():
@@ -105,3 +106,19 @@ def test_with_enough_answers_the_others_are_too_late():
     with pytest.raises(Conflict, match="does not take part, or is too late"):
         exchange.accept(update("bob"))
     assert exchange.answered() == ["alice", "carol"]
+
+
+def test_by_poisson_sampling_each_takes_part_by_itself():
+    """Numbers as of a binomial distribution: mean K q, variance K q (1 - q); nobody at q = 0,
+    everybody at 1; and any two as often together as chance has it.
+    """
+    names = [f"c{i:02}" for i in range(40)]
+    plan = Plan(fraction=0.3, sampling=POISSON)
+    drawn = [draw(plan, 1, round, names, 5) for round in range(2_000)]
+    sizes = [len(who) for who in drawn]
+    assert abs(np.mean(sizes) - 12) < 0.25 and abs(np.var(sizes) / (40 * 0.3 * 0.7) - 1) < 0.1
+    together = np.mean([{"c03", "c04"} <= set(who) for who in drawn])
+    assert abs(together - 0.09) < 0.02
+    assert drawn[0] == draw(plan, 1, 0, names[::-1], 0) == sorted(drawn[0])
+    assert draw(Plan(fraction=0, sampling=POISSON), 1, 1, names, 1) == []
+    assert draw(Plan(fraction=1, sampling=POISSON), 1, 1, names, 1) == names

@@ -12,6 +12,7 @@ from fedlab.data import Dataset
 from fedlab.messages import BadUpdate, Task, Training, Update
 from fedlab.model import Classifier
 from fedlab.participant import Participant
+from fedlab.plan import Plan
 from fedlab.strategies import (
     STRATEGIES,
     Median,
@@ -498,7 +499,7 @@ def test_scaffold_reaches_the_common_minimum_and_fed_avg_does_not(two_clients):
 
 def test_scaffold_needs_sgd():
     with pytest.raises(Refused, match="optimizer is 'adam' with SCAFFOLD; expected 'sgd'"):
-        scaffold().check(Training(optimizer="adam"))
+        scaffold().check(Plan(training=Training(optimizer="adam")))
 
 
 # ---- what a strategy says of itself --------------------------------------------------------------

@@ -302,3 +302,10 @@ def test_over_http_time_is_real(images):
         pytest.raises(fedlab.Refused, match="got a clock; expected none"),
     ):
         server.run(rounds=1, clock=VirtualClock(10), progress=False)
+
+
+def test_without_rounds_nobody_is_drawn(images):
+    with pytest.raises(
+        fedlab.Refused, match="sampling is 'poisson' with FedBuff; expected a strategy"
+    ):
+        run(images, [60, 60], VirtualClock(100), strategy=fedlab.fed_buff(2), sampling="poisson")

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
+from fedlab.menu import STRATEGIES
+from fedlab.plan import FIXED, POISSON
 from fedlab.settings import USUAL_RATES, Settings
-from fedlab.strategies import STRATEGIES, Setting, settings_of
+from fedlab.strategies import Setting, settings_of
 
 # Few: each costs a compilation.
 BATCH_SIZES = [
@@ -65,6 +67,15 @@ class Controls(widgets.VBox):
             description="Seed",
             **look,
         )
+        self.sampling = widgets.Dropdown(
+            options=[("C of them", FIXED), ("each with chance C", POISSON)],
+            value=settings.sampling,
+            description="Sampling",
+            **look,
+        )
+        self.secure = widgets.Checkbox(
+            settings.secure, description="masked: only the sum can be read", **look
+        )
         names = [(make().name, name) for name, make in STRATEGIES.items()]
         self.strategy = widgets.Dropdown(
             options=names, value=settings.strategy, description="Strategy", **look
@@ -85,6 +96,7 @@ class Controls(widgets.VBox):
             self.learning_rate: "how far one training step goes",
             self.enough: "a round takes the first so many updates and goes on without the rest",
             self.deadline: "seconds after which a round goes on without those who are late",
+            self.sampling: "how a round's clients are drawn: Poisson sampling for known privacy",
         }
         for control, hint in hints.items():
             control.tooltip = hint
@@ -98,13 +110,13 @@ class Controls(widgets.VBox):
             for values in [settings.strategy_settings if name == settings.strategy else {}]
         }
         self.chosen = widgets.VBox()
-        self._all = [*hints, self.optimizer, self.strategy, self.seed]
+        self._all = [*hints, self.optimizer, self.strategy, self.seed, self.secure]
         for sliders in self.of_strategy.values():
             self._all += sliders.values()
         self.optimizer.observe(self._optimizer_changed, "value")
         for control in self._all:
             control.observe(lambda _: self._changed(on_change), "value")
-        above = [*hints, self.optimizer, self.seed, self.strategy]
+        above = [*hints, self.optimizer, self.seed, self.secure, self.strategy]
         self.chosen.add_class("fl-chosen")
         super().__init__([*above, self.chosen, self.meaning])
         self.add_class("fl-controls")
@@ -126,13 +138,13 @@ class Controls(widgets.VBox):
 
     def _of_rounds(self, disabled: bool) -> None:
         """What says something of rounds alone: without them nobody is sampled, and none is late."""
-        for control in (self.fraction, self.enough, self.deadline):
+        for control in (self.fraction, self.enough, self.deadline, self.sampling, self.secure):
             control.disabled = disabled
 
     def settings(self, shards: dict[str, tuple[int, int]]) -> Settings:
         """What the sliders say, for these clients."""
         names = "rounds fraction epochs batch_size learning_rate optimizer strategy seed"
-        names += " enough deadline"
+        names += " enough deadline sampling secure"
         values = {name: getattr(self, name).value for name in names.split()}
         values["fraction"] = round(values["fraction"], 2)
         sliders = self.of_strategy[values["strategy"]]

@@ -230,6 +230,7 @@ class Session:
         self.settings = settings
         self.clients = {}
         self.gate.begin()
+        last, phases = self._watched.client_side()
         try:
             for name, data in settings.datasets(self.mnist).items():
                 client = Client(
@@ -238,7 +239,8 @@ class Session:
                     data,
                     test=self.mnist.test,
                     memory=self._memories.setdefault(name, {}),
-                    transforms=[self._keep_own],
+                    transforms=[self._keep_own, *last],
+                    phases=phases,
                     on_status=functools.partial(self._wait_at_gates, name),
                 )
                 self.clients[name] = client.start()
@@ -335,6 +337,8 @@ class Session:
                 strategy=settings.strategy,
                 strategy_settings=settings.strategy_settings,
                 fraction=settings.fraction,
+                sampling=settings.sampling,
+                secure=settings.secure,
             )
             != settings
         ):

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from fedlab.messages import Task, Training, Update, Weights
+from fedlab.messages import Task, Update, Weights
+from fedlab.plan import Plan
 from fedlab.strategies import State, Strategy, Updates
 from fedlab.strategies.base import Ask
 
@@ -120,9 +121,21 @@ class Watched(Strategy):
         """That of the strategy."""
         return self.strategy.identity
 
-    def check(self, training: Training) -> None:
+    def check(self, plan: Plan) -> None:
         """As the strategy does."""
-        self.strategy.check(training)
+        self.strategy.check(plan)
+
+    def check_answer(self, update: Update, weights: Weights, task: Task | None) -> None:
+        """As the strategy does."""
+        self.strategy.check_answer(update, weights, task)
+
+    def client_side(self):
+        """That of the strategy."""
+        return self.strategy.client_side()
+
+    def measures(self, state: State) -> dict[str, float]:
+        """As the strategy does."""
+        return self.strategy.measures(state)
 
     def prepare(self, task: Task, state: State) -> Task:
         """As the strategy does."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedlab.messages import TRAIN, AlreadyCounted, Conflict, Task, Update
-from fedlab.plan import Plan
+from fedlab.plan import POISSON, Plan
 
 
 def size(plan: Plan, members: int, least: int) -> int:
@@ -18,12 +18,16 @@ def size(plan: Plan, members: int, least: int) -> int:
     return min(max(round(plan.fraction * members), 1, least), members)
 
 
-def draw(seed: int, round: int, members: Sequence[str], count: int) -> list[str]:
-    """`count` of the members at random, in order of their ids: a function of the seed, the round
-    and who has joined.
+def draw(plan: Plan, seed: int, round: int, members: Sequence[str], least: int) -> list[str]:
+    """Who takes part in a round, at random, in order of their ids: a function of the seed, the
+    round and who has joined. As many as `size` says; by Poisson sampling as many as it happens.
     """
     joined = sorted(members)
     rng = np.random.default_rng([seed % 2**63, round])
+    if plan.sampling == POISSON:
+        drawn = rng.random(len(joined)) < plan.fraction
+        return [name for name, taken in zip(joined, drawn, strict=True) if taken]
+    count = size(plan, len(joined), least)
     return [joined[i] for i in sorted(rng.choice(len(joined), count, replace=False))]
 
 

@@ -216,7 +216,12 @@ class Federation:
             member = table.members.heard(update.client, table.clock.now())
             table.check_current(update, member)
             expected, most = table.state.weights, member.num_examples
-        check_update(update, expected, most)
+            task = table.exchange.tasks.get(update.client) if table.exchange else None
+
+        def check(update: Update, weights: Weights) -> None:
+            table.strategy.check_answer(update, weights, task)
+
+        check_update(update, expected, most, check)
         if table.strategy.asynchronous:
             return merge(table, update)
         with table.changed:
@@ -232,10 +237,10 @@ class Federation:
 
     def start(self, plan: Plan) -> None:
         """Begin a run in the background, going on from the current global model. Raises Conflict if
-        one is going on, Refused for local training that the strategy cannot go with.
+        one is going on, Refused for a plan that the strategy cannot go with.
         """
         table = self._table
-        table.strategy.check(plan.training)
+        table.strategy.check(plan)
         with table.changed:
             if table.closed:
                 raise Conflict("the federation is closed; expected a new one")
@@ -354,14 +359,14 @@ class Federation:
                 lambda: all(member.guest for member in table.members.all()), timeout=grace
             )
 
-    def _guarded(self, work: Callable[[Table], None]) -> None:
+    def _guarded(self, work: Callable[[Table], str | None]) -> None:
         """The background thread: whatever happens, the run ends, and whoever waits for it learns
         why.
         """
         table = self._table
         message = "finished"
         try:
-            work(table)
+            message = work(table) or message
         except Stopped:
             message = "stopped"
         # Kept, and raised by `wait` in the thread of whoever asked for the run.

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from fedlab.checks import Refused, counted
-from fedlab.federation.rounds import Exchange, draw, size
+from fedlab.federation.rounds import Exchange, draw
 from fedlab.federation.table import Table, record_of, waiting_for_clients
 from fedlab.history import ClientRecord
 from fedlab.messages import TRAIN, Task, Update
 from fedlab.plan import Plan
-from fedlab.strategies import State, TooFewUpdates, Updates
+from fedlab.strategies import Finished, State, TooFewUpdates, Updates
 
 
-def run_rounds(table: Table) -> None:
-    """Round after round, until the plan is done or the target reached."""
+def run_rounds(table: Table) -> str | None:
+    """Round after round, until the plan is done, the target reached, or the strategy through with
+    it: then why.
+    """
     plan, began = table.plan, table.began()
     while plan.rounds is None or table.round < table.last_round:
         number, participants = table.round + 1, drawn(table, plan)
         playing = Round(table, plan, number, participants)
         try:
             state, note = playing.play(), playing.note()
+        except Finished as reason:
+            return f"finished: {reason}"
         except TooFewUpdates as reason:
             with table.changed:
                 table.give_up_on_failures(too_few=False)
             state, note, playing.came = table.state, f"abandoned: {reason}", {}
         due = number % plan.evaluate_every == 0 or number == table.last_round
         if table.commit(number, state, playing.came, note, began, due):
-            return
+            break
+    return None
 
 
 def drawn(table: Table, plan: Plan) -> list[str]:
@@ -39,12 +44,12 @@ def drawn(table: Table, plan: Plan) -> list[str]:
         least = max(table.needed(plan), plan.min_clients if first else 1)
         table.until(lambda: len(table.members) >= least, waiting_for_clients(least))
         joined = table.members.ids()
-        count = size(plan, len(joined), table.needed(plan))
-        return draw(table.seed, table.round + 1, joined, count)
+        return draw(plan, table.seed, table.round + 1, joined, table.needed(plan))
 
 
 class Round:
-    """One round under way: what `Strategy.run_round` asks becomes exchanges.
+    """One round under way: what `Strategy.run_round` asks becomes exchanges. Where nobody was
+    drawn there are none.
 
     came: who has contributed an update that was trained.
     """
@@ -65,6 +70,8 @@ class Round:
         weights, lineage = table.state.weights, table.state.lineage
         about = {"version": table.model_version, "lineage": lineage}
         task = Task(self.number, table.last_round, weights, plan.training, table.seed, **about)
+        if not self.participants and table.strategy.min_updates:
+            return table.state
         try:
             state = table.strategy.run_round(table.state, task, self.ask)
             if self._exchanges:
@@ -77,8 +84,10 @@ class Round:
         return state
 
     def note(self) -> str:
-        """Who was drawn and did not stay to the end."""
-        stayed = self._exchanges[-1].answered() if self._exchanges else self.participants
+        """Who was drawn, and is not in what came of it."""
+        if not self.participants:
+            return "nobody was drawn"
+        stayed = self.came or (self._exchanges[-1].answered() if self._exchanges else ())
         missing = sorted(set(self.participants) - set(stayed))
         if not missing:
             return ""
@@ -88,6 +97,8 @@ class Round:
     def ask(self, tasks: Task | Mapping[str, Task]) -> Updates:
         """`Ask`: an exchange begins, with all who answered in the one before."""
         within = self._finish(self._exchanges[-1]) if self._exchanges else self.participants
+        if not within:  # nobody was drawn
+            return self._updates([], [])
         if isinstance(tasks, Task):  # one for all of them: the server makes its bytes once
             tasks = dict.fromkeys(within, tasks)
         self._check(tasks, within)
@@ -99,19 +110,26 @@ class Round:
             asked = {name: tasks[name] for name in within}
             table.exchange = exchange = Exchange(asked, ends, enough)
             self._exchanges.append(exchange)
-            everyone = {name: table.members.find(name) for name in {*table.members.ids(), *within}}
             for name in within:
-                member = everyone[name]
+                member = table.members.find(name)
                 session = member.session if member else None
                 if session is None or self._sessions.setdefault(name, session) != session:
                     exchange.excuse(name)  # it has left since, or somebody else has its name
-            examples = sum(member.num_examples for member in everyone.values() if member)
+            updates = self._updates(self._arriving(exchange), within)
             table.round = self.number
             doing = "training" if exchange.phase == TRAIN else f"asked for {exchange.phase}"
-            clients = f"{len(within)} of {counted(len(everyone), 'client')}"
+            clients = f"{len(within)} of {counted(updates.members, 'client')}"
             table.message = f"round {self.number}: {clients} {doing}"
             table.notify()
-        return Updates(self._arriving(exchange), tuple(within), len(everyone), examples)
+        return updates
+
+    def _updates(self, arriving: Iterable[Update], within: list[str]) -> Updates:
+        """The answers of `within`, and what a strategy knows of everyone."""
+        members = self.table.members
+        with self.table.changed:
+            everyone = {name: members.find(name) for name in {*members.ids(), *within}}
+        examples = sum(member.num_examples for member in everyone.values() if member)
+        return Updates(arriving, tuple(within), len(everyone), examples, self.plan)
 
     def _check(self, tasks: Mapping[str, Task], within: list[str]) -> None:
         """Raise Refused for tasks that could never be answered."""

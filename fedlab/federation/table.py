@@ -185,7 +185,7 @@ class Table:
         state = self.checked(state, round)
         if self.on_model:
             self.on_model(round, state.weights)
-        tested = Tested()
+        tested, measures = Tested(), self.strategy.measures(state)
         if evaluate and self.evaluate:
             tested = Tested(*self.evaluate(state.weights))
             if not math.isfinite(tested.loss):
@@ -209,6 +209,7 @@ class Table:
                 clients,
                 note,
                 tested.pixels,
+                measures,
             )
             history = History([*self.history, record]) if self.checkpoint else None
             self.round = round
@@ -216,7 +217,8 @@ class Table:
             save_checkpoint(self.checkpoint, state, history, self.strategy.identity)
         with self.changed:
             if not self.strategy.asynchronous:
-                self.model_version += clients != {}  # an abandoned round has no new model
+                # An abandoned round has no new model.
+                self.model_version += state.weights is not self.state.weights
                 self.state = state
             self.history.append(record)
             self.notify()

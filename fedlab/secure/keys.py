@@ -22,6 +22,8 @@ from fedlab.checks import Refused
 BYTES = 32
 """Of a private key, a public key, and every key and seed made of them."""
 NONCE = 12
+SEALED = NONCE + 16
+"""By how many bytes a sealed letter is longer than the letter."""
 
 
 class BadKey(Refused):

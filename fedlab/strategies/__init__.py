@@ -24,6 +24,7 @@ from fedlab.strategies.averaging import (
     trimmed_mean,
 )
 from fedlab.strategies.base import (
+    Finished,
     Setting,
     State,
     Strategy,
@@ -55,6 +56,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 __all__ = [
     "STRATEGIES",
     "Adam",
+    "Finished",
     "Mean",
     "Median",
     "Momentum",

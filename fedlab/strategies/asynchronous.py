@@ -88,7 +88,7 @@ def fed_async(mixing: float = 0.6, damping: float = 0.5) -> Strategy:
     return FedAsync(mixing, damping)
 
 
-BUFFER, COUNT = "buffer", "in the buffer"
+BUFFER, COUNT = "buffer", "buffered"
 
 
 @dataclass(frozen=True, repr=False)

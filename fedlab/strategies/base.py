@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedlab.checks import Refused, is_whole, number
-from fedlab.messages import Task, Training, Update, Weights
+from fedlab.messages import Task, Update, Weights, check_answer
+from fedlab.plan import POISSON, Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +38,14 @@ class Updates:
     and those before it are there. So sums come out the same whoever came first.
 
     participants: who was asked, by client id, in order. members: K, how many have joined, with
-    num_examples in all.
+    num_examples in all. plan: what the run is asked to do, how participants are drawn among it.
     """
 
     arriving: Iterable[Update] = field(repr=False)
     participants: tuple[str, ...]
     members: int
     num_examples: int
+    plan: Plan = Plan()
 
     def __iter__(self) -> Iterator[Update]:
         return iter(self.arriving)
@@ -60,6 +62,12 @@ class TooFewUpdates(Refused):
     """A round whose updates are too few for its strategy: it is abandoned, and the model stays."""
 
     kind = "too_few_updates"
+
+
+class Finished(Exception):
+    """A strategy will play no further round: the run ends here, with what came before. The message
+    says why.
+    """
 
 
 class Strategy:
@@ -83,7 +91,8 @@ class Strategy:
     asynchronous: there are no rounds; `merge` gets every update by itself as it arrives.
     per_model:    asynchronous: how many updates make one new model.
     by_version:   asynchronous: an update must come from the model that its client was given last.
-    min_updates:  with fewer updates a round is abandoned, and the model stays.
+    min_updates:  with fewer updates a round is abandoned, and the model stays. 0: a round for which
+                  nobody was drawn is one, too.
     """
 
     name: str
@@ -119,8 +128,30 @@ class Strategy:
         """
         return self.aggregate(state, [update])
 
-    def check(self, training: Training) -> None:
-        """Raise Refused where this strategy cannot go with such local training."""
+    def check(self, plan: Plan) -> None:
+        """Raise Refused where this strategy cannot go with such a plan."""
+        if self.asynchronous and plan.sampling == POISSON:
+            raise Refused(
+                f"sampling is {plan.sampling!r} with {self.name}; expected a strategy with rounds:"
+                " without them nobody is drawn"
+            )
+
+    def check_answer(self, update: Update, weights: Weights, task: Task | None) -> None:
+        """Raise BadUpdate for an update that this strategy could not take: so whoever sent it
+        learns why. weights: the global model. task: what it answers, where there are rounds.
+        """
+        check_answer(update, weights)
+
+    def client_side(self) -> tuple[Sequence, Mapping]:
+        """What clients need to speak this strategy's protocol, as `Participant` has it: further
+        transforms, after all others, and phases. A simulation's clients get them; whoever makes a
+        client elsewhere hands them in.
+        """
+        return (), {}
+
+    def measures(self, state: State) -> dict[str, float]:
+        """Further numbers for a round's record, by name: what was spent of a privacy budget."""
+        return {}
 
     def prepare(self, task: Task, state: State) -> Task:
         """The round's task, with what this strategy has to add to it."""

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedlab.checks import Refused
-from fedlab.messages import Task, Training, Update, Weights
+from fedlab.messages import Task, Update, Weights
+from fedlab.plan import Plan
 from fedlab.strategies.averaging import MEAN, REPLACE, Averaging, Step, named
 from fedlab.strategies.base import Ask, State, Strategy, like
 from fedlab.strategies.combine import Combine
@@ -34,10 +35,11 @@ CONTROL = "control"
 class Scaffold(Averaging):
     """FedAvg whose clients correct their steps by control variates."""
 
-    def check(self, training: Training) -> None:
-        if training.optimizer != "sgd":
+    def check(self, plan: Plan) -> None:
+        super().check(plan)
+        if plan.training.optimizer != "sgd":
             raise Refused(
-                f"optimizer is {training.optimizer!r} with {self.name}; expected 'sgd': what a"
+                f"optimizer is {plan.training.optimizer!r} with {self.name}; expected 'sgd': what a"
                 " client learns of its drift is its change divided by steps and learning rate"
             )
 

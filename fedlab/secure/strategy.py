@@ -1,0 +1,212 @@
+"""Secure aggregation around a strategy: its clients mask what they send, and all that the server
+ever learns is the sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedlab.checks import Refused, number
+from fedlab.messages import TRAIN, BadUpdate, Task, Update, Weights
+from fedlab.plan import Plan
+from fedlab.privacy.clipping import flat, shaped
+from fedlab.privacy.dp_fed_avg import DPFedAvg
+from fedlab.secure.client import SHARE, PublicKeys
+from fedlab.secure.fixed import FixedPoint
+from fedlab.secure.keys import BYTES, agree, new_private
+from fedlab.secure.server import passed_on, total
+from fedlab.secure.side import LETTER, SecureSide
+from fedlab.secure.told import (
+    KEYS,
+    MASKED,
+    SHARES,
+    UNMASK,
+    About,
+    about_of,
+    check_names,
+    get,
+    listed,
+    masked_of,
+    names_of,
+    put,
+)
+from fedlab.strategies import Mean, State, Strategy, TooFewUpdates, Updates
+from fedlab.strategies.averaging import Averaging
+from fedlab.strategies.base import Ask
+from fedlab.strategies.scaffold import Scaffold
+
+
+@dataclass(frozen=True, repr=False)
+class Secured(Strategy):
+    """A round of four exchanges, after which there is a sum and nothing else."""
+
+    inner: Strategy
+    threshold: float = 2 / 3
+
+    def __post_init__(self):
+        number("threshold", self.threshold, "a share above 1/2, at most 1", above=0.5, most=1)
+        averages = isinstance(self.inner, Averaging) and isinstance(self.inner.combine, Mean)
+        if isinstance(self.inner, Scaffold) or not (averages or isinstance(self.inner, DPFedAvg)):
+            raise Refused(
+                f"the strategy to secure is {self.inner!r}; expected one that needs only the"
+                " average of what clients send, such as fed_avg(): the others look at single"
+                " updates, which nobody gets to see"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name}, secure"
+
+    @property
+    def meaning(self) -> str:
+        return f"{self.inner.meaning}; what a client sends is masked, and only the sum can be read"
+
+    @property
+    def identity(self) -> str:
+        return f"{self.inner.identity}, secure"
+
+    @property
+    def min_updates(self) -> int:
+        """The sum of one is that one: two at least, unless it is hidden by noise anyway."""
+        return 0 if isinstance(self.inner, DPFedAvg) else max(2, self.inner.min_updates)
+
+    def check(self, plan: Plan) -> None:
+        super().check(plan)
+        self.inner.check(plan)
+
+    def prepare(self, task: Task, state: State) -> Task:
+        return self.inner.prepare(task, state)
+
+    def measures(self, state: State) -> dict[str, float]:
+        return self.inner.measures(state)
+
+    def client_side(self):
+        side = SecureSide()
+        return [side.mask], side.phases
+
+    def check_answer(self, update: Update, weights: Weights, task: Task | None) -> None:
+        if task is None:
+            return
+        if update.phase == KEYS:
+            pairs = get(KEYS, update, 2 * BYTES)
+            check_names(KEYS, pairs, [update.client])
+            for key in (pairs[update.client][:BYTES], pairs[update.client][BYTES:]):
+                agree(new_private(), key, b"look")  # not with everybody
+        elif update.phase == SHARES:
+            everybody = names_of(KEYS, task.note)
+            check_names(SHARES, get(SHARES, update, LETTER), set(everybody) - {update.client})
+        elif update.phase == TRAIN:
+            masked_of(update, numbers(weights, about_of(task)))
+        else:
+            check_names(UNMASK, get(UNMASK, update, SHARE), names_of(SHARES, task.note))
+
+    # ---- a round ---------------------------------------------------------------------------------
+
+    def run_round(self, state: State, task: Task, ask: Ask) -> State:
+        private = isinstance(self.inner, DPFedAvg)
+        if private:
+            self.inner.check_budget(state)
+        training = self.inner.prepare(task, state)
+        bare = replace(task, weights=[], more={})
+
+        drawn = ask(replace(bare, phase=KEYS))
+        if private:
+            self.inner.check_budget(state, self.inner.release(drawn))
+            if not drawn.participants:  # a round all the same, of noise alone
+                return self.inner.run_round(state, task, lambda _: drawn)
+        examples, pairs = {}, {}
+        for update in drawn:
+            examples[update.client] = update.num_examples
+            pairs[update.client] = get(KEYS, update, 2 * BYTES)[update.client]
+        about = self.about(state, examples, drawn)
+        told = put(KEYS, pairs)
+        task = replace(bare, phase=SHARES, more=told["more"], note={**told["note"], **about.note()})
+
+        letters = {update.client: get(SHARES, update, LETTER) for update in ask(task)}
+        self.enough(letters, about, "have sent letters")
+        tasks = {}
+        for name, post in passed_on(letters).items():
+            told = put(SHARES, post)
+            note = {**training.note, **told["note"], **about.note()}
+            tasks[name] = replace(training, more={**training.more, **told["more"]}, note=note)
+
+        masked = {update.client: update.more[MASKED][0] for update in ask(tasks)}
+        self.enough(masked, about, "have sent numbers")
+        note = {**listed(UNMASK, masked), **listed(SHARES, letters)}
+
+        answers = ask(replace(bare, phase=UNMASK, note=note))
+        shares = {update.client: get(UNMASK, update, SHARE) for update in answers}
+        roster = {name: PublicKeys(pair[:BYTES], pair[BYTES:]) for name, pair in pairs.items()}
+        try:
+            added = total(masked, shares, roster, letters, about.threshold)
+        except Refused as error:
+            raise TooFewUpdates(str(error)) from None
+        added = FixedPoint(summands=about.summands).read(added)
+        return self.made(state, added, about, drawn, sum(examples[name] for name in masked))
+
+    def made(
+        self, state: State, added: np.ndarray, about: About, drawn: Updates, examples: int
+    ) -> State:
+        """The state after a round whose sum is this."""
+        if isinstance(self.inner, DPFedAvg):
+            inside = added[-1] if about.adapt else 0.0
+            changes = added[:-1] if about.adapt else added
+            return self.inner.released(state, changes, float(inside), drawn)
+        average = flat(state.weights) + added * (about.scale / examples)
+        one = Update("everybody", 1, examples, shaped(average, state.weights))
+        return self.inner.aggregate(state, [one])
+
+    def about(self, state: State, examples: Mapping[str, int], drawn: Updates) -> About:
+        """What everybody is told. Who has noise to add adds so much of it that it is enough when
+        no more than the threshold stay.
+        """
+        several = len(examples)
+        least = max(math.ceil(self.threshold * several - 1e-9), several // 2 + 1)
+        if not isinstance(self.inner, DPFedAvg):
+            return About(least, several, scale=max(examples.values()))
+        noise = self.inner.noise_of(state, drawn)
+        share = least**-0.5
+        more = {"adapt": bool(self.inner.adapt), "seeded": self.inner.seeded}
+        each = {"noise": noise.change * share, "inside": noise.inside * share}
+        return About(least, several, clip=noise.clip, **each, **more)
+
+    def enough(self, who: Iterable[str], about: About, what: str) -> None:
+        """Raise TooFewUpdates where fewer than the threshold are left."""
+        if (left := len(list(who))) < about.threshold:
+            raise TooFewUpdates(
+                f"{left} of {about.summands} clients {what}; expected at least {about.threshold},"
+                " with fewer the sum cannot be told"
+            )
+
+
+def numbers(weights: Weights, about: About | None) -> int:
+    """How many a client sends. Raises BadUpdate where nothing says so."""
+    if about is None:
+        raise BadUpdate("the task says nothing of masks; expected a round of a secured strategy")
+    return sum(w.size for w in weights) + about.adapt
+
+
+def secured(strategy: Strategy, threshold: float = 2 / 3) -> Strategy:
+    """`strategy` by secure aggregation (Bonawitz et al. 2017): the server gets the sum of its
+    clients' updates, and of no single client anything else.
+
+    strategy:  one that needs only the average: FedAvg, FedProx, FedAdam, ..., `dp_fed_avg`.
+    threshold: the share of a round's clients who must stay to its end, above 1/2. With fewer the
+               round is abandoned. So many would have to tell the server their shares against the
+               rules to uncover one client.
+
+    A round has four exchanges: keys, shares of secrets, masked numbers, what takes the masks off.
+    Whoever leaves in between is left out. Equal to the plain average up to `FixedPoint.error`, by
+    the share of the examples. Clients need a `SecureSide`; in `simulate` they have one.
+
+    Against a server that is curious and keeps to the rules: not one that invents clients, or tells
+    each client another story (there is no third party here that vouches for keys). Nobody sees a
+    single update that poisons the sum. How many examples each has is told in the open. For real
+    people there is Flower's SecAgg+ workflow (flwr.server.workflow); look at what makes its masks
+    before you trust it: in Flower 1.41 a seed of 32 bits and a Mersenne Twister.
+    Raises Refused for another strategy, or a threshold that cannot be.
+    """
+    return Secured(strategy, threshold)
