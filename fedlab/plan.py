@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedlab.checks import Refused, number, whole
-from fedlab.messages import Training
+from fedlab.messages import TRAIN, Training
 
 FIXED, POISSON = "fixed", "poisson"
 """Ways to draw who takes part in a round: so many of them, or each by itself."""
@@ -105,7 +105,8 @@ class Member:
 class Status:
     """A federation at one moment. `unit` is what is counted: "round", "update" or "model"; `rounds`
     is 0 while no end is planned; `participants` are those of the round under way, or of the last
-    one; `message` says in words what is going on.
+    one; `message` says in words what is going on, `phase` what the exchange under way is for:
+    "train", unless a strategy's rounds have several.
     """
 
     running: bool
@@ -120,3 +121,4 @@ class Status:
     message: str
     version: int
     unit: str = "round"
+    phase: str = TRAIN

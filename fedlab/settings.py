@@ -12,7 +12,9 @@ from fedlab.checks import Refused, counted
 from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
 from fedlab.menu import STRATEGIES
 from fedlab.messages import Training, check_client_id
-from fedlab.plan import FIXED, Plan
+from fedlab.plan import FIXED, POISSON, Plan
+from fedlab.privacy.accountant import Release, delta_for, epsilon, epsilon_unsampled
+from fedlab.privacy.dp_fed_avg import DPFedAvg
 from fedlab.secure import secured
 from fedlab.strategies import Strategy, settings_of
 
@@ -97,6 +99,21 @@ class Settings:
         """
         strategy = STRATEGIES[self.strategy](**self.strategy_settings)
         return secured(strategy) if self.secure else strategy
+
+    def epsilon(self) -> tuple[float, float, float] | None:
+        """What such a run spends of privacy: ε for whoever sees the models, ε for whoever also
+        knows who took part (at worst always the same one), and δ. None for other strategies than
+        DP-FedAvg, or without clients.
+        """
+        strategy = STRATEGIES[self.strategy](**self.strategy_settings)
+        if not isinstance(strategy, DPFedAvg) or not self.shards:
+            return None
+        members = len(self.shards)
+        release = Release(strategy.noise, self.fraction, self.rounds, members, self.sampling)
+        delta = delta_for(members)
+        hidden = strategy.noise / (1 if self.sampling == POISSON else 2)
+        known = epsilon_unsampled(hidden, self.rounds, delta)
+        return epsilon(release, delta), known, delta
 
     def _set(self) -> dict[str, float]:
         """The settings of the strategy that are not as they are by default."""

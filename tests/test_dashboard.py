@@ -472,6 +472,7 @@ def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
             "Asynchronous": [],
             "FedAsync": ["mixing", "damping"],
             "FedBuff": ["buffer", "damping", "server rate"],
+            "DP-FedAvg": ["clip S", "noise z", "adapt clip"],
         }
         controls.strategy.value = "fed_prox"
         controls.chosen.children[0].value = 0.1
@@ -632,6 +633,55 @@ def test_slow_motion_holds_real_requests_until_somebody_goes_on(panel):
     panel.start()
     fast = panel.wait()
     assert [r.loss for r in fast] == [r.loss for r in history], "slow or fast: the same numbers"
+
+
+@pytest.mark.slow
+def test_a_secure_round_in_slow_motion_has_the_same_four_steps_and_more_requests(panel):
+    """Keys are exchanged in between, which nobody has to press for; the numbers are those of the
+    plain calls.
+    """
+    panel.wait()
+    panel._controls.secure.value = True
+    panel._controls.rounds.value = 1
+    panel.slow_motion(True)
+    panel.start()
+    steps = []
+    for _ in range(4):
+        until(lambda: panel._session.waiting_before and not button(panel, "Next step").disabled)
+        steps.append(panel._session.waiting_before)
+        panel.next_step()
+        until(lambda: panel._session.waiting_before != steps[-1] or not panel._session.running)
+    history = panel.wait()
+    panel.slow_motion(False)
+    assert steps == [1, 2, 3, 4]
+    assert sum(r.path == "/updates" for r in panel.server.wire) == 12
+    assert panel._session.federation.strategy.identity == "FedAvg, secure"
+    names: dict = {}
+    exec(panel.settings.as_calls(), names)
+    plt.close("all")
+    assert [r.loss for r in names["history"]] == [r.loss for r in history]
+
+
+@pytest.mark.slow
+def test_what_noise_costs_is_read_before_and_after_a_run(panel):
+    panel.wait()
+    controls = panel._controls
+    until(lambda: controls.cost.value == "")
+    controls.strategy.value = "fed_avg"
+    controls.sampling.value = "poisson"
+    controls.strategy.value = "dp_fed_avg"
+    epsilon, known, _ = panel.settings.epsilon()
+    until(lambda: f"<b>ε = {epsilon:.3g}</b> after 3 rounds" in controls.cost.value)
+    assert f"; {known:.3g} for whoever also knows" in controls.cost.value
+    assert "hardly a crowd to hide in" in controls.cost.value
+    controls.chosen.children[1].value = 0.0
+    until(lambda: "without noise nothing is hidden" in controls.cost.value)
+    controls.chosen.children[1].value = 1.0
+    panel.start()
+    history = panel.wait()
+    assert history.last.measures["epsilon"] == pytest.approx(epsilon)
+    panel._details.show("Table")
+    until(lambda: f"<td>{epsilon:.3g}</td>" in words(panel) and ">ε</th>" in words(panel))
 
 
 @pytest.mark.slow

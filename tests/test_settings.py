@@ -4,8 +4,9 @@ import pytest
 
 from fedlab.data import DataError
 from fedlab.messages import Refused, Training
+from fedlab.secure import secured
 from fedlab.settings import Settings
-from fedlab.strategies import fed_avg_momentum
+from fedlab.strategies import fed_avg, fed_avg_momentum
 
 THREE = {"alice": (1, 4), "bob": (5, 8), "carol": (9, 12)}
 
@@ -106,3 +107,29 @@ def test_whom_a_round_waits_for_is_in_the_plan_the_calls_and_the_legend():
     without = Settings(THREE, strategy="fed_buff", enough=2, deadline=0.5)
     assert without.plan().enough is None is without.plan().deadline
     assert "deadline" not in without.as_calls()
+
+
+def test_secure_is_in_the_strategy_the_calls_and_the_legend():
+    secure = Settings(THREE, secure=True, sampling="poisson", fraction=0.5)
+    assert secure.make_strategy() == secured(fed_avg()) and secure.plan().sampling == "poisson"
+    calls = secure.as_calls()
+    assert "strategy=fedlab.secured(fedlab.fed_avg()), seed=0" in calls
+    assert "transforms=[side.mask], phases=side.phases,\n" in calls
+    assert "optimizer='sgd', sampling='poisson',\n" in calls
+    compile(calls, "calls", "exec")
+    assert secure.difference(Settings(THREE, fraction=0.5)) == "poisson, secure"
+    assert Settings(THREE).difference(secure) == "C 1.0, fixed, not secure"
+    with pytest.raises(Refused, match="expected one that needs only the average"):
+        Settings(THREE, secure=True, strategy="median").check()
+
+
+def test_what_such_a_run_spends_of_privacy():
+    assert Settings(THREE).epsilon() is None
+    noisy = {"strategy": "dp_fed_avg", "strategy_settings": {"noise": 4.0}}
+    assert Settings(**noisy).epsilon() is None
+    epsilon, known, delta = Settings(THREE, sampling="poisson", **noisy).epsilon()
+    assert epsilon == pytest.approx(known, rel=1e-3) and delta == 0.01  # C = 1: all take part
+    less, same, _ = Settings(THREE, sampling="poisson", fraction=0.3, **noisy).epsilon()
+    assert less < epsilon and same == known
+    fixed = Settings(THREE, fraction=0.3, **noisy).epsilon()
+    assert fixed[0] > less and fixed[1] > known

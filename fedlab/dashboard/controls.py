@@ -109,6 +109,8 @@ class Controls(widgets.VBox):
             for name, make in STRATEGIES.items()
             for values in [settings.strategy_settings if name == settings.strategy else {}]
         }
+        self.cost = widgets.HTML()
+        self.cost.add_class("fl-meaning")
         self.chosen = widgets.VBox()
         self._all = [*hints, self.optimizer, self.strategy, self.seed, self.secure]
         for sliders in self.of_strategy.values():
@@ -118,7 +120,7 @@ class Controls(widgets.VBox):
             control.observe(lambda _: self._changed(on_change), "value")
         above = [*hints, self.optimizer, self.seed, self.secure, self.strategy]
         self.chosen.add_class("fl-chosen")
-        super().__init__([*above, self.chosen, self.meaning])
+        super().__init__([*above, self.chosen, self.meaning, self.cost])
         self.add_class("fl-controls")
         self._changed(lambda: None)
 
@@ -138,7 +140,7 @@ class Controls(widgets.VBox):
 
     def _of_rounds(self, disabled: bool) -> None:
         """What says something of rounds alone: without them nobody is sampled, and none is late."""
-        for control in (self.fraction, self.enough, self.deadline, self.sampling, self.secure):
+        for control in (self.fraction, self.enough, self.deadline, self.sampling):
             control.disabled = disabled
 
     def settings(self, shards: dict[str, tuple[int, int]]) -> Settings:

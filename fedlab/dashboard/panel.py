@@ -412,6 +412,10 @@ class Dashboard(widgets.VBox):
         self._add.disabled = now.busy or len(self._cards.children) >= NUM_SHARDS
         self._curve.csv.disabled = not len(now.history)
         self._controls.set_disabled(now.busy)
+        try:
+            self._controls.cost.value = views.cost(self.settings)
+        except Refused:  # two clients with one name, while it is being typed
+            self._controls.cost.value = ""
         self._cards.set_disabled(now.busy)
 
     def _refresh_picture(self, now: Glance) -> None:

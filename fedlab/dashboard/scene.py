@@ -13,6 +13,7 @@ from fedlab.dashboard.steps import AVERAGE, BROADCAST, TRAIN, UPLOAD
 from fedlab.dashboard.views import percent
 from fedlab.history import RoundRecord
 from fedlab.plan import Status
+from fedlab.secure.told import KEYS, SHARES, UNMASK
 
 MOST_NAMED = 4  # more clients than this are counted in a sentence, not named
 
@@ -24,8 +25,16 @@ HELD = {
 }
 """What slow motion says while a run waits before a step."""
 
+ASIDE = {
+    KEYS: "The clients send public keys, which the server passes on: to hide what they will send.",
+    SHARES: "The clients give each other shares of their secrets, sealed: in case somebody leaves.",
+    UNMASK: "The server knows the sum under its masks. The clients tell what takes them off.",
+}
+"""What the exchanges of a secure round are for."""
+
 DOING = {
-    "fetching": "has the model",
+    "fetching": "has a task",
+    "answering": "exchanges keys",
     "testing": "testing",
     "sending": "sending",
     "retrying": "server away",
@@ -228,6 +237,8 @@ def says(facts: Facts, step: int) -> str:
     if facts.status.asynchronous:
         return "Every update is merged as it arrives: nobody waits for anybody."
     part, waiting = facts.part, set(facts.status.waiting_for)
+    if facts.status.phase in ASIDE:
+        return ASIDE[facts.status.phase]
     if not facts.participants:
         return _capital(facts.status.message) + "."
     if facts.late:

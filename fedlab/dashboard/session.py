@@ -19,6 +19,7 @@ from fedlab.dashboard.steps import TRAIN, UPLOAD, Gate, Watched
 from fedlab.data import Dataset, Mnist
 from fedlab.federation import Federation
 from fedlab.history import History
+from fedlab.messages import TRAIN as TRAINING
 from fedlab.messages import Conflict, Task, Update, Weights
 from fedlab.plan import Member
 from fedlab.settings import Settings
@@ -259,6 +260,8 @@ class Session:
 
     def _wait_at_gates(self, name: str, status) -> None:
         """In the client's own thread, whenever it says what it does."""
+        if self.federation.status().phase != TRAINING:  # keys are exchanged: nobody steps there
+            return
         if status.phase == "fetching":  # it has the model
             self.gate.wait(name, TRAIN)
         elif status.phase == "sending":  # it is about to

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from fedlab.messages import TRAIN as TRAINING
 from fedlab.messages import Task, Update, Weights
 from fedlab.plan import Plan
 from fedlab.strategies import State, Strategy, Updates
@@ -154,11 +155,14 @@ class Watched(Strategy):
         return new
 
     def run_round(self, state: State, task: Task, ask: Ask) -> State:
-        """As the strategy does, with a gate before each exchange and before its answers are looked
-        at.
+        """As the strategy does, with a gate before clients train and before their answers are
+        looked at.
         """
 
         def asked(tasks) -> Updates:
+            first = tasks if isinstance(tasks, Task) else next(iter(tasks.values()))
+            if first.phase != TRAINING:  # keys are exchanged: nobody steps through that
+                return ask(tasks)
             self._gate.wait(SERVER, BROADCAST)
             updates = ask(tasks)
             self.participants[task.round] = updates.participants

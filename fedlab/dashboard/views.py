@@ -112,6 +112,23 @@ def summary(history: History, rounds: int, earlier: Sequence[str] = (), unit: st
     )
 
 
+def cost(settings: Settings) -> str:
+    """What the noise of these settings is worth; nothing where there is none to speak of."""
+    spent = settings.epsilon()
+    if spent is None:
+        return ""
+    epsilon, known, delta = spent
+    if math.isinf(epsilon):
+        return "<b>ε = ∞</b>: without noise nothing is hidden."
+    clients = counted(len(settings.shards), "client")
+    few = " With so few clients there is hardly a crowd to hide in." if delta >= 0.01 else ""
+    return (
+        f"<b>ε = {epsilon:.3g}</b> after {counted(settings.rounds, 'round')} (δ = {delta:.2g}, for"
+        f" {clients}), for whoever sees the models; {known:.3g} for whoever also knows who took"
+        f" part.{few}"
+    )
+
+
 def _own(record: RoundRecord) -> list[float]:
     return [
         client.accuracy for client in record.clients.values() if not math.isnan(client.accuracy)
@@ -228,6 +245,7 @@ def rounds_table(history: History) -> str:
     """Every round as a row, the latest first."""
     if not len(history):
         return "<p>No round yet: press Start training.</p>"
+    private = any("epsilon" in record.measures for record in history)
     names = [
         "round",
         "global model",
@@ -236,6 +254,7 @@ def rounds_table(history: History) -> str:
         "their worst",
         "updates",
         "examples",
+        *(["ε"] if private else []),
         "received",
         "sent",
         "seconds",
@@ -253,6 +272,7 @@ def rounds_table(history: History) -> str:
         cells += [
             len(r.clients),
             f"{r.num_examples:,}",
+            *([f"{r.measures.get('epsilon', 0):.3g}"] if private else []),
             size(r.bytes_up),
             size(r.bytes_down),
             f"{r.seconds:.1f}",

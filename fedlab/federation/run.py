@@ -21,6 +21,7 @@ from fedlab.federation.synchronous import run_rounds
 from fedlab.federation.table import Evaluate, OnModel, Stopped, Table, new_lineage
 from fedlab.history import History, RoundRecord
 from fedlab.messages import (
+    TRAIN,
     AlreadyCounted,
     ClientFailed,
     Conflict,
@@ -438,6 +439,7 @@ class Federation:
                 message=table.message,
                 version=table.version,
                 unit=table.strategy.unit,
+                phase=table.exchange.phase if table.exchange else TRAIN,
             )
 
     def _planned_rounds(self) -> int:

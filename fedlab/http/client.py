@@ -57,8 +57,8 @@ class _Trouble(requests.RequestException):
 class ClientStatus:
     """What a client is doing, for people.
 
-    phase: "starting", "waiting", "fetching", "training", "testing", "sending", "retrying",
-           "stopped", "finished" or "failed".
+    phase: "starting", "waiting", "fetching", "training", "testing", "answering" (what a round asks
+           beside training), "sending", "retrying", "stopped", "finished" or "failed".
     epoch, epochs: of the local training; round, rounds: of this client (rounds 0: no end planned).
     accuracy, loss: of its own model, when last tested. bytes_up, bytes_down: of its last messages.
     message: the same in words.
@@ -271,7 +271,7 @@ class Client:
             self._say("testing", "testing its own model", epoch=epochs, **about)
 
         if task.phase != TRAIN:
-            self._say("training", f"{number}: {task.phase}", epoch=0, **about)
+            self._say("answering", f"{number}: {task.phase}", epoch=0, **about)
         update = self._participant.answer(task, epoch_begins, self._stop.is_set, test_begins)
         if task.phase == TRAIN:
             self.status = replace(self.status, accuracy=update.accuracy, loss=update.loss)

@@ -14,10 +14,10 @@ fixed    m of K, which everybody knows: so one client is replaced by another. Wh
 
 dp-accounting 0.6 has nothing for `fixed`. Its PLDAccountant refuses the event; Poisson sampling
 with REPLACE_ONE doubles S by itself, but has nobody stand in for who is not drawn. Its
-RdpAccountant wants the noise in lengths of the largest change, 2 S: with z it says too little (issue 378 of
-google/differential-privacy), with z/2 far too much. For K = 1000, m = 100, T = 30, z = 1, δ = 0.001
-these are 3.8, 5.3 and 27.7. The truth is at least 12.0, so much if all others stay at the far end
-of the clip, and at most 12.9, which is said here.
+RdpAccountant wants the noise in lengths of the largest change, 2 S: with z it says too little
+(google/differential-privacy, issue 378), with z/2 far too much. For K = 1000, m = 100, T = 30,
+z = 1, δ = 0.001 these are 3.8, 5.3 and 27.7. The truth is at least 12.0, so much if all others stay
+at one end of the clip, and at most 12.9, which is said here.
 """
 
 from __future__ import annotations
@@ -138,10 +138,10 @@ def noise_for(
 
 
 def delta_for(members: int) -> float:
-    """δ for so many clients: K^-1.1, less than one of them (McMahan et al. 2018). One alone is
-    counted as two: 0.47. Raises Refused for less than one.
+    """δ for so many clients: K^-1.1, less than one of them (McMahan et al. 2018), and at most 0.01:
+    of three clients 0.3 would promise nothing. Raises Refused for less than one.
     """
-    return max(whole("members (K)", members), 2) ** -1.1
+    return min(whole("members (K)", members) ** -1.1, 0.01)
 
 
 _of = epsilon  # where an argument has its name
@@ -175,7 +175,7 @@ def _epsilon(rounds: tuple, replace: bool, delta: float) -> float:
     for (z, q, sampling), count in rounds:
         losses = _one_round(z, q, sampling, replace, step).self_compose(count)
         total = total.compose(losses) if total else losses
-    return _least(lambda epsilon: float(total.get_delta_for_epsilon(epsilon)), delta, most)
+    return min(_read(total, delta, most), most)
 
 
 @lru_cache(maxsize=32)
@@ -208,6 +208,20 @@ def _replaced(z: float, q: float, step: float):
     below = np.minimum(-np.expm1(-losses) + np.exp(-losses) * deltas, 1)[:0:-1]
     curve = np.concatenate([below, deltas])
     return pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(step, -top, top, curve)
+
+
+def _read(losses, delta: float, most: float) -> float:
+    """ε of a PrivacyLossDistribution: where its own way runs out of numbers, exp(-ε) among them, by
+    looking for it. That is slower while clients train: NumPy's threads wait for a processor.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            found = float(losses.get_epsilon_for_delta(delta))
+    except OverflowError:
+        found = math.inf
+    if found < 600:
+        return found
+    return _least(lambda epsilon: float(losses.get_delta_for_epsilon(epsilon)), delta, most)
 
 
 def _gaussian(mu: float, delta: float) -> float:

@@ -225,7 +225,7 @@ def dp_fed_avg(
     adapt:  the share of clients that should not be cut: the clip follows that quantile (Andrew et
             al. 2021, arXiv:1905.03871). 0: it stays as it is.
     step:   another server step: what is done with what was released costs nothing.
-    delta:  δ of the ε in every round's record; K ** -1.1 if None.
+    delta:  δ of the ε in every round's record; `delta_for` of the clients if None.
     budget: the run ends before a round that would spend a larger ε. None: it does not.
     seeded: the noise follows from the run's seed, so that a run repeats. For lessons, not for
             people: every client knows the seed, and can take the noise off again.
