@@ -107,6 +107,14 @@ class _Interrupted(KeyboardInterrupt):
     """
 
 
+def _heed() -> None:
+    """Raise the interrupt that somebody else's code has swallowed: one that comes in a callback of
+    the garbage collector's, say, Python only prints.
+    """
+    if _signals:
+        raise _Interrupted
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started this process in the
@@ -361,6 +369,7 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
             else f"{counted(len(members), 'client')} so far, waiting for more"
         )
         federation.wait_for_change(status.version, 0.5)
+        _heed()
     federation.wait()
 
 
@@ -453,6 +462,7 @@ def _take_part(client) -> None:
     import fedlab.compiled  # noqa: F401 - now, and not in the first round
 
     while client.running:
+        _heed()
         # Not join: Python 3.11 and 3.12 take a thread for ended when Ctrl-C comes in its join, and
         # on Windows none ends it.
         time.sleep(0.1)
