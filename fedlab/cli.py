@@ -406,35 +406,36 @@ def client(args) -> int:
         first, last = _asked(question, _range, "--shards")
     mnist = load_mnist(args.data)
     images, screen = mnist.shards(first, last), Screen()
+    made: list[Client] = []  # so that one leaves, too, that is interrupted while it joins
 
     def joined(name: str) -> Client:
         def show(status) -> None:
             screen.now(client_line(name, status))
 
         side = SecureSide(insist=args.secure)
-        taking_part = Client(
-            args.url,
-            name,
-            images,
-            test=mnist.test,
-            transforms=[side.mask],
-            phases=side.phases,
-            tries=args.tries,
-            on_status=show,
+        made.append(
+            Client(
+                args.url,
+                name,
+                images,
+                test=mnist.test,
+                transforms=[side.mask],
+                phases=side.phases,
+                tries=args.tries,
+                on_status=show,
+            )
         )
-        return taking_part.start()
+        return made[-1].start()
 
     try:
-        taking_part = _joined_as(name, joined)
-        try:
-            _take_part(taking_part)
-        except Refused as error:
-            if taking_part.status.round:  # it had begun: the command line was not wrong
-                raise ClientFailed(str(error)) from error
-            raise
-        finally:
-            taking_part.stop()
+        _take_part(_joined_as(name, joined))
+    except Refused as error:
+        if made and made[-1].status.round:  # it had begun: the command line was not wrong
+            raise ClientFailed(str(error)) from error
+        raise
     finally:
+        for taking_part in made:
+            taking_part.stop()
         screen.keep()
     return 0
 

@@ -7,28 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 import fedlab
-from exercises.verdict import Hint, checker, expect, kind_of
+from exercises.verdict import asked, checker, expect, kind_of
 
 IMAGES = 5
 ETA = 0.1
-
-
-def _asked(function: Callable, *arguments):
-    """What the function says of copies of these."""
-    expect(
-        callable(function),
-        f"the answer is of the type {kind_of(function)}; expected the function itself, without"
-        " brackets.",
-    )
-    try:
-        value = function(*(np.copy(a) if isinstance(a, np.ndarray) else a for a in arguments))
-    except Exception as error:
-        raise Hint(f"your function ended in {type(error).__name__}: {error}") from None
-    expect(
-        value is not None and value is not ...,
-        "your function returns nothing yet.",
-    )
-    return value
 
 
 def _trained(data: fedlab.Dataset, seed: int) -> tuple[fedlab.Weights, fedlab.Weights]:
@@ -50,7 +32,7 @@ def check_image(image_of: Callable[[np.ndarray, float], np.ndarray]) -> str:
         before, after = _trained(data, number)
         kernel, bias = (before[i].astype(np.float64) - after[i] for i in (0, 1))
         neuron = int(np.argmax(np.abs(bias)))
-        got = _asked(image_of, kernel[:, neuron], float(bias[neuron]))
+        got = asked(image_of, kernel[:, neuron], float(bias[neuron]))
         expect(
             isinstance(got, np.ndarray) and got.size == right.size,
             f"your function returns a {kind_of(got)} of the shape {np.shape(got)}; expected an"
@@ -99,7 +81,7 @@ def check_labels(labels_of: Callable) -> str:
         before, after = _trained(data, seed)
         moved = before[-1].astype(np.float64) - after[-1]
         said = fedlab.Classifier(seed=seed).predict(before, public).mean(axis=0)
-        got = np.asarray(_asked(labels_of, moved, ETA, said, number))
+        got = np.asarray(asked(labels_of, moved, ETA, said, number))
         right = data.label_counts()
         expect(
             got.shape == (10,) and np.issubdtype(got.dtype, np.number),
@@ -163,7 +145,7 @@ def check_trap(is_trap: Callable[[fedlab.Weights], bool]) -> str:
     cases = [(name, w, False) for name, w in honest.items()]
     cases += [(name, w, True) for name, w in traps.items()]
     for name, weights, right in cases:
-        got = _asked(is_trap, [array.copy() for array in weights])
+        got = asked(is_trap, [array.copy() for array in weights])
         expect(
             isinstance(got, (bool, np.bool_)),
             f"your function returns a {kind_of(got)}; expected True or False.",

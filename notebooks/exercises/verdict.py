@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 import fedlab
 
 
@@ -78,3 +80,23 @@ def kind_of(answer) -> str:
     """The name of an answer's type, for a hint."""
     # Every strategy is one to a student, whatever it is made of.
     return "Strategy" if isinstance(answer, fedlab.Strategy) else type(answer).__name__
+
+
+def asked(function: Callable, *arguments):
+    """What a student's function says of copies of these. Gives a hint where it fails, or says
+    nothing.
+    """
+    expect(
+        callable(function),
+        f"the answer is of the type {kind_of(function)}; expected the function itself, without"
+        " brackets.",
+    )
+    try:
+        value = function(*(np.copy(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    except Exception as error:
+        raise Hint(f"your function ended in {type(error).__name__}: {error}") from None
+    expect(
+        value is not None and value is not ...,
+        "your function returns nothing yet.",
+    )
+    return value
