@@ -404,6 +404,8 @@ PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 
         ("04_unequal_data", "crossing-slider", "images", "cross"),
         ("05_the_clock", "explore-sliders", "x slower", "explore"),
         ("06_what_an_update_gives_away", "explore", "images", "explore"),
+        ("07_what_does_it_cost_to_hide_it", "explore-z", "noise z", "explore"),
+        ("07_what_does_it_cost_to_hide_it", "explore-live", "epsilon", "live"),
         ("09_beyond_one_machine", "09-25", "clients", "compare"),
     ],
 )

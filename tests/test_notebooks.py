@@ -171,7 +171,19 @@ def lesson_06_says(said: dict[str, str]) -> None:
     assert said["repair"].startswith("100.0% of the pixels")
 
 
+def lesson_07_says(said: dict[str, str]) -> None:
+    """Masks cancel, the average is right, the sum still tells, and the budget ends the run."""
+    assert said["hours"].endswith("together: 21\n")
+    assert re.findall(r"^(\w+) +weights: 0", said["exchanges"], re.MULTILINE) == [
+        "keys", "shares", "train", "unmask"]  # fmt: skip
+    assert float(said["equal"].split()[-1]) < 1e-6
+    assert float(re.search(r"worst pixel: (\S+) grey", said["outlier-show"])[1]) < 0.25
+    spent = [float(e) for e in re.findall(r"ε so far (\S+),", said["repair"])]
+    assert len(spent) == 7 and spent == sorted(spent) and spent[-1] <= 3
+
+
 SAYS = {
+    "07_what_does_it_cost_to_hide_it.ipynb": lesson_07_says,
     "06_what_an_update_gives_away.ipynb": lesson_06_says,
     "04_unequal_data.ipynb": lesson_04_says,
     "05_the_clock.ipynb": lesson_05_says,
