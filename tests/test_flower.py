@@ -415,6 +415,11 @@ def test_strategies_without_rounds_are_refused(clients):
         flower.to_flower(lambda: list(clients.values()), strategy=fedlab.async_average())
 
 
+def test_secrets_of_a_round_do_not_outlive_a_process(clients):
+    with pytest.raises(fedlab.Refused, match="FedAvg, secure; expected another: .* SecAggPlus"):
+        fedlab.to_flower(clients, strategy=fedlab.secured(fedlab.fed_avg()))
+
+
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True])
 def test_numbers_of_workers_that_cannot_be(workers, small):
     with pytest.raises(

@@ -114,6 +114,12 @@ def plan_of(strategy, rounds: int, settings: Mapping) -> Plan:
         raise Refused(
             f"the strategy is {strategy.name}; expected one with rounds: Flower's runs have rounds"
         )
+    if isinstance(strategy, Strategy) and any(strategy.client_side()):
+        raise Refused(
+            f"the strategy is {strategy.name}; expected another: what its clients keep from one"
+            " exchange to the next is in their process, and Flower may answer each message in a"
+            " new one. For secure aggregation Flower has its own: SecAggPlusWorkflow"
+        )
     more = sorted(set(settings) - {"epochs", "batch_size", "learning_rate", "optimizer"})
     if more and not (strategy is None or isinstance(strategy, Strategy)):
         raise Refused(
