@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedlab.dashboard.scene import Facts, names, scene, step_of
+from fedlab.dashboard.scene import AVERAGE, Facts, names, says, scene, step_of
 from fedlab.history import ClientRecord, RoundRecord
 from fedlab.http.app import RequestRecord
 from fedlab.http.client import ClientStatus
@@ -155,3 +155,16 @@ def test_a_share_is_a_weight_only_where_it_is_one(facts):
 def test_an_abandoned_round_has_no_new_model(facts):
     now = replace(facts, held=1, record=RoundRecord(1, 0.876))
     assert "the model stays" in scene(now, [], "")["says"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "step", "told"),
+    [
+        ("keys", 0, "public keys"),
+        ("shares", 0, "shares of their secrets"),
+        ("unmask", AVERAGE, "what takes them off"),
+    ],
+)
+def test_exchanges_beside_training_are_said_and_are_no_step(facts, phase, step, told):
+    shown = replace(facts, status=replace(facts.status, phase=phase))
+    assert step_of(shown) == step and told in says(shown, step)

@@ -68,14 +68,12 @@ class Controls(widgets.VBox):
             **look,
         )
         self.sampling = widgets.Dropdown(
-            options=[("C of them", FIXED), ("each with chance C", POISSON)],
+            options=[("fixed", FIXED), ("Poisson", POISSON)],
             value=settings.sampling,
             description="Sampling",
             **look,
         )
-        self.secure = widgets.Checkbox(
-            settings.secure, description="masked: only the sum can be read", **look
-        )
+        self.secure = widgets.Checkbox(settings.secure, description="masked", **look)
         names = [(make().name, name) for name, make in STRATEGIES.items()]
         self.strategy = widgets.Dropdown(
             options=names, value=settings.strategy, description="Strategy", **look
@@ -96,7 +94,11 @@ class Controls(widgets.VBox):
             self.learning_rate: "how far one training step goes",
             self.enough: "a round takes the first so many updates and goes on without the rest",
             self.deadline: "seconds after which a round goes on without those who are late",
-            self.sampling: "how a round's clients are drawn: Poisson sampling for known privacy",
+            self.sampling: (
+                "how a round's clients are drawn: C of them; or each by itself with chance C, which"
+                " makes the same noise worth more"
+            ),
+            self.secure: "clients mask what they send: the server can read only the sum",
         }
         for control, hint in hints.items():
             control.tooltip = hint
@@ -112,13 +114,13 @@ class Controls(widgets.VBox):
         self.cost = widgets.HTML()
         self.cost.add_class("fl-meaning")
         self.chosen = widgets.VBox()
-        self._all = [*hints, self.optimizer, self.strategy, self.seed, self.secure]
+        self._all = [*hints, self.optimizer, self.strategy, self.seed]
         for sliders in self.of_strategy.values():
             self._all += sliders.values()
         self.optimizer.observe(self._optimizer_changed, "value")
         for control in self._all:
             control.observe(lambda _: self._changed(on_change), "value")
-        above = [*hints, self.optimizer, self.seed, self.secure, self.strategy]
+        above = [*hints, self.optimizer, self.seed, self.strategy]
         self.chosen.add_class("fl-chosen")
         super().__init__([*above, self.chosen, self.meaning, self.cost])
         self.add_class("fl-controls")

@@ -132,9 +132,9 @@ def step_of(facts: Facts) -> int:
         return AVERAGE if facts.record else 0
     if facts.held:  # the one that was done last
         return facts.held - 1 or (AVERAGE if facts.record else 0)
-    if not facts.rounds_go:
+    if not facts.rounds_go or facts.status.phase in (KEYS, SHARES):
         return 0
-    if not facts.status.waiting_for:
+    if not facts.status.waiting_for or facts.status.phase == UNMASK:
         return AVERAGE
     doing = {getattr(facts.own.get(name), "phase", "") for name in facts.participants}
     training = {m.client for m in facts.status.members if m.state == "training"}
