@@ -412,15 +412,13 @@ def client(args) -> int:
         def show(status) -> None:
             screen.now(client_line(name, status))
 
-        side = SecureSide(insist=args.secure)
         made.append(
             Client(
                 args.url,
                 name,
                 images,
                 test=mnist.test,
-                transforms=[side.mask],
-                phases=side.phases,
+                side=SecureSide(insist=args.secure),
                 tries=args.tries,
                 on_status=show,
             )

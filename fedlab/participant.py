@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from fedlab.data import Dataset
 from fedlab.messages import (
@@ -45,6 +46,19 @@ Answer = Callable[["Participant", Task], Update]
 OWN_EXAMPLES = "own examples"
 
 
+class Side(Protocol):
+    """A client's side of a strategy's protocol, such as `SecureSide`.
+
+    phases: how it answers what a round asks beside training. mask: the last that happens to an
+    update before it leaves.
+    """
+
+    @property
+    def phases(self) -> Mapping[str, Answer]: ...
+
+    def mask(self, update: Update, task: Task) -> Update: ...
+
+
 class Participant:
     """A client, wherever it runs: from a task it makes an update.
 
@@ -56,6 +70,7 @@ class Participant:
     memory:     what it keeps from one round to the next, by name; forgotten when the server begins
                 again with an untrained model.
     phases:     how it answers phases other than "train", by name.
+    side:       its side of a strategy's protocol, which brings phases and a last transform.
 
     >>> import numpy as np
     >>> from fedlab import Classifier, Dataset, Participant, Task, Training
@@ -78,10 +93,13 @@ class Participant:
         transforms: Sequence[Transform] = (),
         memory: dict[str, Weights] | None = None,
         phases: Mapping[str, Answer] | None = None,
+        side: Side | None = None,
     ):
         self.client, self.data, self.classifier, self.test = client, data, classifier, test
         self.shards = data.split()
         self.transforms, self.phases = tuple(transforms), dict(phases or {})
+        if side is not None:
+            self.transforms, self.phases = (*transforms, side.mask), {**side.phases, **self.phases}
         self.memory: dict[str, Weights] = {} if memory is None else memory
         self.train_loss = math.nan  # of the last epoch, in nats
         self._learned: dict[str, Weights] = {}  # for the memory, once the update was taken
@@ -112,7 +130,10 @@ class Participant:
         if task.phase != TRAIN:
             if task.phase not in self.phases:
                 known = ", ".join([TRAIN, *self.phases])
-                raise Refused(f"the task's phase is {task.phase!r}; expected one of {known}")
+                raise Refused(
+                    f"the task's phase is {task.phase!r}; expected one of {known}. What a client"
+                    " needs for others is given to it as side=: for secure aggregation a SecureSide"
+                )
             answer = self.phases[task.phase](self, task)
             about = {"client": self.client, "round": task.round, "phase": task.phase}
             return replace(answer, version=task.version, **about)

@@ -20,12 +20,12 @@ class Plan:
                     its shards once, and newcomers are welcome).
     training:       E, B, learning rate and optimizer of the clients.
     fraction:       C, the fraction of the clients that takes part in a round, in [0, 1]; at least
-                    one does, so C = 0 is one client.
+                    one does, so C = 0 is one client (but by Poisson sampling nobody).
     sampling:       how they are drawn: "fixed", C of them; or "poisson", each by itself with
                     probability C, so that their number varies, and a round may have nobody. What
                     is known of privacy is known of this one (McMahan et al. 2018).
-    deadline:       seconds that a round waits for its updates; None waits for everyone who has not
-                    left.
+    deadline:       seconds that a round waits for its updates (each of its exchanges, where it has
+                    several); None waits for everyone who has not left.
     enough:         a round takes the first so many updates and goes on without the rest, so that
                     more can be asked than are needed (Bonawitz et al. 2019, "over-selection").
                     None takes all of them.

@@ -184,10 +184,9 @@ class Settings:
         if self.secure:
             strategy = f"fedlab.secured({strategy})"
             start = """\
-        side = fedlab.SecureSide()
         fedlab.Client(
             server.url, name, mnist.shards(first, last), test=mnist.test,
-            transforms=[side.mask], phases=side.phases,
+            side=fedlab.SecureSide(),
         ).start()"""
         return f"""\
 import fedlab

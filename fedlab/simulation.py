@@ -106,14 +106,13 @@ def simulate(
         sampling=sampling,
     )
     strategy.check(plan)
-    last, protocol = strategy.client_side()
-    transforms, phases = [*transforms, *last], {**protocol, **(phases or {})}
+    side = strategy.client_side()
     classifier = Classifier(model, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
     own_test = test if evaluate_clients else None
     participants = {
         name: Participant(
-            name, data, classifier, test=own_test, transforms=transforms, phases=phases
+            name, data, classifier, test=own_test, transforms=transforms, phases=phases, side=side
         )
         for name, data in named.items()
     }

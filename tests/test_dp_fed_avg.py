@@ -168,20 +168,27 @@ def test_secured_without_noise_it_is_the_same(adapt):
         assert float(new.memory["clip"][0]) == pytest.approx(float(plain.memory["clip"][0]))
 
 
-@pytest.mark.parametrize("stay", [12, 8])
-def test_secured_each_adds_its_share_and_it_is_enough_when_only_the_threshold_stays(stay):
-    """8 of 12 must stay. Each adds variance (z S)^2 / 8: of 8 it is all that was promised, of 12
-    more than that.
+@pytest.mark.parametrize("stay", [12, 8, 7, 0])
+def test_secured_there_is_always_as_much_noise_whoever_comes(stay):
+    """8 of 12 must stay. Each adds variance (z S)^2 / 8, and the server what is missing to 3/2 of
+    (z S)^2: how many came cannot be told. With fewer than 8 it is all the server's.
     """
     strategy, found = secured(dp_fed_avg(clip=0.5, noise=2.0)), []
     for seed in range(60):
         leave = {f"client-{i:02}": 2 for i in range(12 - stay)}
         played = Played(strategy, plan=Plan(sampling=POISSON), leave=leave, seed=seed)
         new = flat(played.run().weights) * 12 - flat(played.old) * 12
-        for name in played.names[12 - stay :]:
+        for name in played.names[12 - stay :] if stay >= 8 else ():
             new -= clipped(change(played.new[name], played.old), 0.5)[0]
         found.append(new)
-    assert np.std(found) == pytest.approx(2.0 * 0.5 * math.sqrt(stay / 8), rel=0.06)
+    assert np.std(found) == pytest.approx(2.0 * 0.5 * math.sqrt(1.5), rel=0.06)
+
+
+def test_secured_the_clients_noise_alone_is_what_was_promised():
+    """When just the threshold stays, before the server adds its own: z S."""
+    played = Played(secured(dp_fed_avg(clip=0.5, noise=2.0)), plan=Plan(sampling=POISSON))
+    about = played.strategy.about(played.state, played.examples, Updates([], (), 12, 0, PLAN))
+    assert about.threshold == 8 and about.noise * math.sqrt(8) == pytest.approx(2.0 * 0.5)
 
 
 def test_secured_a_round_of_one_and_of_nobody():
@@ -215,11 +222,11 @@ def test_every_round_has_its_epsilon_in_the_record_and_in_files(tmp_path):
     history = models(clients, strategy, 3, fraction=0.5, sampling=POISSON)["history"]
     for record in history:
         known = epsilon(Release(2.0, 0.5, record.round, 4), 0.01)
-        assert record.measures == {"epsilon": pytest.approx(known)}
+        assert record.measures == {"epsilon": pytest.approx(known), "delta": 0.01}
     again = fedlab.History.from_json(history.to_json())
     assert [record.measures for record in again] == [record.measures for record in history]
     header, *lines = history.to_csv().splitlines()
-    assert header.endswith(",note,epsilon")
+    assert header.endswith(",note,delta,epsilon")
     assert float(lines[2].rsplit(",", 1)[1]) == pytest.approx(known, abs=1e-6)
     plain = models(clients, fedlab.fed_avg(), 1)["history"]
     assert plain[0].measures == {} and plain.to_csv().splitlines()[0].endswith(",note")
@@ -227,13 +234,50 @@ def test_every_round_has_its_epsilon_in_the_record_and_in_files(tmp_path):
 
 def test_without_noise_epsilon_is_infinite_and_rounds_of_two_plans_add_up():
     state = play(dp_fed_avg(noise=0.0), [])
-    assert dp_fed_avg(noise=0.0).measures(state) == {"epsilon": math.inf}
+    assert dp_fed_avg(noise=0.0).measures(state)["epsilon"] == math.inf
     strategy = dp_fed_avg(noise=2.0)
     state = play(strategy, [], play(strategy, []))
     state = play(strategy, [], state, plan=replace(PLAN, fraction=0.25))
     assert spent(state) == [Release(2.0, 0.5, 2, 8), Release(2.0, 0.25, 1, 8)]
     assert strategy.measures(state)["epsilon"] == epsilon(spent(state), delta_for(8))
     assert merged(spent(state)) == tuple(spent(state)) and rows(spent(state)).shape == (2, 5)
+
+
+def test_fewer_clients_do_not_make_delta_larger():
+    strategy = dp_fed_avg(noise=2.0)
+    first = play(strategy, [], members=1_000)
+    second = play(strategy, [], first, members=50)
+    assert strategy.measures(second)["delta"] == delta_for(1_000)
+    assert strategy.measures(second)["epsilon"] > strategy.measures(first)["epsilon"]
+
+
+def test_who_is_drawn_and_what_they_measured_is_nobodys_business():
+    """Unless it is seeded, the draw does not follow from the seed, which every client has; and no
+    client's own accuracy is written down beside a sum that hides it.
+    """
+    clients = [examples(30, seed) for seed in range(6)]
+    settings = {"fraction": 0.5, "sampling": POISSON, "test": clients[0], "evaluate_clients": True}
+
+    def who(strategy):
+        history = models(clients, strategy, 12, **settings)["history"]
+        assert all(math.isnan(c.accuracy) for r in history for c in r.clients.values())
+        return [tuple(record.clients) for record in history]
+
+    assert who(dp_fed_avg(noise=0.1)) != who(dp_fed_avg(noise=0.1))
+    assert who(dp_fed_avg(noise=0.1, seeded=True)) == who(dp_fed_avg(noise=0.1, seeded=True))
+    assert who(secured(dp_fed_avg(noise=0.1))) != who(secured(dp_fed_avg(noise=0.1)))
+
+
+def test_a_round_in_which_nobody_comes_in_time_is_one_of_noise():
+    clients = {"ann": examples(30, 1), "zoe": examples(30, 2)}
+    for make in (lambda s: s, secured):
+        strategy = make(dp_fed_avg(noise=0.5, delta=1e-3))
+        clock = fedlab.VirtualClock({"ann": 1e-3, "zoe": 1e-3})
+        found = models(clients, strategy, 2, sampling=POISSON, clock=clock, deadline=5.0)
+        history = found["history"]
+        assert [len(r.clients) for r in history] == [0, 0]
+        assert history[0].measures["epsilon"] < history[1].measures["epsilon"]
+        assert (flat(found[1]) != flat(found[2])).mean() > 0.5
 
 
 def test_what_was_spent_goes_on_from_a_checkpoint(tmp_path):
@@ -276,6 +320,11 @@ def test_a_budget_ends_the_run_before_it_is_overspent():
 def test_settings_that_cannot_be(settings, said):
     with pytest.raises(Refused, match=said):
         dp_fed_avg(**settings)
+
+
+def test_nobody_can_be_expected_in_no_round():
+    with pytest.raises(Refused, match=r"fraction \(C\) is 0 by Poisson sampling with DP-FedAvg"):
+        dp_fed_avg().check(Plan(fraction=0, sampling=POISSON))
 
 
 @pytest.mark.parametrize("plan", [Plan(enough=3), Plan(min_updates=2)])

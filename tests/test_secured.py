@@ -3,6 +3,7 @@ never holds an update in the open."""
 
 import json
 import random
+import time
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -124,7 +125,7 @@ def test_two_hundred_rounds_with_people_leaving_at_any_exchange():
             Update(name, 3, played.examples[name], played.new[name]) for name in stayed
         )
         assert new.num_examples == total
-        scale = max(played.examples[n] for n in played.names if leave.get(n, 4) >= 1)
+        scale = max(played.examples[n] for n in played.names if leave.get(n, 4) >= 2)
         error = FixedPoint(summands=12).error * scale / total + 3e-7
         for mine, its in zip(new.weights, plain, strict=True):
             assert np.abs(mine - its).max() <= error
@@ -170,11 +171,7 @@ def test_over_http_it_is_the_simulation_bit_for_bit_and_nothing_open_arrives(cli
         people = []
         for name, data in clients.items():
             side = SecureSide(insist=True)
-            people.append(
-                fedlab.Client(
-                    server.url, name, data, transforms=[side.mask], phases=side.phases
-                ).start()
-            )
+            people.append(fedlab.Client(server.url, name, data, side=side).start())
         for round in (1, 2):
             history = server.run(rounds=1, batch_size=10, min_clients=5)
             over_http[round] = server.federation.weights
@@ -356,8 +353,9 @@ def test_a_note_that_says_nothing(text):
 def test_numbers_that_have_no_room_and_examples_that_were_not_told():
     played = Played(secured(fedlab.fed_avg()), 3)
     played.new["client-01"] = [w * 1e6 for w in played.old]
-    with pytest.raises(Refused, match=r"the largest number is .* expected at most 682\.667"):
+    with pytest.raises(Refused, match=r"client-01 has no room under its mask; .* 682\.667") as said:
         played.run()
+    assert "e+0" not in str(said.value), "how large it is the server does not learn"
     played = Played(secured(fedlab.fed_avg()), 3)
     answer = played.answer
 
@@ -367,8 +365,99 @@ def test_numbers_that_have_no_room_and_examples_that_were_not_told():
         return answer(name, task)
 
     played.answer = more
-    with pytest.raises(Refused, match="trained on 10,000 examples; expected at most"):
+    with pytest.raises(Refused, match="says 10,000 examples; expected .*, as it has told with its"):
         played.run()
+    played = Played(secured(fedlab.fed_avg()), 3)
+    answer = played.answer
+
+    def fewer(name, task):
+        update = answer(name, task)
+        return replace(update, num_examples=9_999) if task.phase == "train" else update
+
+    played.answer = fewer
+    with pytest.raises(
+        TooFewUpdates, match="'client-00' has told .* and now 9,999; expected the same"
+    ):
+        played.run()
+
+
+def test_a_mask_comes_once_and_last(clients):
+    played = Played(secured(fedlab.fed_avg()), 3)
+    answer = played.answer
+
+    def twice(name, task):
+        update = answer(name, task)
+        return played.sides[name].mask(update, task) if task.phase == "train" else update
+
+    played.answer = twice
+    with pytest.raises(Refused, match="has 0 arrays; expected 3, and the mask as the last"):
+        played.run()
+
+
+def test_a_client_that_has_no_side_is_told_what_it_lacks(clients):
+    with fedlab.Server(strategy=secured(fedlab.fed_avg())) as server:
+        people = [fedlab.Client(server.url, n, d).start() for n, d in list(clients.items())[:2]]
+        with pytest.raises(
+            fedlab.ClientFailed, match="'keys'; expected one of train. .* side=: for"
+        ):
+            server.run(rounds=1, min_clients=2)
+        for client in people:
+            client.stop()
+
+
+def test_more_than_have_room_are_told_before_anything_is_split():
+    played = Played(secured(fedlab.fed_avg()), 3)
+    many = {f"client-{number}": 1 for number in range(1_025)}
+    updates = Updates([], (), 1_025, 1_025)
+    with pytest.raises(Refused, match="summands is 1025; expected a whole number from 1 to 1,024"):
+        played.strategy.about(played.state, many, updates)
+    noisy = secured(fedlab.dp_fed_avg(clip=1e-6, noise=1.0))
+    with pytest.raises(
+        Refused, match="with a clip of 1e-06 and noise of .*; expected numbers from"
+    ):
+        noisy.about(played.state, {name: 1 for name in "abc"}, updates)
+    large = secured(fedlab.dp_fed_avg(clip=5.0, noise=5.0))
+    assert large.about(played.state, dict.fromkeys(map(str, range(300)), 1), updates).fraction < 20
+
+
+def test_who_restarts_in_the_middle_of_a_round_is_left_out():
+    """A name that is free again while it is awaited: whoever has it now knows nothing of the keys
+    of this round.
+    """
+    federation = fedlab.Federation([np.zeros(3, np.float32)], secured(fedlab.fed_avg()))
+    sides = {name: SecureSide() for name in ("ann", "ben", "cleo")}
+    for name in sides:
+        federation.join(name, 10, 1, session=f"first {name}")
+    federation.start(Plan(1))
+
+    def answer(name):
+        task = until_there(lambda: federation.task(name))
+        body = SimpleNamespace(client=name, shard=lambda _: range(10))
+        if task.phase == "train":
+            update = sides[name].mask(Update(name, 1, 10, [np.ones(3, np.float32)]), task)
+        else:
+            update = replace(sides[name].phases[task.phase](body, task), phase=task.phase)
+        federation.report(update)
+
+    for name in sides:
+        answer(name)
+    federation._table.members.leave("ann")  # silent for too long
+    federation.join("ann", 10, 1, session="second ann")
+    assert federation.task("ann", 0.2) is None
+    for _ in range(3):
+        answer("ben")
+        answer("cleo")
+    history = federation.wait()
+    assert list(history[0].clients) == ["ben", "cleo"]
+    np.testing.assert_allclose(federation.weights[0], np.ones(3), atol=1e-6)
+
+
+def until_there(get, seconds=10):
+    end = time.monotonic() + seconds
+    while (found := get()) is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
 
 
 def test_bytes_by_client_are_what_they_were():

@@ -114,7 +114,7 @@ def test_secure_is_in_the_strategy_the_calls_and_the_legend():
     assert secure.make_strategy() == secured(fed_avg()) and secure.plan().sampling == "poisson"
     calls = secure.as_calls()
     assert "strategy=fedlab.secured(fedlab.fed_avg()), seed=0" in calls
-    assert "transforms=[side.mask], phases=side.phases,\n" in calls
+    assert "            side=fedlab.SecureSide(),\n        ).start()" in calls
     assert "optimizer='sgd', sampling='poisson',\n" in calls
     compile(calls, "calls", "exec")
     assert secure.difference(Settings(THREE, fraction=0.5)) == "poisson, secure"

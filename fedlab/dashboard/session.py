@@ -231,7 +231,7 @@ class Session:
         self.settings = settings
         self.clients = {}
         self.gate.begin()
-        last, phases = self._watched.client_side()
+        side = self._watched.client_side()
         try:
             for name, data in settings.datasets(self.mnist).items():
                 client = Client(
@@ -240,8 +240,8 @@ class Session:
                     data,
                     test=self.mnist.test,
                     memory=self._memories.setdefault(name, {}),
-                    transforms=[self._keep_own, *last],
-                    phases=phases,
+                    transforms=[self._keep_own],
+                    side=side,
                     on_status=functools.partial(self._wait_at_gates, name),
                 )
                 self.clients[name] = client.start()

@@ -36,10 +36,18 @@ class Exchange:
     the time is over. A round is one exchange, or several.
 
     tasks: participant -> its task. ends: when the time is over; None: never. enough: so many
-    answers, and the others are too late; None: all are wanted.
+    answers, and the others are too late; None: all are wanted. sessions: who they are, where only
+    the very same may answer; others under their names have not heard what was said before.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], ends: float | None, enough: int | None = None):
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        ends: float | None,
+        enough: int | None = None,
+        sessions: Mapping[str, str] | None = None,
+    ):
+        self.sessions = sessions or {}
         self.tasks, self.ends, self.enough = dict(sorted(tasks.items())), ends, enough
         self.awaited = set(self.tasks)  # who has not answered
         self.late: list[str] = []

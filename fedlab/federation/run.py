@@ -161,7 +161,11 @@ class Federation:
         if table.plan is None:
             return None
         if not table.strategy.asynchronous:
-            return table.exchange.task(client) if table.exchange else None
+            exchange = table.exchange
+            if exchange and exchange.sessions.get(client, member.session) != member.session:
+                exchange.excuse(client)  # somebody else, under the name of one who takes part
+                table.notify()
+            return exchange.task(client) if exchange else None
         if not table.opened:
             return None
         state, version = table.state, table.model_version

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from fedlab.checks import Refused, counted
 from fedlab.federation.rounds import Exchange, draw
@@ -44,7 +47,8 @@ def drawn(table: Table, plan: Plan) -> list[str]:
         least = max(table.needed(plan), plan.min_clients if first else 1)
         table.until(lambda: len(table.members) >= least, waiting_for_clients(least))
         joined = table.members.ids()
-        return draw(plan, table.seed, table.round + 1, joined, table.needed(plan))
+        seed = secrets.randbits(63) if table.strategy.secret_draw else table.seed
+        return draw(plan, seed, table.round + 1, joined, table.needed(plan))
 
 
 class Round:
@@ -108,7 +112,9 @@ class Round:
             ends = None if deadline is None else table.clock.now() + deadline
             enough = self.plan.enough and max(self.plan.enough, table.needed(self.plan))
             asked = {name: tasks[name] for name in within}
-            table.exchange = exchange = Exchange(asked, ends, enough)
+            # Whoever restarts may answer what is asked first; later it would not know how.
+            sessions = dict(self._sessions) if self._exchanges else {}
+            table.exchange = exchange = Exchange(asked, ends, enough, sessions)
             self._exchanges.append(exchange)
             for name in within:
                 member = table.members.find(name)
@@ -170,7 +176,10 @@ class Round:
             table.until(lambda: exchange.settled(client, table.clock.now()), None, exchange.ends)
             update = exchange.collect(client)
         if update is not None and exchange.phase == TRAIN:
-            self.came[client] = record_of(update)
+            told = update
+            if not table.strategy.own_measures:
+                told = replace(update, accuracy=math.nan, loss=math.nan)
+            self.came[client] = record_of(told)
         return update
 
     def _finish(self, exchange: Exchange) -> list[str]:

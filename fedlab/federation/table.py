@@ -153,6 +153,8 @@ class Table:
 
     def needed(self, plan: Plan) -> int:
         """The updates without which a round is abandoned."""
+        if not self.strategy.min_updates:  # a round of nobody is one, too
+            return 0
         return max(plan.min_updates, self.strategy.min_updates)
 
     def began(self) -> float:

@@ -114,7 +114,7 @@ def plan_of(strategy, rounds: int, settings: Mapping) -> Plan:
         raise Refused(
             f"the strategy is {strategy.name}; expected one with rounds: Flower's runs have rounds"
         )
-    if isinstance(strategy, Strategy) and any(strategy.client_side()):
+    if isinstance(strategy, Strategy) and strategy.client_side() is not None:
         raise Refused(
             f"the strategy is {strategy.name}; expected another: what its clients keep from one"
             " exchange to the next is in their process, and Flower may answer each message in a"

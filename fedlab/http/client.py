@@ -31,7 +31,7 @@ from fedlab.messages import (
     check_token,
 )
 from fedlab.model import Classifier, TrainingStopped
-from fedlab.participant import OWN_EXAMPLES, Answer, Participant, Transform
+from fedlab.participant import OWN_EXAMPLES, Answer, Participant, Side, Transform
 
 POLL_SECONDS = 10.0
 """One long poll. Stopping does not wait for it: leaving the server ends it."""
@@ -87,7 +87,8 @@ class Client:
                 trained on if None.
     transforms: what happens to an update before it leaves, in order: functions
                 (Update, Task) -> Update.
-    phases:     how it answers phases other than training, by name, as in `Participant`.
+    phases, side: how it answers phases other than training, by name; its side of a strategy's
+                protocol: as in `Participant`.
     memory:     what it remembers from an earlier Client of this name; nothing if None.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
     tries:      how often a request is tried when the server is away, with growing random waits in
@@ -106,6 +107,7 @@ class Client:
         test: Dataset | None = None,
         transforms: Sequence[Transform] = (),
         phases: Mapping[str, Answer] | None = None,
+        side: Side | None = None,
         memory: dict[str, Weights] | None = None,
         on_status: Callable[[ClientStatus], None] | None = None,
         tries: int = 5,
@@ -121,6 +123,7 @@ class Client:
             test=OWN_EXAMPLES if test is None else test,
             transforms=transforms,
             phases=phases,
+            side=side,
             memory=memory,
         )
         self._base, self._token = split_url(url)

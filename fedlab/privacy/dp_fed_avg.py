@@ -71,6 +71,7 @@ class DPFedAvg(Strategy):
         " hides whether any one of them is there"
     )
     min_updates: int = 0
+    own_measures: bool = False  # they are no part of the sum that the noise hides
 
     def __post_init__(self):
         check_settings(self)
@@ -85,8 +86,18 @@ class DPFedAvg(Strategy):
                     " without it there is no ε that would do"
                 )
 
+    @property
+    def secret_draw(self) -> bool:
+        """Who knows who was drawn sees more than ε says."""
+        return not self.seeded
+
     def check(self, plan: Plan) -> None:
         super().check(plan)
+        if not plan.fraction and plan.sampling == POISSON:
+            raise Refused(
+                f"fraction (C) is {plan.fraction!r} by Poisson sampling with {self.name}; expected"
+                " a number above 0: sums are divided by how many are expected"
+            )
         for name, usual in (("enough", None), ("min_updates", 1)):
             if (value := getattr(plan, name)) != usual:
                 raise Refused(
@@ -123,13 +134,12 @@ class DPFedAvg(Strategy):
         took part is nobody's business.
         """
         release = self.release(updates)
-        expected = max(release.expected, 1e-9)
-        weights = shaped(total / expected, state.weights)
+        weights = shaped(total / release.expected, state.weights)
         combined = [w + c for w, c in zip(state.weights, weights, strict=True)]
         new, memory = self.step(state, combined)
         memory = {**memory, SPENT: [rows(spent(state) + [release])]}
         if self.adapt:
-            share = inside / expected + 0.5
+            share = inside / release.expected + 0.5
             clip = self.clip_of(state) * math.exp(-STEP_OF_CLIP * (share - self.adapt))
             memory[CLIP] = [np.array(clip)]
         examples = state.num_examples  # nobody's number of examples is used
@@ -167,20 +177,25 @@ class DPFedAvg(Strategy):
         further = further or (replace(before[-1], rounds=1) if before else None)
         if self.budget is None or further is None:
             return
-        after = epsilon(merged([*before, further]), self.delta or delta_for(further.members))
+        every = merged([*before, further])
+        after = epsilon(every, self.delta_of(every))
         if after > self.budget:
             raise Finished(
                 f"one round more would spend ε = {after:.3g}; the budget is {self.budget:g}"
             )
 
     def measures(self, state: State) -> dict[str, float]:
-        """ε spent so far; the clip, where it adapts."""
+        """ε spent so far, and the δ of it; the clip, where it adapts."""
         before = spent(state)
         if not before:
             return {}
-        delta = self.delta or delta_for(before[-1].members)
-        found = {"epsilon": epsilon(tuple(before), delta)}
+        delta = self.delta_of(before)
+        found = {"epsilon": epsilon(tuple(before), delta), "delta": delta}
         return found | ({CLIP: self.clip_of(state)} if self.adapt else {})
+
+    def delta_of(self, releases: Iterable[Release]) -> float:
+        """The δ that was chosen, or the one for the most clients that there were."""
+        return self.delta or delta_for(max(release.members for release in releases))
 
 
 def spent(state: State) -> list[Release]:
@@ -227,13 +242,19 @@ def dp_fed_avg(
     step:   another server step: what is done with what was released costs nothing.
     delta:  δ of the ε in every round's record; `delta_for` of the clients if None.
     budget: the run ends before a round that would spend a larger ε. None: it does not.
-    seeded: the noise follows from the run's seed, so that a run repeats. For lessons, not for
-            people: every client knows the seed, and can take the noise off again.
+    seeded: the noise, and who is drawn, follow from the run's seed, so that a run repeats. For
+            lessons, not for people: every client knows the seed, and can take the noise off again.
 
     Every client counts alike: weights by examples would let one move the sum by more than S. Draw
-    by `sampling="poisson"` in the plan: for "fixed" the same noise is worth far less. ε is what
-    whoever sees all models can learn of one client's taking part, with all its examples; not seen
-    are who was drawn, and single updates: the server sees both (`secured` hides the updates).
+    by `sampling="poisson"` in the plan: for "fixed" the same noise is worth far less. A round for
+    which nobody was drawn, or came, is one of noise alone.
+
+    ε is for whoever sees all models, and does not know who took part when. The server knows, and
+    tells everybody who has its token (its page, `/status`, `/history`): against them it is
+    `epsilon_unsampled`, with the rounds in which a client took part. The server sees single
+    updates, too, unless they are `secured`. That a client leaves in the middle for reasons of its
+    data is not counted. What clients say of their own models, accuracy and loss, is not written
+    down.
     Raises Refused for values that cannot be.
     """
     if combine is not None:

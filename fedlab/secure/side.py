@@ -38,15 +38,15 @@ class SecureSide:
 
     insist: refuse to send an update that nothing hides, whatever the server asks.
 
-        side = fedlab.SecureSide()
-        fedlab.Client(url, "alice", data, transforms=[side.mask], phases=side.phases)
+        fedlab.Client(url, "alice", data, side=fedlab.SecureSide())
 
-    `mask` comes last: whatever else happens to an update happens before. Its secrets are in this
-    object only, and made anew for every round.
+    Its secrets are in this object only. They are made anew in every round, and gone when it has
+    told its shares, or at the latest with the next round's.
     """
 
     def __init__(self, insist: bool = False):
         self.insist = insist
+        self._examples: dict[str, int] = {}
         self._clients: dict[str, SecureClient] = {}
 
     @property
@@ -55,11 +55,12 @@ class SecureSide:
         return {KEYS: self._keys, SHARES: self._shares, UNMASK: self._unmask}
 
     def mask(self, update: Update, task: Task) -> Update:
-        """A transform: the update as masked numbers, and nothing else of what was trained. Its own
-        test of its model is not told, either. In a round that is not secure, the update as it is.
+        """The last transform: the update as masked numbers, and nothing else of what was trained.
+        Its own test of its model is not told, either. In a round that is not secure, the update as
+        it is.
 
-        Raises Refused in such a round for who insists, or for numbers that have no room (did
-        training diverge?).
+        Raises Refused in such a round for who insists; for numbers that have no room; for an update
+        that is masked already, or has another number of examples than was told with the keys.
         """
         about = about_of(task)
         if about is None:
@@ -70,9 +71,27 @@ class SecureSide:
                 )
             return update
         letters = get(SHARES, task, LETTER)
-        point = FixedPoint(summands=about.summands)
-        numbers = point.write(contribution(update, task, about))
-        masked = self._client(update.client).mask(letters, numbers)
+        client = self._client(update.client)
+        if len(update.weights) != len(task.weights):
+            raise Refused(
+                f"the update of {update.client} has {len(update.weights)} arrays; expected"
+                f" {len(task.weights)}, and the mask as the last that happens to it, once"
+            )
+        if update.num_examples != self._examples[update.client]:
+            raise Refused(
+                f"the update of {update.client} says {update.num_examples:,} examples; expected"
+                f" {self._examples[update.client]:,}, as it has told with its keys"
+            )
+        point = FixedPoint(fraction=about.fraction, summands=about.summands)
+        adds = contribution(update, task, about)
+        try:
+            numbers = point.write(adds)
+        except Refused:  # it says which number: this goes to the server
+            raise Refused(
+                f"a number of the update of {update.client} has no room under its mask; expected at"
+                f" most {point.most:g} (did training diverge?)"
+            ) from None
+        masked = client.mask(letters, numbers)
         return replace(
             update, weights=[], accuracy=math.nan, loss=math.nan, more={MASKED: [masked]}, note={}
         )
@@ -80,6 +99,7 @@ class SecureSide:
     def _keys(self, participant: Participant, task: Task) -> Update:
         client = SecureClient(participant.client, task.round)
         self._clients[participant.client] = client
+        self._examples[participant.client] = len(participant.shard(task))
         keys = client.keys()
         return _answer(participant, task, put(KEYS, {client.name: keys.letters + keys.masks}))
 

@@ -28,6 +28,7 @@ class About:
     clip, noise, inside: where they are clipped, as in `privacy.dp_fed_avg.Noise`, the noise being
                each client's own share. adapt: whether who was not cut is counted.
     seeded:    whether noise follows from the run's seed.
+    fraction:  bits behind the point of the numbers.
     """
 
     threshold: int
@@ -38,6 +39,7 @@ class About:
     inside: float = 0.0
     adapt: bool = False
     seeded: bool = False
+    fraction: int = 20
 
     def note(self) -> dict[str, str]:
         """As a text of a task."""

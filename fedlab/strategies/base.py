@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,7 +92,10 @@ class Strategy:
     per_model:    asynchronous: how many updates make one new model.
     by_version:   asynchronous: an update must come from the model that its client was given last.
     min_updates:  with fewer updates a round is abandoned, and the model stays. 0: a round for which
-                  nobody was drawn is one, too.
+                  nobody was drawn, or came, is one too.
+    secret_draw:  who takes part in a round follows from nothing that anybody knows; otherwise from
+                  the run's seed, which every client has.
+    own_measures: whether what clients say of their own models, accuracy and loss, is written down.
     """
 
     name: str
@@ -101,6 +104,8 @@ class Strategy:
     per_model: int = 1
     by_version: bool = False
     min_updates: int = 1
+    secret_draw: bool = False
+    own_measures: bool = True
 
     def __init__(
         self,
@@ -142,12 +147,11 @@ class Strategy:
         """
         check_answer(update, weights)
 
-    def client_side(self) -> tuple[Sequence, Mapping]:
-        """What clients need to speak this strategy's protocol, as `Participant` has it: further
-        transforms, after all others, and phases. A simulation's clients get them; whoever makes a
-        client elsewhere hands them in.
+    def client_side(self):
+        """What clients need to speak this strategy's protocol: a `participant.Side`, or None. A
+        simulation's clients get it; whoever makes a client elsewhere hands one in.
         """
-        return (), {}
+        return None
 
     def measures(self, state: State) -> dict[str, float]:
         """Further numbers for a round's record, by name: what was spent of a privacy budget."""
