@@ -415,7 +415,7 @@ def test_more_than_have_room_are_told_before_anything_is_split():
     with pytest.raises(
         Refused, match="with a clip of 1e-06 and noise of .*; expected numbers from"
     ):
-        noisy.about(played.state, {name: 1 for name in "abc"}, updates)
+        noisy.about(played.state, dict.fromkeys("abc", 1), updates)
     large = secured(fedlab.dp_fed_avg(clip=5.0, noise=5.0))
     assert large.about(played.state, dict.fromkeys(map(str, range(300)), 1), updates).fraction < 20
 

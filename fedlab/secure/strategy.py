@@ -244,8 +244,8 @@ def secured(strategy: Strategy, threshold: float = 2 / 3) -> Strategy:
     A round has four exchanges: keys, shares of secrets, masked numbers, what takes the masks off.
     Whoever leaves before sending numbers is left out. Equal to the plain average up to
     `FixedPoint.error` (half of 2^-20 a client) times the examples of the largest client over those
-    of all who stayed. At most 1,024 clients a round. Clients need a `SecureSide`; in `simulate` they
-    have one.
+    of all who stayed. At most 1,024 clients a round. Clients need a `SecureSide`; in `simulate`
+    they have one.
 
     With `dp_fed_avg` each client adds its share of the noise, so much that the threshold's shares
     are enough; the server adds what is missing to the most that there could be, 1/threshold times
