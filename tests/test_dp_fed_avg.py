@@ -168,6 +168,7 @@ def test_secured_without_noise_it_is_the_same(adapt):
         assert float(new.memory["clip"][0]) == pytest.approx(float(plain.memory["clip"][0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stay", [12, 8, 7, 0])
 def test_secured_there_is_always_as_much_noise_whoever_comes(stay):
     """8 of 12 must stay. Each adds variance (z S)^2 / 8, and the server what is missing to 3/2 of
@@ -202,6 +203,7 @@ def test_secured_a_round_of_one_and_of_nobody():
         assert all(not u.weights for u in played.received)
 
 
+@pytest.mark.slow
 def test_secured_in_a_simulation_it_counts_epsilon():
     clients = [examples(30, seed) for seed in range(4)]
     strategy = secured(dp_fed_avg(clip=1.0, noise=1.0, adapt=0.5, seeded=True))
@@ -251,6 +253,7 @@ def test_fewer_clients_do_not_make_delta_larger():
     assert strategy.measures(second)["epsilon"] > strategy.measures(first)["epsilon"]
 
 
+@pytest.mark.slow
 def test_who_is_drawn_and_what_they_measured_is_nobodys_business():
     """Unless it is seeded, the draw does not follow from the seed, which every client has; and no
     client's own accuracy is written down beside a sum that hides it.

@@ -166,6 +166,7 @@ class Played:
         return self.point.read(total(*around))
 
 
+@pytest.mark.slow
 def test_two_hundred_rounds_with_people_leaving():
     """Each is the plain sum of those who have sent numbers, or ends with a sentence."""
     choice, ended = random.Random(1), Counter()

@@ -185,6 +185,7 @@ def test_over_http_it_is_the_simulation_bit_for_bit_and_nothing_open_arrives(cli
     assert bytes_up < history[0].bytes_up < bytes_up * 1.03  # one model each, and little more
 
 
+@pytest.mark.slow
 def test_clients_that_drop_out_in_virtual_time(clients):
     strategy, notes = secured(fedlab.fed_avg()), Counter()
     clock = fedlab.VirtualClock(100, drop_out=0.1)

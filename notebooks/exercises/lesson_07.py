@@ -29,7 +29,12 @@ def check_mask(mask: Callable[[dict, Callable], Mapping[str, np.ndarray]]) -> st
         numbers = {name: rng.integers(0, 1_000, SIZE).astype(np.uint32) for name in names}
         called = []
 
-        def secret(a, b, known=known, called=called):
+        def secret(a, b, known=known, called=called, names=names):
+            expect(a != b, f"your function asks for a secret of {a} with {b}: it takes two.")
+            expect(
+                {a, b} <= set(names),
+                f"your function asks for a secret of {a!r} and {b!r}; expected two of the names.",
+            )
             called.append(frozenset((a, b)))
             return known[min(a, b), max(a, b)].copy()
 
@@ -90,6 +95,7 @@ def check_hide(hide: Callable) -> str:
 
     def got(change, clip, z, seed=0):
         value = asked(hide, change, clip, z, np.random.default_rng(seed))
+        value = np.asarray(value, float) if isinstance(value, list) else value
         expect(
             isinstance(value, np.ndarray) and value.shape == (SIZE,),
             f"your function returns a {kind_of(value)} of the shape {np.shape(value)}; expected an"
@@ -123,6 +129,19 @@ def check_hide(hide: Callable) -> str:
         noise = several - change * min(1, clip / np.linalg.norm(change))
         found = noise.std()
         expect(
+            found > 0,
+            f"with S = {clip:g} and z = {z:g} there is no noise in a change of length"
+            f" {np.linalg.norm(change):.2g}.",
+        )
+        expect(
+            np.array_equal(got(change, clip, z), several[0]),
+            "twice with the same generator, and the noise is another one: take it from rng.",
+        )
+        expect(
+            not np.allclose(np.linalg.norm(several, axis=1), clip),
+            "what you return is S long, noise and all: clip first, then add the noise.",
+        )
+        expect(
             not np.allclose(several, several[0]),
             "the noise is the same whatever generator comes: take it from rng.",
         )
@@ -130,6 +149,11 @@ def check_hide(hide: Callable) -> str:
             np.isclose(found, clip * z, rtol=0.03),
             f"with S = {clip:g} and z = {z:g} the noise has the standard deviation {found:.3g};"
             f" expected z S = {z * clip:g}, whatever the change.",
+        )
+        shape = np.mean((noise - noise.mean()) ** 4) / np.var(noise) ** 2  # 3 where it is normal
+        expect(
+            noise[0].std() < 1e-9 or 2.7 < shape < 3.3,
+            "the noise has the right size, but is not normal: ε is counted for rng.normal.",
         )
         expect(
             abs(np.corrcoef(noise[0][:-1], noise[0][1:])[0, 1]) < 0.2 and abs(noise.mean()) < 0.1,
@@ -155,7 +179,10 @@ def check_rounds(rounds_for: Callable[[float, float, float, int], int]) -> str:
             return fedlab.epsilon(release, fedlab.delta_for(members))
 
         about = f"for a budget of ε = {budget:g}, z = {z:g}, C = {fraction:g}, K = {members:,}"
-        expect(got >= 0, f"{about} you get {got}; expected 0 or more rounds.")
+        expect(
+            0 <= got <= 10_000,
+            f"{about} you get {got:,}; expected a number of rounds from 0, and not that many.",
+        )
         expect(
             spent(got) <= budget,
             f"{about} you get {got} rounds, which spend ε = {spent(got):.3g}: more than the"

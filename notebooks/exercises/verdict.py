@@ -93,6 +93,8 @@ def asked(function: Callable, *arguments):
     )
     try:
         value = function(*(np.copy(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    except Hint:
+        raise
     except Exception as error:
         raise Hint(f"your function ended in {type(error).__name__}: {error}") from None
     expect(

@@ -36,15 +36,15 @@ def read(before: fedlab.Weights, after: fedlab.Weights) -> np.ndarray:
     return kernel @ bias / (bias @ bias)
 
 
-def ten(weights: fedlab.Weights, seed: int) -> dict[str, fedlab.Dataset]:
-    """Nine clients with an image each that the model knows, and a tenth with one that it does not:
-    of 400 images the one that it reads worst.
+def ten(weights: fedlab.Weights, seed: int, usual: bool = True) -> dict[str, fedlab.Dataset]:
+    """Nine clients with an image each, and a tenth with one that the model does not know: of 400
+    images the one that it reads worst. usual: the nine are those that it reads best; otherwise any.
     """
     rows = np.random.default_rng(seed).choice(30_000, 400, replace=False)
     some = mnist.train.subset(rows)
     order = np.argsort(classifier.predict(weights, some)[np.arange(400), some.y])
-    usual = np.random.default_rng(seed).choice(order[-200:], 9, replace=False)
-    return {f"client-{i}": some.subset([place]) for i, place in enumerate([*usual, order[0]])}
+    nine = order[-9:] if usual else np.random.default_rng(seed).choice(order[1:], 9, replace=False)
+    return {f"client-{i}": some.subset([place]) for i, place in enumerate([*nine, order[0]])}
 
 
 def next_model(clients, weights, strategy, seed) -> fedlab.Weights:
@@ -73,6 +73,13 @@ def outlier(seed: int) -> None:
         told = read(weights, next_model(clients, weights, strategy, seed))
         note(f"outlier: {name}, worst pixel in grey values", np.abs(255 * told - image).max())
         note(f"outlier: {name}, alike (1: the same)", np.corrcoef(told, image)[0, 1])
+    others = ten(weights, seed, usual=False)
+    told = read(weights, next_model(others, weights, fedlab.fed_avg(), seed))
+    note(
+        "outlier: nine others at random, every pixel right",
+        np.array_equal(np.rint(255 * told), image),
+    )
+    note("outlier: nine others at random, alike (1: the same)", np.corrcoef(told, image)[0, 1])
 
 
 def carol(seed: int) -> None:
@@ -129,6 +136,8 @@ def price(seed: int) -> None:
     for sampling in ("poisson", "fixed"):
         release = fedlab.Release(1.0, 0.1, 30, 1000, sampling)
         note(f"price: K = 1,000, z = 1, {sampling}, ε", fedlab.epsilon(release, delta))
+    replaced = [fedlab.Release(1.0, 0.1, 30, 1000), fedlab.Release(1.0, 0.1, 0, 1000, "fixed")]
+    note("price: poisson, one client replaced, ε", fedlab.epsilon(replaced, delta))
     known = fedlab.epsilon_unsampled(1.0, 30, delta)
     note("price: the same, for who knows who was drawn, 30 of 30 rounds, ε", known)
     note("price: the same, 3 of 30 rounds, ε", fedlab.epsilon_unsampled(1.0, 3, delta))

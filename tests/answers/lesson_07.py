@@ -75,6 +75,31 @@ def noise_of_its_own(change, S, z, rng):
     )
 
 
+def noise_first(change, S, z, rng):
+    noised = change + rng.normal(0, z * S, change.size)
+    return noised * min(1, S / np.linalg.norm(noised))
+
+
+def uniform(change, S, z, rng):
+    width = z * S * 3**0.5
+    return hide(change, S, 0, rng) + rng.uniform(-width, width, change.size)
+
+
+def its_own_generator(change, S, z, rng):
+    return hide(change, S, z, np.random.default_rng())
+
+
+def only_where_cut(change, S, z, rng):
+    return hide(change, S, z, rng) if np.linalg.norm(change) > S else change
+
+
+def with_herself(numbers, secret):
+    return {
+        me: array + sum((secret(me, other) for other in numbers), np.zeros_like(array))
+        for me, array in numbers.items()
+    }
+
+
 def rounds_for(budget, z, C, K):
     def spent(rounds):
         return fedlab.epsilon(fedlab.Release(z, C, rounds, K), fedlab.delta_for(K))
@@ -89,6 +114,7 @@ RIGHT = [
     ("check_mask", (mask,)),
     ("check_mask", (by_name,)),
     ("check_hide", (hide,)),
+    ("check_hide", (lambda *a: hide(*a).tolist(),)),
     ("check_rounds", (rounds_for,)),
 ]
 WRONG = [  # a checker, an answer, and a word of the hint that it must get
@@ -108,13 +134,19 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_hide", (lambda change, S, z, rng: change.sum(),), "an array of the shape"),
     ("check_hide", (hide_long,), "stay as it is"),
     ("check_hide", (lambda change, S, z, rng: hide(change, S, z / S, rng),), "expected z S = 1"),
-    ("check_hide", (lambda change, S, z, rng: hide(change, S, 0, rng),), "from rng"),
+    ("check_hide", (lambda change, S, z, rng: hide(change, S, 0, rng),), "there is no noise"),
+    ("check_hide", (noise_first,), "clip first"),
+    ("check_hide", (uniform,), "not normal"),
+    ("check_hide", (its_own_generator,), "take it from rng"),
+    ("check_hide", (only_where_cut,), "there is no noise in a change of length 0.03"),
+    ("check_mask", (with_herself,), "it takes two"),
     ("check_hide", (noise_of_its_own,), "take it from rng"),
     ("check_hide", (one_number,), "not a new number"),
     ("check_rounds", (...,), "three dots"),
     ("check_rounds", (lambda budget, z, C, K: 10.0,), "a whole number"),
     ("check_rounds", (lambda *a: rounds_for(*a) + 1,), "more than the budget"),
     ("check_rounds", (lambda *a: max(rounds_for(*a) - 1, 0),), "spend only"),
-    ("check_rounds", (lambda budget, z, C, K: -1,), "0 or more"),
+    ("check_rounds", (lambda budget, z, C, K: -1,), "a number of rounds from 0"),
+    ("check_rounds", (lambda budget, z, C, K: 10**9,), "not that many"),
     ("check_rounds", (lambda budget, z, C, K: int(budget / 0.1),), "budget"),
 ]
