@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _ROOMS = {  # room -> the public names that live in it
-    "checkpoint": "BadCheckpoint load_checkpoint",
+    "checkpoint": "BadCheckpoint DamagedCheckpoint load_checkpoint",
     "checks": "Refused",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
     "dashboard": "Dashboard DrawingPad Prediction",
@@ -50,7 +50,7 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
-    from fedlab.checkpoint import BadCheckpoint, load_checkpoint
+    from fedlab.checkpoint import BadCheckpoint, DamagedCheckpoint, load_checkpoint
     from fedlab.checks import Refused
     from fedlab.conformance import (
         Examination,

@@ -1,31 +1,41 @@
-"""The server's state on disk: one safetensors file, always whole."""
+"""The server's state on disk: one safetensors file, always whole, and the one before it."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedlab.history import History
 from fedlab.messages import BadUpdate, Refused, Weights, check_weights
 from fedlab.strategies import State
-from fedlab.wire import groups, pack, parts, unpack
+from fedlab.wire import Parts, groups, pack, parts, unpack
 
 MAX_HEADER = 100_000_000
 """Bytes. The history is in the header, and this file is our own: thousands of rounds fit."""
 
 
 class BadCheckpoint(Refused):
-    """A checkpoint that is missing, cut short or of another model."""
+    """A checkpoint that is missing, damaged or of another model."""
 
     kind = "bad_checkpoint"
+
+
+class DamagedCheckpoint(UserWarning):
+    """A checkpoint that was damaged: the one before it was taken."""
 
 
 def save_checkpoint(path: str | Path, state: State, history: History, strategy: str = "") -> None:
     """Write the state after the last round of `history`, and the strategy's identity.
 
     The file is written beside its place, flushed to the disk and renamed: whoever reads `path`, at
-    any moment and after any crash, finds the old file or the new one, never half of one. Raises
-    OSError (disk full, no permission), and then `path` is what it was.
+    any moment and after any crash, finds the old file or the new one, never half of one. The old
+    one stays beside it, as `before(path)`. Raises OSError (disk full, no permission), and then
+    `path` is what it was.
     """
     path = Path(path)
     message = parts(
@@ -37,29 +47,117 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
         lineage=state.lineage,
         history=history.to_json(),
     )
+    message.texts["digest"] = digest(message)
     body = pack(message)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with named(path), part_of(path) as beside:
         with open(beside, "wb") as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            with part_of(before(path)) as kept:
+                try:
+                    os.link(path, kept)
+                except OSError:  # a disk that knows no second name for a file
+                    shutil.copyfile(path, kept)
+                os.replace(kept, before(path))
         os.replace(beside, path)
+        with suppress(OSError, AttributeError):  # Windows opens no folder
+            folder = os.open(path.parent, os.O_DIRECTORY)
+            try:
+                os.fsync(folder)  # or the new name may be lost with the power
+            finally:
+                os.close(folder)
+
+
+def prepare(path: str | Path) -> None:
+    """Try to write beside `path`, and clear away what processes have left there that were killed.
+    Raises OSError, naming the file: in the first second, and not after the first round.
+    """
+    path = Path(path)
+    with named(path), part_of(path) as beside:
+        beside.write_bytes(b"")
+        for left in path.parent.glob(f".{path.name}.*.part"):
+            if left != beside and _dead(left.name.split(".")[-2]):
+                left.unlink(missing_ok=True)
+
+
+def before(path: str | Path) -> Path:
+    """Where the checkpoint before the last one is."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.before")
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """A name beside `path` for what is being written, of this process; gone afterwards."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors say which file: "No space left on device" alone does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+def _dead(process: str) -> bool:
+    """Whether no process has this number. Where one cannot ask, there may be one."""
+    if os.name != "posix" or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def digest(message: Parts) -> str:
+    """SHA-256 over everything that a checkpoint says."""
+    sum = hashlib.sha256()
+    for name, text in sorted(message.texts.items()):
+        if name != "digest":
+            sum.update(repr((name, text)).encode())
+    for name, array in sorted(message.arrays.items()):
+        sum.update(repr((name, array.dtype.str, array.shape)).encode())
+        sum.update(array.tobytes())
+    return sum.hexdigest()
 
 
 def load_checkpoint(
     path: str | Path, like: Weights | None = None, strategy: str | None = None
 ) -> tuple[State, History]:
-    """The state and history that `save_checkpoint` wrote.
+    """The state and history that `save_checkpoint` wrote; where it is damaged, those of the round
+    before, with a `DamagedCheckpoint` warning.
 
     like:     a model's weights; a checkpoint of another model is refused.
     strategy: the identity of the strategy that goes on from it, refused if another one wrote it, or
               the same with other settings (what it keeps in `memory` would mislead).
     Raises BadCheckpoint with a sentence; nothing is written.
     """
-    path = Path(path)
+    try:
+        return _load(Path(path), like, strategy)
+    except BadCheckpoint as damage:
+        earlier = before(path)
+        if not Path(path).is_file() or not earlier.is_file():
+            raise
+        with suppress(BadCheckpoint):
+            found = _load(earlier, like, strategy)
+            said = f"{damage}. Taken instead: {earlier}, of round {len(found[1])}"
+            warnings.warn(DamagedCheckpoint(said), stacklevel=2)
+            return found
+        raise
+
+
+def _load(path: Path, like: Weights | None, strategy: str | None) -> tuple[State, History]:
     try:
         message = unpack(path.read_bytes(), MAX_HEADER)
         texts, arrays = message.texts, groups(message.arrays)
@@ -72,6 +170,8 @@ def load_checkpoint(
         history = History.from_json(texts["history"])
         if like is not None:
             check_weights(state.weights, like)
+        if texts.get("digest") != digest(message):
+            raise BadUpdate("what it says and its digest do not go together: it is damaged")
     except (OSError, KeyError, ValueError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of this model: {error}") from None
     if strategy is not None and texts.get("strategy", strategy) != strategy:

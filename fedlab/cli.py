@@ -14,11 +14,12 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from fedlab.checkpoint import load_checkpoint
+from fedlab.checkpoint import DamagedCheckpoint, load_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.data import load_mnist, shard_range
 from fedlab.history import History, RoundRecord
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         # A client id need not fit into a terminal's alphabet
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _interruptible():
+        with _interruptible(), _warned():
             code = _run(argv)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -105,6 +106,24 @@ class _Interrupted(KeyboardInterrupt):
     while it is loaded, has Python end by SIGINT, whatever `main` returns. One that is derived does
     not.
     """
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    """Our own warnings are sentences, without the line of code that they come from."""
+    usual = warnings.showwarning
+
+    def show(message, category, *where, **more):
+        if issubclass(category, DamagedCheckpoint):
+            note(f"fedlab: {message}")
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _heed() -> None:

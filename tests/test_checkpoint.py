@@ -4,12 +4,22 @@ import errno
 import math
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from fedlab import wire
-from fedlab.checkpoint import BadCheckpoint, load_checkpoint, save_checkpoint
+from fedlab import checkpoint as module
+from fedlab.checkpoint import (
+    BadCheckpoint,
+    DamagedCheckpoint,
+    before,
+    load_checkpoint,
+    prepare,
+    save_checkpoint,
+)
 from fedlab.history import ClientRecord, History, RoundRecord
 from fedlab.messages import Refused
 from fedlab.strategies import State
@@ -70,7 +80,7 @@ def test_a_checkpoint_of_thousands_of_rounds(path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EPERM])
 def test_when_writing_fails_the_file_is_what_it_was(path, monkeypatch, step, number):
     save_checkpoint(path, state(1), history(), "FedAvg")
-    before = path.read_bytes()
+    whole = path.read_bytes()
 
     def fail(*_):
         raise OSError(number, os.strerror(number))
@@ -95,10 +105,12 @@ def test_when_writing_fails_the_file_is_what_it_was(path, monkeypatch, step, num
         monkeypatch.setattr("fedlab.checkpoint.open", FullDisk, raising=False)
     else:
         monkeypatch.setattr(os, step, fail)
-    with pytest.raises(OSError, match=os.strerror(number)):
+    with pytest.raises(OSError, match=os.strerror(number)) as error:
         save_checkpoint(path, state(2), history(), "FedAvg")
     monkeypatch.undo()
-    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+    assert error.value.filename == str(path) and error.value.errno == number
+    assert path.read_bytes() == whole and not list(path.parent.glob("*.part"))
+    assert load_checkpoint(path)[0].weights[0][0, 0] == 1
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -192,3 +204,82 @@ def test_another_strategys_checkpoint_is_refused(path):
     ):
         load_checkpoint(path, state().weights, "FedAvg")
     assert load_checkpoint(path)[0].num_examples == 12_345  # evaluating it does not ask
+
+
+# ---- damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_flipped_bit_is_noticed_or_changes_nothing(path, seed):
+    """Of the whole file: its length, its header, every number, every letter of the history."""
+    save_checkpoint(path, state(), history(), "FedAvg")
+    whole = path.read_bytes()
+    back, rounds = load_checkpoint(path)
+    rng = np.random.default_rng(seed)
+    noticed = 0
+    for place in rng.integers(0, 8 * len(whole), 300):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            found, found_rounds = load_checkpoint(path)
+        except BadCheckpoint:
+            noticed += 1
+            continue
+        assert bits(found.weights) == bits(back.weights)
+        assert found_rounds.to_json() == rounds.to_json()
+        assert (found.num_examples, found.lineage) == (back.num_examples, back.lineage)
+    assert noticed > 290
+
+
+def test_the_round_before_is_kept_and_taken_where_the_last_is_damaged(path):
+    save_checkpoint(path, state(1), History(list(history())[:1]), "FedAvg")
+    first = path.read_bytes()
+    assert not before(path).exists()
+    save_checkpoint(path, state(2), history(), "FedAvg")
+    assert before(path).read_bytes() == first
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    said = r"digest do not go together: it is damaged. Taken instead: .*\.before, of round 1$"
+    with pytest.warns(DamagedCheckpoint, match=said):
+        back, rounds = load_checkpoint(path, state().weights, "FedAvg")
+    assert back.weights[0][0, 0] == 1 and len(rounds) == 1
+    before(path).write_bytes(first[:-1])
+    with pytest.raises(BadCheckpoint, match="digest"):
+        load_checkpoint(path)
+    path.write_bytes(whole)
+    before(path).write_bytes(first)
+    with pytest.raises(BadCheckpoint, match="was written by the strategy FedAvg; expected Median"):
+        load_checkpoint(path, strategy="Median")
+
+
+def test_on_a_disk_without_second_names_it_is_copied(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    save_checkpoint(path, state(1), history())
+    first = path.read_bytes()
+    save_checkpoint(path, state(2), history())
+    assert before(path).read_bytes() == first and path.read_bytes() != first
+
+
+def test_what_killed_processes_have_left_is_cleared_away(path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = [f".{path.name}.{number}.part" for number in (gone.pid, os.getppid(), "x")]
+    for name in [*names, ".other.1.part"]:
+        (path.parent / name).write_bytes(b"half")
+    prepare(path)
+    assert sorted(os.listdir(path.parent)) == sorted([*names[1:], ".other.1.part"])
+
+
+def test_where_one_cannot_write_is_told_at_once(path, monkeypatch):
+    with pytest.raises(OSError) as error:
+        prepare(path.parent / "nowhere" / path.name)
+    assert error.value.filename.endswith(f"nowhere{os.sep}{path.name}")
+    monkeypatch.setattr(module.Path, "write_bytes", lambda *_: (_ for _ in ()).throw(
+        OSError(errno.ENOSPC, "No space left on device")))  # fmt: skip
+    with pytest.raises(OSError, match="No space left") as error:
+        prepare(path)
+    assert error.value.filename == str(path)

@@ -23,7 +23,7 @@ import waitress.channel
 import waitress.server
 from waitress import wasyncore
 
-from fedlab.checkpoint import load_checkpoint
+from fedlab.checkpoint import load_checkpoint, prepare
 from fedlab.checks import Refused
 from fedlab.data import Dataset
 from fedlab.federation import Federation
@@ -257,6 +257,8 @@ def new_federation(
         classifier.prepare_evaluation(test)
         evaluate = functools.partial(classifier.evaluate, data=test)
     state, history = None, None
+    if checkpoint is not None:
+        prepare(checkpoint)
     if checkpoint is not None and Path(checkpoint).exists():
         state, history = load_checkpoint(checkpoint, classifier.weights, strategy.identity)
     return Federation(
