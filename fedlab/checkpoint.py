@@ -64,10 +64,8 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
         os.replace(beside, path)
         with suppress(OSError, AttributeError):  # Windows opens no folder
             folder = os.open(path.parent, os.O_DIRECTORY)
-            try:
-                os.fsync(folder)  # or the new name may be lost with the power
-            finally:
-                os.close(folder)
+            os.fsync(folder)  # or the new name may be lost with the power
+            os.close(folder)
 
 
 def prepare(path: str | Path) -> None:
@@ -113,10 +111,8 @@ def _dead(process: str) -> bool:
         return False
     try:
         os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 

@@ -286,6 +286,7 @@ def server(args) -> int:
         enough=args.enough,
         min_updates=args.min_updates,
         sampling=args.sampling,
+        bound=args.bound,
         strict=False,  # a student's laptop that fails is no failure of the class
     )
     strategy.check(plan)

@@ -233,6 +233,29 @@ def check_update(
             check_finite(f"an array of {name!r}", array)
 
 
+class TooFar(BadUpdate):
+    """An update whose change is longer than the server's owner allows."""
+
+    kind = "too_far"
+
+
+def length(weights: Weights, began: Weights) -> float:
+    """How long the change from `began` is, all numbers together; in float64, where the square of
+    the largest float32 still has room.
+    """
+    pairs = zip(weights, began, strict=True)
+    return math.sqrt(sum(float(np.sum((w.astype(np.float64) - b) ** 2)) for w, b in pairs))
+
+
+def check_change(update: Update, began: Weights, bound: float) -> None:
+    """Raise TooFar for a change longer than `bound`. began: the model it was trained from."""
+    if update.weights and (far := length(update.weights, began)) > bound:
+        raise TooFar(
+            f"the change of {update.client!r} is {far:.3g} long; expected at most {bound:g}, the"
+            " bound of this server's owner"
+        )
+
+
 def check_finite(what: str, array: np.ndarray) -> None:
     """Raise NotFinite if `array` holds NaN or infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():

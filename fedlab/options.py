@@ -298,6 +298,8 @@ def _server(commands) -> None:
     text = "seconds that a round waits for its updates, or none for no end (default: %(default)s)"
     add("--deadline", type=_seconds, default=120.0, metavar="S", help=text)
     add("--enough", type=_positive, metavar="N", help=ENOUGH_HELP)
+    text = "refuse updates whose change is longer than this, all numbers together (default: none)"
+    add("--bound", type=_number, metavar="L", help=text)
     text = "with fewer updates at the deadline the round is abandoned (default: %(default)s)"
     add("--min-updates", type=_positive, default=1, metavar="N", help=text)
     with_rounds = [name for name, make in STRATEGIES.items() if not make().asynchronous]

@@ -34,6 +34,8 @@ class Plan:
     min_clients:    clients to wait for before the first round.
     evaluate_every: test the global model every so many rounds (and after the last).
     target:         stop when the global accuracy reaches this fraction.
+    bound:          the longest change of a model that is accepted, all its numbers together; None:
+                    any.
     strict:         a client that fails is an error of the run: raised when too few are left, else
                     at the end; otherwise only noted.
 
@@ -51,6 +53,7 @@ class Plan:
     target: float | None = None
     strict: bool = True
     sampling: str = FIXED
+    bound: float | None = None
 
     @classmethod
     def of(
@@ -85,6 +88,8 @@ class Plan:
         if self.deadline is not None:
             expected = "seconds above 0, at most 1,000,000, or None to wait for everyone"
             number("deadline", self.deadline, expected, above=0, most=1e6)
+        if self.bound is not None:
+            number("bound", self.bound, "a length above 0, or None for no bound", above=0)
         if self.target is not None:
             expected = "an accuracy between 0 and 1, for example 0.97"
             number("target", self.target, expected, above=0, below=1)

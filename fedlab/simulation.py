@@ -69,7 +69,7 @@ def simulate(
     workers:  threads that train; one more than there are cores if None. The result is the same, bit
               for bit, for any number.
     on_round: called with each new record, in the calling thread.
-    on_model: called with the round's number and each new global model before it is tested, in a
+    on_model: called with the round's number and each new global model once it is tested, in a
               background thread: with `models = {}`, `on_model=models.__setitem__` keeps all.
     stop:     asked by the workers, between compiled calls; True ends the run at once, as an
               interrupt does.

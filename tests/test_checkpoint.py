@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from fedlab import wire
 from fedlab import checkpoint as module
+from fedlab import wire
 from fedlab.checkpoint import (
     BadCheckpoint,
     DamagedCheckpoint,

@@ -4,6 +4,7 @@ against numbers worked out by hand."""
 import dataclasses
 import itertools
 import math
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,7 @@ def play(
         Update(
             client,
             task.round,
-            SIZES[client],
+            SIZES.get(client, 50),
             trained(task, client) if value is None else toy(value),
             version=task.version,
         )
@@ -927,8 +928,7 @@ def test_a_checkpoint_without_a_folder_is_refused_at_once(make):
 
 
 def test_training_that_diverged_says_so_and_keeps_the_last_good_model(make):
-    losses = iter([1.0, math.nan])
-    federation = make(evaluate=lambda weights: (next(losses), 0.5))
+    federation = make(evaluate=lambda w: (1.0 if number(w) == 1 else math.nan, 0.5))
     federation.start(Plan(3))
     for value in (1, 2):
         for client in SIZES:
@@ -1771,3 +1771,85 @@ def test_who_left_in_the_middle_was_at_work_in_vain(make):
         ("bob", True),
         ("carol", True),
     ]
+
+
+# ---- one bad update costs one round --------------------------------------------------------------
+
+
+def finite_square(weights):
+    """A test whose loss overflows where weights are absurd: (loss, accuracy)."""
+    with np.errstate(over="ignore"):
+        return float(sum(np.sum(w * w, dtype=np.float32) for w in weights)), 0.5
+
+
+@pytest.fixture
+def tested(make):
+    """A federation with a test set, and alice, bob, carol and mallory."""
+    return make(evaluate=finite_square, clients=["alice", "bob", "carol", "mallory"])
+
+
+def test_a_finite_update_that_spoils_the_model_costs_its_round_and_is_named(tested):
+    tested.start(Plan(3))
+    for round in (1, 2, 3):
+        for name in ("alice", "bob", "carol"):
+            play(tested, name, round)
+        play(tested, "mallory", 1e30 if round == 2 else round)
+    history = tested.wait()
+    assert [len(record.clients) for record in history] == [4, 0, 4]
+    said = r"rejected: training diverged in round 2: .* the test set is inf; .*without mallory$"
+    assert re.match(said, history[1].note)
+    assert tested.weights[0].ravel()[0] == 3 and history[1].loss == history[0].loss
+
+
+def test_two_who_spoil_it_are_both_named_and_honest_ones_are_not(make):
+    names = ["ann", "ben", "cleo", "dora", "eve"]
+    federation = make(evaluate=finite_square, clients=names)
+    federation.start(Plan(1))
+    for name in names:
+        play(federation, name, {"ben": 1e30, "eve": -2e30}.get(name, 1))
+    assert federation.wait()[0].note.endswith("it would not without ben, eve")
+
+
+def test_where_nobody_alone_has_done_it_the_run_ends_or_goes_on_as_the_plan_says(tested):
+    """All of them: then the learning rate is wrong, and whoever is at the keyboard has to know. A
+    server for a class goes on.
+    """
+    for strict in (True, False):
+        tested.start(Plan(1, strict=strict))
+        for name in ("alice", "bob", "carol", "mallory"):
+            play(tested, name, 1e30)
+        if strict:
+            with pytest.raises(Diverged, match="diverged in round 1"):
+                tested.wait()
+        else:
+            history = tested.wait()
+            assert history[0].note.startswith("rejected: training diverged in round 1")
+            assert "without" not in history[0].note and not history[0].clients
+
+
+def test_without_a_test_a_model_that_is_not_finite_is_noticed_too(make):
+    """Momentum's step overflows where the average does not."""
+    federation = make(fed_avg_momentum(0.9, 1e10), clients=["alice", "bob", "mallory"])
+    federation.start(Plan(1))
+    for name, value in {"alice": 1, "bob": 1, "mallory": 1e30}.items():
+        play(federation, name, value)
+    history = federation.wait()
+    assert re.search("made a model whose .*; it would not without mallory", history[0].note)
+
+
+def test_a_bound_refuses_what_goes_too_far_and_nothing_else(make):
+    federation = make(clients=["alice", "mallory"])
+    size = sum(w.size for w in federation.weights)
+    federation.start(Plan(1, bound=2 * size**0.5))
+    play(federation, "alice", 2)
+    with pytest.raises(BadUpdate, match=r"the change of 'mallory' is .* long; expected at most"):
+        play(federation, "mallory", 2.01)
+    with pytest.raises(BadUpdate) as error:
+        play(federation, "mallory", 3e38)
+    assert error.value.kind == "too_far"
+    play(federation, "mallory", 1)
+    federation.wait()
+    share = SIZES["alice"] / (SIZES["alice"] + 50)
+    assert federation.weights[0].ravel()[0] == pytest.approx(1 + share)
+    with pytest.raises(Refused, match="bound is 0; expected a length above 0"):
+        Plan(bound=0)

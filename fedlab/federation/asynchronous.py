@@ -47,7 +47,8 @@ def run_asynchronously(table: Table) -> None:
             more = any(following for _, following in table.merged)
             last = not more and (table.stopping or all_done(table, plan))
             due = last or (table.round % plan.evaluate_every == 0 and not table.stopping)
-        if table.commit(table.round, state, record, "", began, due):
+        state, tested = table.tested(state, table.round, due)
+        if table.commit(table.round, state, tested, record, "", began):
             reached = table.stopping = True
         record = {}
 

@@ -7,6 +7,7 @@ one process, goes through `task` and `report`. All methods may be called from an
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -31,6 +32,7 @@ from fedlab.messages import (
     Task,
     Update,
     Weights,
+    check_change,
     check_update,
 )
 from fedlab.plan import Member, Plan, Status
@@ -45,7 +47,7 @@ class Federation:
     seed:       decides who is sampled and, through `local_seed`, every client's batches.
     checkpoint: where to write the state after every round.
     state, history: where an earlier federation stood, to go on from there.
-    on_model:   called with the round and each new global model, in the background, before it is
+    on_model:   called with the round and each new global model, in the background, once it is
                 tested.
     clock:      the time it goes by; this machine's if None.
     Raises Refused when there is no folder for the checkpoint.
@@ -222,11 +224,13 @@ class Federation:
             table.check_current(update, member)
             expected, most = table.state.weights, member.num_examples
             task = table.exchange.tasks.get(update.client) if table.exchange else None
+            bound = table.plan.bound
+            began = member.given[1] if member.given and table.strategy.asynchronous else expected
 
-        def check(update: Update, weights: Weights) -> None:
-            table.strategy.check_answer(update, weights, task)
-
+        check = functools.partial(table.strategy.check_answer, task=task)
         check_update(update, expected, most, check)
+        if bound is not None:
+            check_change(update, began, bound)
         if table.strategy.asynchronous:
             return merge(table, update)
         with table.changed:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from fedlab.checks import Refused, counted
 from fedlab.federation.rounds import Exchange, draw
 from fedlab.federation.table import Table, record_of, waiting_for_clients
-from fedlab.history import ClientRecord
-from fedlab.messages import TRAIN, Task, Update
+from fedlab.history import ClientRecord, Tested
+from fedlab.messages import TRAIN, Diverged, Task, Update, length
 from fedlab.plan import Plan
 from fedlab.strategies import Finished, State, TooFewUpdates, Updates
+
+MOST_KEPT = 64 * 2**20
+"""Bytes of updates that are kept until a round is over: of the 2NN those of eighty clients."""
 
 
 def run_rounds(table: Table) -> str | None:
@@ -21,21 +27,37 @@ def run_rounds(table: Table) -> str | None:
     it: then why.
     """
     plan, began = table.plan, table.began()
+    np.seterr(over="ignore", invalid="ignore")  # in this thread: what comes of it is looked at
     while plan.rounds is None or table.round < table.last_round:
         number, participants = table.round + 1, drawn(table, plan)
         playing = Round(table, plan, number, participants)
+        due = number % plan.evaluate_every == 0 or number == table.last_round
         try:
-            state, note = playing.play(), playing.note()
+            state, tested = table.tested(playing.play(), number, due)
+            note = playing.note()
         except Finished as reason:
             return f"finished: {reason}"
         except TooFewUpdates as reason:
             with table.changed:
                 table.give_up_on_failures(too_few=False)
-            state, note, playing.came = table.state, f"abandoned: {reason}", {}
-        due = number % plan.evaluate_every == 0 or number == table.last_round
-        if table.commit(number, state, playing.came, note, began, due):
+            state, tested = stays(table, playing, due)
+            note = f"abandoned: {reason}"
+        except Diverged as error:
+            culprits = playing.culprits(due)
+            if table.strict and not culprits:
+                raise
+            state, tested = stays(table, playing, due)
+            note = f"rejected: {error}"
+            note += f"; it would not without {', '.join(culprits)}" if culprits else ""
+        if table.commit(number, state, tested, playing.came, note, began):
             break
     return None
+
+
+def stays(table: Table, playing: Round, due: bool) -> tuple[State, Tested]:
+    """The model as it was, after a round of which nothing comes."""
+    playing.came = {}
+    return table.tested(table.state, playing.number, due)
 
 
 def drawn(table: Table, plan: Plan) -> list[str]:
@@ -62,6 +84,7 @@ class Round:
         self.table, self.plan, self.number = table, plan, number
         self.participants = participants
         self.came: dict[str, ClientRecord] = {}
+        self._kept: list[Update] = []  # of which it can be told who has spoiled a round
         self._sessions: dict[str, str] = {}  # of those who take part: who has another is another
         self._exchanges: list[Exchange] = []
 
@@ -86,6 +109,23 @@ class Round:
                     self._exchanges[-1].close()  # whatever comes now is stale
                 table.notify()
         return state
+
+    def culprits(self, due: bool) -> list[str]:
+        """Without whose updates the round would have been fine: the fewest, fewer than a half, of
+        those whose changes are the longest. None where the server cannot tell: not all were kept,
+        or they are masked.
+        """
+        table = self.table
+        if len(self._kept) != len(self.came) or not all(update.weights for update in self._kept):
+            return []
+        longest = sorted(self._kept, key=lambda u: -length(u.weights, table.state.weights))
+        for number in range(1, (len(longest) + 1) // 2):
+            out = {update.client for update in longest[:number]}
+            rest = [update for update in self._kept if update.client not in out]
+            with contextlib.suppress(Diverged, Refused, NotImplementedError):
+                table.tested(table.strategy.aggregate(table.state, rest), self.number, due)
+                return sorted(out)
+        return []
 
     def note(self) -> str:
         """Who was drawn, and is not in what came of it."""
@@ -176,10 +216,10 @@ class Round:
             table.until(lambda: exchange.settled(client, table.clock.now()), None, exchange.ends)
             update = exchange.collect(client)
         if update is not None and exchange.phase == TRAIN:
-            told = update
-            if not table.strategy.own_measures:
-                told = replace(update, accuracy=math.nan, loss=math.nan)
-            self.came[client] = record_of(told)
+            hidden = {} if table.strategy.own_measures else {"accuracy": math.nan, "loss": math.nan}
+            self.came[client] = record_of(replace(update, **hidden))
+            if sum(w.nbytes for w in update.weights) * len(self._kept) < MOST_KEPT:
+                self._kept.append(update)
         return update
 
     def _finish(self, exchange: Exchange) -> list[str]:

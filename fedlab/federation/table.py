@@ -178,23 +178,30 @@ class Table:
             raise Refused(f"{made} a model of round {round} whose {error}") from None
         return replace(state, lineage=self.state.lineage)
 
-    def commit(
-        self, round: int, state: State, clients: dict, note: str, began: float, evaluate: bool
-    ) -> bool:
-        """Test a new global model, write it down, and make it the current one. True when the target
-        is reached.
+    def tested(self, state: State, round: int, evaluate: bool) -> tuple[State, Tested]:
+        """A new global model, looked at and, if it is to be, tested; nothing is changed by that.
+        Raises Diverged, or Refused.
         """
         state = self.checked(state, round)
+        if not evaluate or not self.evaluate:
+            return state, Tested()
+        tested = Tested(*self.evaluate(state.weights))
+        if not math.isfinite(tested.loss):
+            raise Diverged(
+                f"training diverged in round {round}: the loss on the test set is {tested.loss};"
+                " expected a finite number. Try a lower learning rate"
+            )
+        return state, tested
+
+    def commit(
+        self, round: int, state: State, tested: Tested, clients: dict, note: str, began: float
+    ) -> bool:
+        """Write a new global model down, and make it the current one. True when the target is
+        reached.
+        """
         if self.on_model:
             self.on_model(round, state.weights)
-        tested, measures = Tested(), self.strategy.measures(state)
-        if evaluate and self.evaluate:
-            tested = Tested(*self.evaluate(state.weights))
-            if not math.isfinite(tested.loss):
-                raise Diverged(
-                    f"training diverged in round {round}: the loss on the test set is"
-                    f" {tested.loss}; expected a finite number. Try a lower learning rate"
-                )
+        measures = self.strategy.measures(state)
         note = "; ".join(filter(None, (note, tested.note)))
         with self.changed:
             if self.stopping and not self.strategy.asynchronous:
