@@ -12,7 +12,14 @@ from fedlab.history import History, RoundRecord
 
 def note(text: str) -> None:
     """A line on stderr: stdout is kept for results."""
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """Without control characters, but for ends of lines: what others say (why a client left, what
+    a server refuses) must not move a terminal's cursor, or set its title.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class Screen:
@@ -28,10 +35,11 @@ class Screen:
     def line(self, text: str) -> None:
         """A line that stays."""
         self.clear()
-        print(text, flush=True)
+        print(plain(text), flush=True)
 
     def now(self, text: str) -> None:
         """What is going on, until the next call says otherwise."""
+        text = plain(text)
         if text == self._shown:
             return
         if self._terminal:

@@ -1124,3 +1124,22 @@ def test_another_momentum_does_not_go_on_from_a_checkpoint(refused, tmp_path, mo
     monkeypatch.setattr(cli, "_follow", lambda *_: None)  # it goes on, and there is no more to do
     again = ["--strategy", "fed_avg_momentum", "--momentum", "0.5", "--checkpoint", str(path)]
     assert cli.main(["server", *again]) == 0
+
+
+@pytest.mark.parametrize(
+    "control", ["\x1b[2J", "\x9b31m", "\x07", "\r", "\x85", "\u2028", "\u202e"]
+)
+def test_what_others_say_does_not_reach_the_terminal_as_control(control, capsys):
+    screen = terminal.Screen()
+    screen.line(f"mallory has left: {control}done\nsecond line")
+    screen.now(f"waiting {control}")
+    terminal.note(f"fedlab: {control}refused")
+    written = capsys.readouterr()
+    assert control not in written.out + written.err
+    assert written.out.startswith("mallory has left: \N{REPLACEMENT CHARACTER}") and (
+        "\nsecond line\n" in written.out)  # fmt: skip
+
+
+def test_names_in_every_alphabet_are_written_as_they_are(capsys):
+    terminal.note("李 änne Ω joined")
+    assert capsys.readouterr().err == "李 änne Ω joined\n"
