@@ -109,19 +109,20 @@ def unpack(body: bytes, max_header: int = MAX_HEADER) -> Parts:
         )
     try:
         arrays = load(bytes(body))
-        texts = json.loads(body[8 : 8 + header]).get("__metadata__") or {}
-    except (
-        SafetensorError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+        about = json.loads(body[8 : 8 + header], object_pairs_hook=_once)
+        texts = about.get("__metadata__") or {}
+    except (SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadUpdate(
             f"the body ({len(body):,} bytes) is not a safetensors file: {error}"
         ) from None
     return Parts(arrays, texts)
+
+
+def _once(pairs: list[tuple]) -> dict:
+    """A JSON object, in which no name may be twice: two readers could take two different ones."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
 
 
 # ---- tasks and updates ---------------------------------------------------------------------------

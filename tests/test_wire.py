@@ -404,3 +404,19 @@ def test_what_cannot_be_read_back_is_not_written():
         wire.encode_update(Update("alice", 1, 10, [], more={"Share": small_weights()}))
     back = wire.decode_update(wire.encode_update(Update("a", 1, 1, [], more={"m_1": [np.ones(1)]})))
     assert list(back.more) == ["m_1"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"0000":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+        '"0000":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        '{"__metadata__":{"client":"a","client":"b"},'
+        '"0000":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        '{"0000":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}',
+    ],
+)
+def test_a_name_that_is_there_twice_is_refused(header):
+    body = len(header).to_bytes(8, "little") + header.encode() + bytes(8)
+    with pytest.raises(BadUpdate, match="is not a safetensors file: .*(twice|duplicate)"):
+        wire.unpack(body)
