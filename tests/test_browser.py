@@ -658,7 +658,8 @@ def test_everyone_can_use_it(notebook):
             page.page.evaluate("""() => {
                 const e = document.activeElement;
                 if (!e.closest('.fedlab-panel')) return null;
-                return `${e.getAttribute('aria-label') || e.textContent.trim()}`;
+                const own = e.getAttribute('aria-label') || e.textContent;
+                    return (own || e.labels?.[0]?.textContent || '').trim();
             }""")
         )
         if names[-1] is None:
