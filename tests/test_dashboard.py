@@ -605,7 +605,15 @@ def test_a_new_client_knows_nothing_of_an_earlier_one_of_its_name(panel):
 
 
 def scene_of(panel, name):
-    return next(c for c in panel._picture.scene["clients"] if c["name"] == name)
+    """This client in the picture, as soon as it is there: it is drawn anew five times a second."""
+    found = []
+
+    def there():
+        found[:] = [c for c in panel._picture.scene["clients"] if c["name"] == name]
+        return found
+
+    until(there)
+    return found[0]
 
 
 @pytest.mark.slow
