@@ -809,6 +809,7 @@ def test_simulate(capsys):
     )
 
 
+@pytest.mark.slow
 def test_simulate_by_a_virtual_clock(capsys):
     """60,000 images, 20 clients: 3,000 each, 5 s at 600 a second, 50 s for the slow one. In
     16 s the six at work make eight or nine steps of two updates each.

@@ -66,6 +66,7 @@ def fedlab_threads():
     )
 
 
+@pytest.mark.slow
 def test_start_shows_every_round_and_keeps_the_earlier_run(panel):
     button(panel, "Start training").click()
     first = panel.wait()

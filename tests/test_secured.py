@@ -107,6 +107,7 @@ def test_it_is_the_plain_average_within_the_stated_error(clients, make):
     assert all(np.isnan(c.accuracy) for c in record.clients.values())
 
 
+@pytest.mark.slow
 def test_two_hundred_rounds_with_people_leaving_at_any_exchange():
     choice, ended = random.Random(3), Counter()
     for seed in range(200):
