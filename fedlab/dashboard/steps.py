@@ -114,7 +114,7 @@ class Watched(Strategy):
         self.name, self.meaning = strategy.name, strategy.meaning
         self.asynchronous, self.min_updates = strategy.asynchronous, strategy.min_updates
         self.per_model, self.by_version = strategy.per_model, strategy.by_version
-        self.secret_draw, self.own_measures = strategy.secret_draw, strategy.own_measures
+        self.secret_draw, self.open_updates = strategy.secret_draw, strategy.open_updates
         self.participants: dict[int, tuple[str, ...]] = {}
         self._merged = 0
 

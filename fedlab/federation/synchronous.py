@@ -112,17 +112,17 @@ class Round:
 
     def culprits(self, due: bool) -> list[str]:
         """Without whose updates the round would have been fine: the fewest, fewer than a half, of
-        those whose changes are the longest. None where the server cannot tell: not all were kept,
-        or they are masked.
+        those whose changes are the longest. None where the server cannot tell, because not all were
+        kept, or may not.
         """
         table = self.table
-        if len(self._kept) != len(self.came) or not all(update.weights for update in self._kept):
+        if len(self._kept) != len(self.came) or not table.strategy.open_updates:
             return []
         longest = sorted(self._kept, key=lambda u: -length(u.weights, table.state.weights))
         for number in range(1, (len(longest) + 1) // 2):
             out = {update.client for update in longest[:number]}
             rest = [update for update in self._kept if update.client not in out]
-            with contextlib.suppress(Diverged, Refused, NotImplementedError):
+            with contextlib.suppress(Diverged, Refused):
                 table.tested(table.strategy.aggregate(table.state, rest), self.number, due)
                 return sorted(out)
         return []
@@ -216,7 +216,7 @@ class Round:
             table.until(lambda: exchange.settled(client, table.clock.now()), None, exchange.ends)
             update = exchange.collect(client)
         if update is not None and exchange.phase == TRAIN:
-            hidden = {} if table.strategy.own_measures else {"accuracy": math.nan, "loss": math.nan}
+            hidden = {} if table.strategy.open_updates else {"accuracy": math.nan, "loss": math.nan}
             self.came[client] = record_of(replace(update, **hidden))
             if sum(w.nbytes for w in update.weights) * len(self._kept) < MOST_KEPT:
                 self._kept.append(update)

@@ -71,7 +71,7 @@ class DPFedAvg(Strategy):
         " hides whether any one of them is there"
     )
     min_updates: int = 0
-    own_measures: bool = False  # they are no part of the sum that the noise hides
+    open_updates: bool = False  # the noise hides a client in the sum, and nowhere else
 
     def __post_init__(self):
         check_settings(self)

@@ -83,8 +83,8 @@ class Secured(Strategy):
         return self.inner.secret_draw
 
     @property
-    def own_measures(self) -> bool:
-        """They are not told."""
+    def open_updates(self) -> bool:
+        """Nobody sees any."""
         return False
 
     def check(self, plan: Plan) -> None:

@@ -95,7 +95,8 @@ class Strategy:
                   nobody was drawn, or came, is one too.
     secret_draw:  who takes part in a round follows from nothing that anybody knows; otherwise from
                   the run's seed, which every client has.
-    own_measures: whether what clients say of their own models, accuracy and loss, is written down.
+    open_updates: whether what is known of single clients is written down: accuracy and loss of
+                  their own models, whose update has spoiled a round.
     """
 
     name: str
@@ -105,7 +106,7 @@ class Strategy:
     by_version: bool = False
     min_updates: int = 1
     secret_draw: bool = False
-    own_measures: bool = True
+    open_updates: bool = True
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ parts: 06_measure.py images, 06_measure.py trap labels
 """
 
 import numpy as np
-from five_seeds import measure, note
+from five_seeds import measure, note, trained
 
 import fedlab
 
@@ -32,15 +32,6 @@ def task_of(weights, seed, training=None) -> fedlab.Task:
     return fedlab.Task(1, 1, weights, training or fedlab.Training(1, None, 0.1), seed=seed)
 
 
-def trained(seed: int) -> fedlab.Weights:
-    """A model after ten rounds with ten clients, of whom Carol is none."""
-    models = {}
-    parts = fedlab.partition_iid(mnist.train.subset(np.arange(30_000, 60_000)), 10, seed)
-    options = {"rounds": 10, "batch_size": 10, "learning_rate": 0.1, "seed": seed}
-    fedlab.simulate(parts, on_model=models.__setitem__, progress=False, **options)
-    return models[10]
-
-
 def right(data: fedlab.Dataset, task, update) -> int:
     """How many images come back; and not one that the client does not have."""
     own = {image.tobytes() for image in data.x}
@@ -54,7 +45,7 @@ def known(seed: int) -> None:
     """Part 3: whose image comes back from a model that has learned? Sixty clients with one image
     each, in three parts: those that the model knows best, the others, those that it knows least.
     """
-    weights, data = trained(seed), some(60, seed)
+    weights, data = trained(mnist, seed), some(60, seed)
     said = classifier.predict(weights, data)[np.arange(60), data.y]
     order = np.argsort(-said)
     for name, part in zip(("best", "in between", "least"), np.split(order, 3), strict=True):
@@ -73,7 +64,7 @@ WAYS = {
 
 def images(seed: int) -> None:
     """Part 3: how many images come back."""
-    models = {"untrained": fedlab.Classifier(seed=seed).weights, "trained": trained(seed)}
+    models = {"untrained": fedlab.Classifier(seed=seed).weights, "trained": trained(mnist, seed)}
     for number in (1, 2, 4, 8, 16, 32, 64, 100):
         data = some(number, seed)
         for name, settings in WAYS.items():
@@ -84,7 +75,7 @@ def images(seed: int) -> None:
 
 def labels(seed: int) -> None:
     """Part 4: how many labels are wrong."""
-    models = {"untrained": fedlab.Classifier(seed=seed).weights, "trained": trained(seed)}
+    models = {"untrained": fedlab.Classifier(seed=seed).weights, "trained": trained(mnist, seed)}
     for number in (10, 100):
         data = some(number, seed)
         for name, settings in WAYS.items():

@@ -6,7 +6,7 @@ word picks parts: 07_measure.py outlier, 07_measure.py accuracy price
 """
 
 import numpy as np
-from five_seeds import measure, note
+from five_seeds import measure, note, trained
 
 import fedlab
 from fedlab.compiled import keras
@@ -17,15 +17,6 @@ classifier = fedlab.Classifier()
 ZS = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
 CLIP = 0.5
 BUDGETS = (np.inf, 16, 8, 4, 2, 1, 0.5)
-
-
-def trained(seed: int) -> fedlab.Weights:
-    """A model after ten rounds with ten clients, strangers all."""
-    models = {}
-    parts = fedlab.partition_iid(mnist.train.subset(np.arange(30_000, 60_000)), 10, seed)
-    options = {"rounds": 10, "batch_size": 10, "learning_rate": 0.1, "seed": seed}
-    fedlab.simulate(parts, on_model=models.__setitem__, progress=False, **options)
-    return models[10]
 
 
 def read(before: fedlab.Weights, after: fedlab.Weights) -> np.ndarray:
@@ -61,7 +52,7 @@ def next_model(clients, weights, strategy, seed) -> fedlab.Weights:
 
 def outlier(seed: int) -> None:
     """Part 4: an image that is read off the sum of ten clients, and the noise that hides it."""
-    weights = trained(seed)
+    weights = trained(mnist, seed)
     clients = ten(weights, seed)
     image = clients["client-9"].x[0].ravel()
     ways = {"plain": fedlab.fed_avg(), "secure": fedlab.secured(fedlab.fed_avg())}
@@ -130,6 +121,35 @@ def accuracy(seed: int) -> None:
             note(f"accuracy: {name}, ε = {budget:g} (z = {z:g})", reached)
 
 
+def few(seed: int) -> None:
+    """Part 6: three clients, all of whom take part in ten rounds; accuracy in %."""
+    clients = fedlab.partition_iid(mnist.train, 3, seed)
+    for budget in (np.inf, 8, 1):
+        z = fedlab.noise_for(budget, 1.0, 10, fedlab.delta_for(3), members=3)
+        strategy = fedlab.dp_fed_avg(1.0, z, seeded=True)
+        options = {"rounds": 10, "sampling": "poisson", "evaluate_every": 10, "batch_size": 32}
+        try:
+            history = fedlab.simulate(
+                clients, test=mnist.test, strategy=strategy, seed=seed, progress=False, **options
+            )
+            reached = 100 * history[-1].accuracy
+        except fedlab.Diverged:
+            reached = 0
+        note(f"few: K = 3, ε = {budget:g} (z = {z:g}), accuracy in %", reached)
+
+
+def repair(seed: int) -> None:
+    """Part 7: masks, clip and noise together, until a budget is spent. Its noise is not seeded."""
+    clients = fedlab.partition_iid(mnist.train, 100, seed)
+    strategy = fedlab.secured(fedlab.dp_fed_avg(clip=1.0, noise=0.6, budget=3))
+    options = {"rounds": 20, "fraction": 0.1, "sampling": "poisson", "batch_size": 10}
+    history = fedlab.simulate(
+        clients, test=mnist.test, strategy=strategy, seed=seed, progress=False, **options
+    )
+    note("repair: rounds", len(history))
+    note("repair: accuracy in %", 100 * history[-1].accuracy)
+
+
 def price(seed: int) -> None:
     """Part 6: the same noise, drawn otherwise (no seed in it)."""
     delta = fedlab.delta_for(1000)
@@ -144,4 +164,4 @@ def price(seed: int) -> None:
 
 
 if __name__ == "__main__":
-    measure([outlier, carol, accuracy, price])
+    measure([outlier, carol, accuracy, few, repair, price])
