@@ -110,14 +110,15 @@ class _Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def _warned() -> Iterator[None]:
-    """Our own warnings are sentences, without the line of code that they come from."""
-    usual = warnings.showwarning
+    """Our own warnings are sentences, each once, without the line of code that they come from."""
+    usual, said = warnings.showwarning, set()
 
     def show(message, category, *where, **more):
-        if issubclass(category, DamagedCheckpoint):
-            note(f"fedlab: {message}")
-        else:
+        if not issubclass(category, DamagedCheckpoint):
             usual(message, category, *where, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            note(f"fedlab: {message}")
 
     warnings.showwarning = show
     try:

@@ -21,7 +21,7 @@ import requests
 
 import fedlab
 from fedlab import cli, terminal
-from fedlab.checkpoint import load_checkpoint
+from fedlab.checkpoint import load_checkpoint, save_checkpoint
 from fedlab.history import ClientRecord, RoundRecord
 from fedlab.http.client import ClientStatus
 
@@ -774,6 +774,21 @@ def test_evaluate(capsys, a_class, mnist):
     assert fedlab.Classifier().evaluate(state.weights, mnist.test)[1] == right / 10_000
 
 
+@pytest.mark.filterwarnings("always::fedlab.checkpoint.DamagedCheckpoint")
+def test_a_damaged_checkpoint_is_said_once_and_the_one_before_is_taken(capsys, a_class, tmp_path):
+    state, history = load_checkpoint(a_class.checkpoint)
+    path = tmp_path / "damaged.safetensors"
+    for _ in range(2):
+        save_checkpoint(path, state, history)
+    body = bytearray(path.read_bytes())
+    body[-5] ^= 4
+    path.write_bytes(body)
+    assert cli.main(["evaluate", str(path), "--data", str(ROOT / "data" / "mnist.npz")]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("Taken instead: ") == 1 and "UserWarning" not in err
+    assert re.search(r"^accuracy 9\d\.\d+% on the 10,000", out, re.MULTILINE)
+
+
 # ---- simulate ------------------------------------------------------------------------------------
 
 
@@ -1111,7 +1126,6 @@ def test_every_strategy_and_its_settings_in_the_terminal(options, monkeypatch):
 
 def test_another_momentum_does_not_go_on_from_a_checkpoint(refused, tmp_path, monkeypatch):
     """It used to resume as 0.9, whatever it was."""
-    from fedlab.checkpoint import save_checkpoint
 
     path = tmp_path / "c.safetensors"
     state = fedlab.State(fedlab.Classifier().weights, 10)

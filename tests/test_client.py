@@ -773,3 +773,10 @@ def test_a_client_is_started_once(make):
         ):
             client.start()
         client.join(5)
+
+
+def test_a_size_in_words_is_never_nothing():
+    from fedlab.http.client import _size
+
+    assert [_size(bytes(n)) for n in (264, 9_999, 10_000, 797_848)] == [
+        "0.3 kB", "10.0 kB", "10 kB", "798 kB"]  # fmt: skip

@@ -1827,6 +1827,19 @@ def test_where_nobody_alone_has_done_it_the_run_ends_or_goes_on_as_the_plan_says
             assert "without" not in history[0].note and not history[0].clients
 
 
+def test_where_single_updates_are_nobodys_business_nobody_is_named(make):
+    """Leaving one out and looking at what is left would tell of it."""
+    strategy = fed_avg()
+    hidden = Strategy("hidden", "", strategy.aggregate)
+    hidden.open_updates = False
+    federation = make(hidden, evaluate=finite_square, clients=["alice", "bob", "mallory"])
+    federation.start(Plan(1, strict=False))
+    for name, value in {"alice": 1, "bob": 1, "mallory": 1e30}.items():
+        play(federation, name, value)
+    note = federation.wait()[0].note
+    assert note.startswith("rejected: training diverged in round 1") and "mallory" not in note
+
+
 def test_without_a_test_a_model_that_is_not_finite_is_noticed_too(make):
     """Momentum's step overflows where the average does not."""
     federation = make(fed_avg_momentum(0.9, 1e10), clients=["alice", "bob", "mallory"])

@@ -259,7 +259,7 @@ class Client:
             if self.status.phase == "retrying":  # the server is back
                 self._say("waiting", "waiting for a task")
             return None
-        self._say("fetching", f"fetched {len(body) / 1e3:.0f} kB", bytes_down=len(body))
+        self._say("fetching", f"fetched {_size(body)}", bytes_down=len(body))
         return wire.decode_task(body)
 
     def _answer(self, task: Task) -> Update:
@@ -282,7 +282,7 @@ class Client:
 
     def _send(self, session: requests.Session, update: Update) -> None:
         body = wire.encode_update(update)
-        size = f"{len(body) / 1e3:.0f} kB"
+        size = _size(body)
         self._say("sending", f"sending {size}", bytes_up=len(body))
         headers = {"Content-Type": wire.CONTENT_TYPE}
         try:
@@ -400,6 +400,11 @@ class Client:
         self.status = replace(self.status, phase=phase, message=message, **fields)
         if self._on_status:
             self._on_status(self.status)
+
+
+def _size(body: bytes) -> str:
+    """In words: "798 kB", and not "0 kB" for what has a few bytes."""
+    return f"{len(body) / 1e3:.{0 if len(body) > 9_999 else 1}f} kB"
 
 
 def split_url(url: str) -> tuple[str, str]:
