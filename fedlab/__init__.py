@@ -16,15 +16,16 @@ _ROOMS = {  # room -> the public names that live in it
     "conformance": "Examination byte_at examine plot_conversation plot_message",
     "dashboard": "Dashboard DrawingPad Prediction",
     "data": "DataError Dataset Mnist load_mnist",
-    "federation": "Federation",
+    "federation": "Federation Limits",
     "flower": "FlowerError to_flower",
     "history": "ClientRecord History RoundRecord TaskRecord",
-    "http.client": "Client ClientStatus ServerAway",
+    "http.client": "Client ClientStatus NotAdmitted ServerAway",
     "http.server": "Server",
     "installation": "Finding check",
     "landscape": "LossMap Place Walks loss_levels loss_map plot_loss_map walk_round",
-    "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task
-        TooFar Training UnknownClient Update Weights local_seed""",
+    "messages": """AlreadyCounted BadUpdate Banned ClientFailed Conflict Diverged Full NotFinite
+        RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
+    "original": "Original",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
     "partitions": """partition_by_digit partition_by_label partition_by_quantity partition_dirichlet
@@ -61,10 +62,10 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.dashboard import Dashboard, DrawingPad, Prediction
     from fedlab.data import DataError, Dataset, Mnist, load_mnist
-    from fedlab.federation import Federation
+    from fedlab.federation import Federation, Limits
     from fedlab.flower import FlowerError, to_flower
     from fedlab.history import ClientRecord, History, RoundRecord, TaskRecord
-    from fedlab.http.client import Client, ClientStatus, ServerAway
+    from fedlab.http.client import Client, ClientStatus, NotAdmitted, ServerAway
     from fedlab.http.server import Server
     from fedlab.installation import Finding, check
     from fedlab.landscape import (
@@ -79,9 +80,11 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.messages import (
         AlreadyCounted,
         BadUpdate,
+        Banned,
         ClientFailed,
         Conflict,
         Diverged,
+        Full,
         NotFinite,
         RunOver,
         Task,
@@ -93,6 +96,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         local_seed,
     )
     from fedlab.model import Classifier, TrainingStopped, two_nn
+    from fedlab.original import Original
     from fedlab.participant import Participant, Transform
     from fedlab.partitions import (
         partition_by_digit,

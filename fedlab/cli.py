@@ -296,6 +296,7 @@ def server(args) -> int:
     mnist = load_mnist(args.data)
     note("loading TensorFlow ...")
     from fedlab.http.server import Server
+    from fedlab.original import Original
 
     # The original's clients look for it at port 5000.
     port = args.port if args.port is not None else 5000 if args.original else 0
@@ -306,10 +307,9 @@ def server(args) -> int:
         host=args.host,
         port=port,
         checkpoint=args.checkpoint,
-        original_protocol=args.original,
+        original_protocol=Original(args.pixels) if args.original else None,
         allowed_hosts=args.allow_host,
         token=os.environ.get(TOKEN),
-        pixels=args.pixels,
     )
     screen, linger = Screen(pipe=False), None
     try:
@@ -528,8 +528,8 @@ def evaluate(args) -> int:
     load_checkpoint(args.checkpoint)  # before TensorFlow is loaded: a wrong name is told at once
     test = load_mnist(args.data).test
     note("loading TensorFlow ...")
-    from fedlab.http.original import scaled
     from fedlab.model import Classifier
+    from fedlab.original import scaled
 
     classifier = Classifier()
     state, history = load_checkpoint(args.checkpoint, like=classifier.weights)

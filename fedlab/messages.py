@@ -55,6 +55,18 @@ class UnknownClient(Refused):
     kind = "unknown_client"
 
 
+class Full(Refused):
+    """There are as many clients as the server's owner allows."""
+
+    kind = "full"
+
+
+class Banned(Refused):
+    """A client whom the server's owner does not let in."""
+
+    kind = "banned"
+
+
 class RunOver(Refused):
     """There is no more work for this client."""
 

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 import fedlab
+from fedlab import original
 from fedlab.checkpoint import load_checkpoint
 from fedlab.federation import Federation
-from fedlab.http import original
 from fedlab.http.app import create_app
 from fedlab.http.server import Server
 from fedlab.messages import Refused
@@ -36,7 +36,7 @@ def federation():
 
 @pytest.fixture
 def http(federation):
-    return create_app(federation, TOKEN, original_protocol=True).test_client()
+    return create_app(federation, TOKEN, original_protocol=original.Original()).test_client()
 
 
 def fetch(http, name="1"):
@@ -105,7 +105,7 @@ def test_counts_are_exact_although_the_client_adds_the_servers_own(http, federat
 
 
 def test_many_at_once_lose_nothing(federation):
-    app = create_app(federation, TOKEN, original_protocol=True)
+    app = create_app(federation, TOKEN, original_protocol=original.Original())
 
     def client(name):
         with app.test_client() as http:
@@ -235,12 +235,12 @@ def test_no_web_page_gets_through(http, federation, headers):
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.5", "::"])
 def test_loopback_only(host):
     with pytest.raises(Refused, match="expected 127.0.0.1"):
-        Server(strategy=async_average(), host=host, original_protocol=True)
+        Server(strategy=async_average(), host=host, original_protocol=original.Original())
 
 
 def test_only_where_updates_are_merged_at_once():
     with pytest.raises(Refused, match="expected async_average"):
-        Server(original_protocol=True)
+        Server(original_protocol=original.Original())
 
 
 # ---- what the server makes of clients who come and go without a word -----------------------------
@@ -290,7 +290,9 @@ def test_four_megabytes_of_form_over_http(mnist):
     """
     import requests
 
-    with Server(strategy=async_average(), original_protocol=True, linger=0) as server:
+    with Server(
+        strategy=async_average(), original_protocol=original.Original(), linger=0
+    ) as server:
         server.start(rounds=None)
         fetched = requests.post(
             server.address, data={"id": "1", "send": "False"}, timeout=10
@@ -357,7 +359,7 @@ def test_a_scale_decided_by_hand_is_the_only_one(test_images):
     assert original.evaluate_on(model, test_images, 255)([])[:3] == (3.0, 0.58, 255)
     assert model.asked == [255]
     with pytest.raises(Refused, match="pixels is 128; expected 1, 255, or None"):
-        original.evaluate_on(model, test_images, 128)
+        original.Original(128)
 
 
 def test_a_model_that_learned_on_0_to_255_is_judged_on_0_to_255(mnist, test_images, tmp_path):
@@ -367,7 +369,9 @@ def test_a_model_that_learned_on_0_to_255_is_judged_on_0_to_255(mnist, test_imag
     training = fedlab.Training(3, 32, 0.001, "adam")
     path = tmp_path / "original.safetensors"
     strategy = async_average()
-    with Server(test_images, strategy, original_protocol=True, checkpoint=path) as server:
+    with Server(
+        test_images, strategy, original_protocol=original.Original(), checkpoint=path
+    ) as server:
         classifier = fedlab.Classifier()
         weights, _ = classifier.train(server.weights, data, training, 0)
         server.start(None)

@@ -42,7 +42,9 @@ def test_it_is_two_pages():
 
 def test_the_routes_are_those_of_the_server():
     federation = fedlab.Federation(WEIGHTS, fedlab.async_average())
-    rules = create_app(federation, "a-token", original_protocol=True).url_map.iter_rules()
+    rules = create_app(
+        federation, "a-token", original_protocol=original.Original()
+    ).url_map.iter_rules()
     real = {
         f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}
     }

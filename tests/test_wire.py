@@ -8,8 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from fedlab import wire
-from fedlab.http import original
+from fedlab import original, wire
 from fedlab.messages import BadUpdate, Refused, Task, Training, Update, check_update
 
 

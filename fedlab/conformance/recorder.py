@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, urlencode
 
-from waitress.channel import ClientDisconnected
+from fedlab.http.gateway import LATER, Hangup
 
 PASS, BUSY, TWICE = "pass", "busy", "twice"
 """What may happen to a request: it is answered as always; it is answered 503, as by a proxy whose
@@ -121,7 +121,7 @@ class Recorder:
             self.heard.append(replace(heard, until=until, status=number, answer=answer))
             self.changed.notify_all()
         if lost:
-            raise ClientDisconnected  # waitress then closes the connection without a word
+            raise Hangup
         start_response(status, headers)
         return [answer]
 
@@ -131,6 +131,7 @@ class Recorder:
         if wait.replace(".", "", 1).isdecimal():
             query = {**query, "wait": f"{min(float(wait), self.wait_most):g}"}
         environ = {**environ, "QUERY_STRING": urlencode(query), "wsgi.input": io.BytesIO(body)}
+        environ.pop(LATER, None)  # here the answer is waited for
         said: list = []
 
         def start_response(status, headers, exc_info=None):

@@ -12,7 +12,8 @@ asynchronous.py  update after update
 run.py           Federation: what others call
 """
 
+from fedlab.federation.members import Limits
 from fedlab.federation.run import Federation
 from fedlab.federation.table import Evaluate
 
-__all__ = ["Evaluate", "Federation"]
+__all__ = ["Evaluate", "Federation", "Limits"]

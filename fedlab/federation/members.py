@@ -5,15 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fedlab.checks import whole
-from fedlab.messages import Conflict, RunOver, UnknownClient, Weights, check_client_id
+from fedlab.checks import counted, whole
+from fedlab.messages import (
+    Banned,
+    Conflict,
+    Full,
+    RunOver,
+    UnknownClient,
+    Weights,
+    check_client_id,
+)
 
 SILENT_AFTER = 60.0
 """Seconds without a word after which a client's id may be taken by a newcomer, and after which a
 client that missed a round's deadline is not expected in the next: its program has probably died."""
 
 MOST = 10**9
-"""Examples, or shards, that a client may have."""
+"""Examples, or shards, that a client may have anywhere."""
+
+MOST_GONE = 10_000
+"""Names of those who have left that are remembered."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the owner of a server lets others claim: whoever says more examples has more weight in
+    the average, and whoever joins is waited for.
+
+    clients: how many may have joined at a time. examples, shards: that each of them may have; all
+    of MNIST is 60,000 examples, or 12 shards. Raises Refused for anything but whole numbers from 1.
+    """
+
+    clients: int = 1_000
+    examples: int = 60_000
+    shards: int = 12
+
+    def __post_init__(self):
+        for name in ("clients", "examples", "shards"):
+            whole(name, getattr(self, name), 1, MOST)
+
+
+UNLIMITED = Limits(MOST, MOST, MOST)
+"""Where all clients are one's own."""
 
 
 @dataclass
@@ -41,9 +74,11 @@ class Joined:
 class Members:
     """Those who have joined, by client id, and who was here and has left."""
 
-    def __init__(self):
+    def __init__(self, limits: Limits = UNLIMITED):
         self._joined: dict[str, Joined] = {}
-        self._left: set[str] = set()
+        self._left: dict[str, None] = {}  # in the order in which they went
+        self._banned: set[str] = set()
+        self._limits = limits
 
     def __len__(self) -> int:
         return len(self._joined)
@@ -80,11 +115,18 @@ class Members:
     def join(
         self, client: str, num_examples: int, shards: int, session: str, guest: bool, now: float
     ) -> None:
-        """Take `client` in. Raises Conflict when the id is taken, Refused for a bad id or count."""
+        """Take `client` in. Raises Conflict when the id is taken, Banned, Full, Refused for a bad
+        id or count.
+        """
         check_client_id(client)
-        num_examples = whole("num_examples", num_examples, 1, MOST)
-        shards = whole("shards", shards, 1, MOST)
+        num_examples = whole("num_examples", num_examples, 1, self._limits.examples)
+        shards = whole("shards", shards, 1, self._limits.shards)
+        if client.casefold() in self._banned:
+            raise Banned(f"client {client!r} may not take part; expected another one")
         member = self._joined.get(client)
+        if member is None and len(self._joined) >= self._limits.clients:
+            most = counted(self._limits.clients, "client")
+            raise Full(f"{client!r} would be one too many; expected at most {most}")
         again = member is not None and member.session == session
         if not again and self.taken(client, now):
             raise Conflict(
@@ -95,7 +137,11 @@ class Members:
         self._joined[client] = Joined(
             num_examples, shards, session, now, done, guest=guest, stale=stale
         )
-        self._left.discard(client)
+        self._left.pop(client, None)
+
+    def ban(self, client: str) -> None:
+        """Nobody of this name may join any more."""
+        self._banned.add(client.casefold())
 
     def taken(self, client: str, now: float) -> bool:
         """Whether a newcomer of this name is refused: somebody has it, and trains or was heard of
@@ -107,7 +153,9 @@ class Members:
     def leave(self, client: str) -> None:
         """`client`, who has joined, goes, and is remembered as gone."""
         del self._joined[client]
-        self._left.add(client)
+        self._left[client] = None
+        if len(self._left) > MOST_GONE:
+            del self._left[next(iter(self._left))]
 
     def drop_silent(self, clients: Iterable[str], now: float) -> None:
         """Those of `clients` that were silent too long are members no more. One that lives joins

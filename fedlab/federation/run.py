@@ -17,7 +17,7 @@ from pathlib import Path
 from fedlab.federation import merging
 from fedlab.federation.asynchronous import merge, run_asynchronously
 from fedlab.federation.clock import Clock, RealTime
-from fedlab.federation.members import Joined
+from fedlab.federation.members import UNLIMITED, Joined, Limits
 from fedlab.federation.synchronous import run_rounds
 from fedlab.federation.table import Evaluate, OnModel, Stopped, Table, new_lineage
 from fedlab.history import History, RoundRecord
@@ -38,6 +38,9 @@ from fedlab.messages import (
 from fedlab.plan import Member, Plan, Status
 from fedlab.strategies import State, Strategy
 
+MOST_FAILURES = 100
+"""Clients' reasons for failing that are kept."""
+
 
 class Federation:
     """A global model, and the clients who train it.
@@ -50,6 +53,7 @@ class Federation:
     on_model:   called with the round and each new global model, in the background, once it is
                 tested.
     clock:      the time it goes by; this machine's if None.
+    limits:     what clients may claim; anything if None.
     Raises Refused when there is no folder for the checkpoint.
     """
 
@@ -65,14 +69,16 @@ class Federation:
         history: History | None = None,
         on_model: OnModel | None = None,
         clock: Clock | None = None,
+        limits: Limits | None = None,
     ):
         if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
             raise Refused(
                 f"there is no folder for the checkpoint {checkpoint}; expected a path in a folder"
                 " that exists"
             )
+        history, limits = history or History(), limits or UNLIMITED
         self._table = Table(
-            weights, strategy, evaluate, seed, checkpoint, state, history or History(), on_model
+            weights, strategy, evaluate, seed, checkpoint, state, history, on_model, limits
         )
         self._table.clock = clock or RealTime()
 
@@ -124,9 +130,19 @@ class Federation:
             table.members.leave(client)
             if table.exchange:
                 table.exchange.excuse(client)
-            if reason:
+            if reason and len(table.failures) < MOST_FAILURES:
                 table.failures.append(f"client {client!r} failed in round {table.round}: {reason}")
             table.notify()
+
+    def remove(self, client: str, ban: bool = False) -> None:
+        """Have `client` go, who then hears that it was removed. It may join again, unless there is
+        a ban: that holds for its name, joined or not. Raises as `leave` does.
+        """
+        with self._table.changed:
+            if ban:
+                self._table.members.ban(client)
+            if not ban or client in self._table.members:
+                self.leave(client)
 
     # ---- tasks and updates -----------------------------------------------------------------------
 
@@ -157,6 +173,23 @@ class Federation:
                 if left <= 0:
                     return None
                 table.changed.wait(left)
+
+    def waits(self, client: str) -> bool:
+        """Whether `task` would have to wait for something to change; nothing is changed by this."""
+        table = self._table
+        with table.changed:
+            member = table.members.find(client)
+            if member is None or table.closed:
+                return False
+            if not table.strategy.asynchronous or table.plan is None:
+                there = table.plan is not None and table.exchange is not None
+                return not there or table.exchange.task(client) is None
+            done = member.done >= merging.last_round(member, table.plan)
+            return not table.opened or (done and table.plan.rounds is not None)
+
+    def on_change(self, told: Callable[[], object]) -> None:
+        """Have `told` called, which must not take time, whenever something has changed."""
+        self._table.listeners.append(told)
 
     def _task_for(self, client: str, member: Joined) -> Task | None:
         table = self._table

@@ -16,7 +16,7 @@ from fedlab.checkpoint import save_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.federation import merging
 from fedlab.federation.clock import Clock, RealTime
-from fedlab.federation.members import Joined, Members
+from fedlab.federation.members import UNLIMITED, Joined, Limits, Members
 from fedlab.federation.rounds import Exchange
 from fedlab.history import ClientRecord, History, RoundRecord, TaskRecord, Tested
 from fedlab.messages import (
@@ -60,6 +60,7 @@ class Table:
         state: State | None,
         history: History,
         on_model: OnModel | None = None,
+        limits: Limits = UNLIMITED,
     ):
         self.strategy, self.seed = strategy, seed
         self.evaluate, self.checkpoint, self.on_model = evaluate, checkpoint, on_model
@@ -71,7 +72,7 @@ class Table:
         self.changed = threading.Condition()
         self.clock: Clock = RealTime()
         self.merging = threading.Lock()
-        self.members = Members()
+        self.members = Members(limits)
         self.failures: list[str] = []
         # The run under way.
         self.plan: Plan | None = None
@@ -90,11 +91,14 @@ class Table:
         self.zero = 0.0  # when this history's first run began
         self.message = "ready"
         self.version = 0  # of everything: it grows with every change
+        self.listeners: list[Callable[[], object]] = []
 
     def notify(self) -> None:
         """Something has changed: whoever waits for that looks again."""
         self.version += 1
         self.changed.notify_all()
+        for told in self.listeners:
+            told()
 
     def forget(self, client: str) -> None:
         """`client` has been told that there is no more for it, and is gone."""

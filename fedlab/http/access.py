@@ -1,23 +1,51 @@
-"""Who may do what: by which names this server is called, and who has its token."""
+"""Who sends a request, and who may do what: the teacher, the class, each client, lookers-on."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
+import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flask import Request
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
+TEACHER, CLASS, CLIENT, LOOKER, NOBODY = "teacher", "class", "client", "looker", "nobody"
+"""Kinds of identity. The teacher's secret removes anybody; the class's token, which is in the URL
+that everybody is given, lets a client join; a client's own is what joining answers, bound to its
+name; a looker-on's is a browser's cookie; and nobody has none that is known here."""
+
 PAGE, ORIGINAL = "page", "original"
-"""The endpoints that see to it by themselves: browsers bring the token to the page in its URL or in
-a cookie, the original's clients have none."""
+"""The endpoints that see to it by themselves: browsers bring the class's token to the page in its
+URL, the original's clients have none."""
 
-LOOKING = (PAGE, "pages", "status", "history", "requests")
-"""What a page asks for again and again, to show what is going on."""
+_EVERYONE = frozenset({TEACHER, CLASS, CLIENT, LOOKER})
 
-READ_ONLY = (*LOOKING, "model")
-"""The endpoints that change nothing: there a browser's cookie will do."""
+ADMITTED = {
+    "join": frozenset({TEACHER, CLASS}),
+    "task": frozenset({CLIENT}),
+    "updates": frozenset({CLIENT}),
+    "leave": frozenset({TEACHER, CLIENT}),
+    "model": _EVERYONE,
+    "status": _EVERYONE,
+    "history": _EVERYONE,
+    "requests": _EVERYONE,
+    "pages": _EVERYONE,
+    PAGE: _EVERYONE | {NOBODY},
+    ORIGINAL: frozenset({NOBODY}),
+}
+"""Whom each route admits; one that is not in here admits nobody. A client may only do what is its
+own: `Identity.check`."""
+
+READ_ONLY = ("model", "status", "history", "requests", "pages", PAGE)
+"""Where a browser's cookie will do: it changes nothing, so no other page can make a browser do
+so."""
+
+MOST_KEPT = 10_000
+"""Tokens of clients that are remembered."""
 
 
 class Denied(Exception):
@@ -29,19 +57,79 @@ class Denied(Exception):
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Who sends a request. name: of the client whose token it has."""
+
+    kind: str = NOBODY
+    name: str = ""
+
+    def check(self, client: str) -> None:
+        """Raise Denied where a client does something in the name of another."""
+        if self.kind == CLIENT and self.name != client:
+            said = f"the token is that of {self.name!r}, and this is for {client[:40]!r}"
+            raise Denied(403, "not_yours", f"{said}; expected that client's own token")
+
+
 class Access:
-    """token: the secret in the URL. hosts: the Host names that are answered (without port, in lower
-    case); a web page that rebinds its own name to this address is refused (DNS rebinding).
+    """token: the class's, in the URL. teacher: the teacher's secret. hosts: the Host names that are
+    answered (without port, in lower case); a web page that rebinds its own name to this address is
+    refused (DNS rebinding).
     """
 
-    token: str
-    hosts: frozenset[str] = frozenset(LOOPBACK)
+    def __init__(self, token: str, hosts: Iterable[str] = LOOPBACK, teacher: str | None = None):
+        self._hosts = frozenset(hosts)
+        self._class, self._teacher = _known(token), _known(teacher or secrets.token_urlsafe(24))
+        self.looker = secrets.token_urlsafe(24)  # not the token: any port of this host gets cookies
+        self._key = secrets.token_bytes(32)
+        self._names: dict[bytes, str] = {}
+        self._tokens: dict[str, bytes] = {}
 
-    def check(self, request: Request) -> None:
-        """Raise Denied unless this request may be answered."""
+    def enrol(self, client: str, session: str) -> str:
+        """A token for this client: the same for the same session, which repeats itself when an
+        answer was lost. An earlier one of this name is worth nothing from now on.
+        """
+        sealed = hmac.digest(self._key, f"{client}\n{session}".encode(), "sha256")
+        token = base64.urlsafe_b64encode(sealed[:24]).decode()
+        self._names.pop(self._tokens.pop(client, b""), None)
+        while len(self._names) >= MOST_KEPT:
+            oldest = next(iter(self._names))
+            del self._tokens[self._names.pop(oldest)]
+        self._tokens[client] = _known(token)
+        self._names[_known(token)] = client
+        return token
+
+    def identity(self, request: Request) -> Identity:
+        """The header, always; a cookie only to read with."""
+        header = request.headers.get("Authorization", "")
+        if header:
+            known = _known(header.removeprefix("Bearer ")) if header.startswith("Bearer ") else b""
+            return self._whose(known)
+        reading = request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")
+        shown = _known(request.cookies.get(cookie(request), ""))
+        if reading and hmac.compare_digest(shown, _known(self.looker)):
+            return Identity(LOOKER)
+        return Identity()
+
+    def shown(self, token: str) -> bool:
+        """Whether this is what an address may bring to the page: the class's token, or the
+        teacher's.
+        """
+        return self._whose(_known(token)).kind in (TEACHER, CLASS)
+
+    def _whose(self, known: bytes) -> Identity:
+        # What is compared are digests: how long it takes tells nothing of a secret.
+        if hmac.compare_digest(known, self._teacher):
+            return Identity(TEACHER)
+        if hmac.compare_digest(known, self._class):
+            return Identity(CLASS)
+        name = self._names.get(known)
+        return Identity(CLIENT, name) if name is not None else Identity()
+
+    def check(self, request: Request) -> Identity:
+        """Who sends this request. Raises Denied unless it may be answered."""
         name = request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]
-        if name.lower() not in self.hosts:
-            known = ", ".join(sorted(self.hosts))
+        if name.lower() not in self._hosts:
+            known = ", ".join(sorted(self._hosts))
             more = f"expected one of {known} (Server's allowed_hosts, --allow-host)"
             raise Denied(403, "host", f"the Host header is {request.host[:100]!r}; {more}")
         tokenless = request.endpoint == ORIGINAL or (
@@ -53,28 +141,38 @@ class Access:
         if tokenless and ("Origin" in request.headers or site != "none"):
             expected = "expected one of the original demonstration's clients"
             raise Denied(403, "origin", f"the request comes from a web page; {expected}")
+        who = self.identity(request)
         if request.endpoint in (PAGE, ORIGINAL, None):
-            return
-        reading = request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")
-        if not self.admits(request, reading):
-            header = "'Authorization: Bearer <token>', from the URL that the server printed"
-            what = "the token is missing or wrong; expected the header"
-            raise Denied(401, "token", f"{what} {header}")
-
-    def admits(self, request: Request, reading: bool) -> bool:
-        """The header, always; a cookie only to read with, so that no other page can make its
-        browser change anything.
-        """
-        header = request.headers.get("Authorization", "")
-        if header:
-            return header.startswith("Bearer ") and self.same(header.removeprefix("Bearer "))
-        return reading and self.same(request.cookies.get(cookie(request), ""))
-
-    def same(self, received: str) -> bool:
-        """Whether this is the token, in a time that does not tell how much of it is right."""
-        return hmac.compare_digest(received.encode("utf-8", "replace"), self.token.encode())
+            return who
+        if who.kind in ADMITTED.get(request.endpoint, ()):
+            return who
+        header = "expected the header 'Authorization: Bearer <token>'"
+        if who.kind == NOBODY:
+            what = f"the token is missing or wrong; {header}, from the URL that the server printed"
+            raise Denied(401, "token", what)
+        if who.kind == CLASS:
+            what = f"this is the class's token; {header} with the one that joining answered"
+            raise Denied(403, "not_yours", what)
+        admits = " or ".join(sorted(ADMITTED.get(request.endpoint, ())))
+        what = f"this is a token of the kind {who.kind!r}; expected one of the kind {admits}"
+        raise Denied(403, "not_yours", what)
 
 
 def cookie(request: Request) -> str:
     """The cookie's name. Cookies ignore the port: two servers must not share one."""
     return f"fedlab-{request.host.rsplit(':', 1)[-1]}"
+
+
+def _known(token: str) -> bytes:
+    """As what a token is kept."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
+
+
+class Secret(str):
+    """A text that has a secret in it: a traceback or a notebook that shows its value shows dots.
+    `print` shows it.
+    """
+
+    def __repr__(self) -> str:
+        shown = str(self).split("token=")[0] if "token=" in self else ""
+        return repr(f"{shown}token=…" if shown else "…")

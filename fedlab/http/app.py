@@ -10,25 +10,35 @@ from collections import deque
 from dataclasses import dataclass
 
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.federation import Federation
-from fedlab.http import original, routes
-from fedlab.http.access import LOOKING, LOOPBACK, PAGE, Access, Denied
-from fedlab.messages import AlreadyCounted, Conflict, RunOver, UnknownClient
+from fedlab.http import routes
+from fedlab.http.access import CLIENT, LOOPBACK, ORIGINAL, Access, Denied
+from fedlab.http.gateway import SENDER
+from fedlab.http.routes import GuestProtocol
+from fedlab.messages import AlreadyCounted, Banned, Conflict, Full, RunOver, UnknownClient
 
 STATUS = {
     AlreadyCounted.kind: 409,
     Conflict.kind: 409,
     UnknownClient.kind: 404,
     RunOver.kind: 410,
+    Full.kind: 409,
+    Banned.kind: 403,
 }
 """HTTP's number for what is refused, by its kind; 400 for all others."""
 
 KINDS = {404: "not_found", 405: "method", 411: "length", 413: "too_large", 415: "media_type"}
 """The kinds of HTTP's own errors."""
+
+NOT_RECORDED = ("page", "pages", "status", "history", "requests", None)
+"""What a page asks for again and again, to show what is going on."""
+
+SMALL = 10_000
+"""Bytes: the most that a body may have that holds no weights."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +61,35 @@ def create_app(
     federation: Federation,
     token: str,
     hosts: set[str] | None = None,
-    original_protocol: bool = False,
+    original_protocol: GuestProtocol | None = None,
+    teacher: str | None = None,
 ) -> Flask:
     """The Flask application: every route, and what all of them check.
 
-    hosts: the Host names that are answered, as in `Access`; loopback's if None.
+    token, teacher, hosts: as in `Access`; loopback's names if None.
     Every error is JSON: {"error": a sentence, "kind": one word for programs}.
-    extensions["fedlab"] are the latest RequestRecords, and who looks on: when a page asked for the
-    status, its name, and the version of the status that it showed.
+    extensions["fedlab"] are the latest RequestRecords; who looks on (when a page asked for the
+    status, its name, and the version of the status that it showed); and the Access.
     """
     app = Flask("fedlab", root_path=str(routes.PAGES), static_folder=None)
-    limit = wire.size_limit(federation.weights)
+    most = {"updates": wire.size_limit(federation.weights)}
     if original_protocol:
-        limit = max(limit, original.size_limit(federation.weights))
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = limit
-    access, numbers = Access(token, frozenset(hosts or LOOPBACK)), itertools.count(1)
-    records, _ = app.extensions["fedlab"] = deque(maxlen=200), deque(maxlen=1_000)
+        most[ORIGINAL] = original_protocol.size_limit(federation.weights)
+    app.config["MAX_FORM_MEMORY_SIZE"] = max(most.values())
+    access, numbers = Access(token, hosts or LOOPBACK, teacher), itertools.count(1)
+    records = deque(maxlen=200)
+    app.extensions["fedlab"] = records, deque(maxlen=1_000), access
 
     @app.before_request
     def check_request():
         g.client = ""
-        access.check(request)
-        checked = request.endpoint not in (PAGE, routes.ORIGINAL, None)
-        if checked and "Transfer-Encoding" in request.headers and request.content_length is None:
+        g.who = access.check(request)
+        g.client = g.who.name
+        if "Transfer-Encoding" in request.headers:
             raise Denied(411, KINDS[411], "the body has no Content-Length; expected one")
+        request.max_content_length = most.get(request.endpoint, SMALL)
+        if (request.content_length or 0) > request.max_content_length:
+            raise RequestEntityTooLarge
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -82,7 +97,9 @@ def create_app(
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
-        if response.status_code != 204 and request.endpoint not in (*LOOKING, None):
+        if response.status_code in (401, 403):
+            response.headers["Connection"] = "close"  # whoever it is, is not waited for
+        if response.status_code != 204 and request.endpoint not in NOT_RECORDED:
             asked = g.client, request.method, request.path, response.status_code
             sizes = request.content_length or 0, response.content_length or 0
             records.append(RequestRecord(next(numbers), time.time(), *asked, *sizes))
@@ -118,8 +135,22 @@ def create_app(
         what = f"the server failed ({type(error).__name__})"
         return failure(500, "server", f"{what}; expected nothing of the kind, please report it")
 
-    routes.add(app, federation, access, original_protocol)
+    routes.add(app, federation, original_protocol)
     return app
+
+
+def at_the_door(app: Flask, environ: dict) -> Response | None:
+    """What is answered to a request's headers alone; None where its body may come."""
+    with app.request_context(environ):
+        try:
+            if request.routing_exception is not None:
+                raise request.routing_exception
+            app.preprocess_request()
+            # Whose it is: the gateway counts what comes of one client at a time.
+            environ[SENDER] = g.who.name if g.who.kind == CLIENT else ""
+        except Exception as error:  # as Flask does: `refused`, `denied` and the others know it
+            return app.process_response(app.make_response(app.handle_user_exception(error)))
+    return None
 
 
 def failure(status: int, kind: str, sentence: str) -> tuple[Response, int]:

@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import requests
@@ -17,10 +18,13 @@ import requests
 from fedlab import wire
 from fedlab.checks import counted, whole
 from fedlab.data import Dataset
+from fedlab.http.access import Secret
 from fedlab.messages import (
     TRAIN,
     AlreadyCounted,
+    Banned,
     Conflict,
+    Full,
     Refused,
     RunOver,
     Task,
@@ -39,14 +43,21 @@ POLL_SECONDS = 10.0
 PATIENCE = (5.0, 60.0)  # seconds to connect, and to wait for an answer that is due at once
 
 
-KINDS = {error.kind: error for error in (AlreadyCounted, Conflict, UnknownClient, RunOver)}
-"""What the server's refusals are here, by the kind that it sends; Refused for all others."""
+class NotAdmitted(Refused):
+    """A token that is missing, wrong, or not for this."""
+
+    kind = "token"
 
 
 class ServerAway(ConnectionError):
     """The server did not answer, or is not a fedlab server."""
 
     kind = "server_away"
+
+
+KINDS = (AlreadyCounted, Conflict, UnknownClient, RunOver, Banned, Full, NotAdmitted)
+KINDS = {error.kind: error for error in KINDS}
+"""What the server's refusals are here, by the kind that it sends; Refused for all others."""
 
 
 class _Trouble(requests.RequestException):
@@ -79,7 +90,8 @@ class ClientStatus:
 class Client:
     """One participant. `start` runs it in a thread of this program, `run` in the calling one.
 
-    url:        what the server printed, token included.
+    url:        what the server printed, with the class's token. Joining answers a token of the
+                client's own, which it sends from then on.
     client:     its id in the federation.
     data:       its own examples, which never leave it.
     model:      a built Keras classifier of the server's architecture; the 2NN if None.
@@ -90,6 +102,8 @@ class Client:
     phases, side: how it answers phases other than training, by name; its side of a strategy's
                 protocol: as in `Participant`.
     memory:     what it remembers from an earlier Client of this name; nothing if None.
+    certificate: of a server that speaks TLS (a PEM file), where no authority that this machine
+                knows has signed it.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
     tries:      how often a request is tried when the server is away, with growing random waits in
                 between (about 8 s in all for 5).
@@ -111,7 +125,9 @@ class Client:
         memory: dict[str, Weights] | None = None,
         on_status: Callable[[ClientStatus], None] | None = None,
         tries: int = 5,
+        certificate: str | Path | None = None,
     ):
+        url = Secret(url)  # so that no traceback shows it
         self.id = check_client_id(client)
         if not len(data):
             raise Refused(f"client {client!r} has no examples; expected at least one")
@@ -127,6 +143,8 @@ class Client:
             memory=memory,
         )
         self._base, self._token = split_url(url)
+        self._own = self._token  # until joining has answered one
+        self._verify = True if certificate is None else str(certificate)
         self._on_status, self._tries = on_status, whole("tries", tries)
         # Tells a repeated "join" of ours from somebody else's with the same id
         self._name = secrets.token_hex(8)
@@ -301,14 +319,24 @@ class Client:
         session = requests.Session()
         # No proxy stands between a laptop and its own loopback or its neighbours.
         session.trust_env = False
-        session.headers["Authorization"] = f"Bearer {self._token}"
+        session.verify = self._verify
+        self._show(session, self._own)
         return session
+
+    @staticmethod
+    def _show(session: requests.Session, token: str) -> None:
+        session.headers["Authorization"] = Secret(f"Bearer {token}")
 
     def _join(self, session: requests.Session) -> None:
         shards = len(self._participant.shards)
         fields = {"client": self.id, "num_examples": len(self.data), "shards": shards}
         fields |= {"session": self._name}
-        self._request(session, "POST", "clients", json=fields)
+        self._show(session, self._token)
+        try:
+            _, answer = self._request(session, "POST", "clients", json=fields)
+            self._own = Secret(check_token(str(json.loads(answer).get("token", self._token))))
+        finally:
+            self._show(session, self._own)
         self._joined = True
 
     def _leave(self, reason: str = "") -> None:
@@ -360,7 +388,7 @@ class Client:
             try:
                 try:
                     return exchange()
-                except UnknownClient:
+                except (UnknownClient, NotAdmitted):
                     if path == "clients" or not self._joined:
                         raise
                     self._join(session)  # the server was restarted and does not know us
@@ -422,5 +450,5 @@ def split_url(url: str) -> tuple[str, str]:
         shown = str(url).split("?")[0][:60]  # without the token
         expected = "what the server printed, such as http://127.0.0.1:8642/?token=..."
         raise Refused(f"the server's URL is {shown!r}; expected {expected}") from None
-    token = check_token(parse_qs(parts.query).get("token", [""])[0])
+    token = Secret(check_token(parse_qs(parts.query).get("token", [""])[0]))
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/", token

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from flask import Flask, Response, abort, g, jsonify, redirect, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from fedlab import wire
 from fedlab.checks import Refused
-from fedlab.federation import Federation
+from fedlab.data import Dataset
+from fedlab.federation import Evaluate, Federation
 from fedlab.history import History
-from fedlab.http import original
-from fedlab.http.access import ORIGINAL, PAGE, Access, Denied, cookie
-from fedlab.messages import BadUpdate
+from fedlab.http.access import NOBODY, ORIGINAL, PAGE, TEACHER, Denied, cookie
+from fedlab.http.gateway import LATER
+from fedlab.messages import BadUpdate, Weights
 
 PAGES = Path(__file__).parent / "pages"
 SHOWN = "page.js", "scene.js", "curve.js", "round.js", "page.css", "round.css", "colours.css"
@@ -32,9 +36,25 @@ POLICY = (
 )
 
 
-def add(app: Flask, federation: Federation, access: Access, original_protocol: bool) -> None:
+class GuestProtocol(Protocol):
+    """Another way to take part, for clients that know no other: `fedlab.Original` is one."""
+
+    def evaluate_on(self, classifier, test: Dataset) -> Evaluate:
+        """A test of the global model, as its clients see the images."""
+
+    def size_limit(self, weights: Weights) -> int:
+        """The most bytes that a body may have."""
+
+    def client_id(self, received: str | None) -> str:
+        """The name under which one takes part."""
+
+    def exchange(self, federation: Federation, fields: Mapping[str, str], size: int) -> dict:
+        """One request (its form or query, `size` bytes), and what to answer as JSON."""
+
+
+def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | None) -> None:
     """Add every route to `app`."""
-    records, looks = app.extensions["fedlab"]
+    records, looks, access = app.extensions["fedlab"]
     # The last one is kept: a round gives all its participants the same Task.
     encode_task = lru_cache(maxsize=1)(wire.encode_task)
 
@@ -44,23 +64,32 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
     def join():
         fields = json_body()
         g.client = str(fields.get("client", ""))[:40]
-        session = fields.get("session", "")
-        session = session if isinstance(session, str) else ""
+        session = fields.get("session")
+        # One that is nobody's: such a join cannot be repeated.
+        session = session if session and isinstance(session, str) else secrets.token_hex(8)
         numbers = fields.get("num_examples"), fields.get("shards", 1)
         federation.join(fields.get("client"), *numbers, session)
-        return jsonify(client=fields["client"]), 201
+        return jsonify(client=g.client, token=access.enrol(g.client, session)), 201
 
     @app.delete("/clients/<client>")
     def leave(client: str):
+        g.who.check(client)
         g.client = client[:40]
-        federation.leave(client, request.headers.get("X-Reason", "")[:300])
+        if g.who.kind == TEACHER:
+            federation.remove(client, ban=request.args.get("ban") == "1")
+        else:
+            federation.leave(client, request.headers.get("X-Reason", "")[:300])
         return "", 204
 
     @app.get("/task")
     def task():
-        g.client = request.args.get("client", "")[:40]
-        found = federation.task(g.client, waiting_time())
+        g.who.check(request.args.get("client", ""))
+        wait, later = waiting_time(), request.environ.get(LATER)
+        # This thread waits only where nobody else does (another WSGI server than ours)
+        found = federation.task(g.client, 0 if later else wait)
         if found is None:
+            if later and not later.over:
+                later.ask(g.client, wait, lambda: not federation.waits(later.name))
             return "", 204
         body = encode_task(found)
         federation.count_bytes(down=len(body))
@@ -72,11 +101,11 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
             raise UnsupportedMediaType(
                 f"the Content-Type is {request.mimetype[:100]!r}; expected {wire.CONTENT_TYPE!r}"
             )
-        # In one piece: waitress has the whole body, and `get_data` would put it together from
-        # pieces of 64 kB.
+        # In one piece: the whole body is there, and `get_data` would put it together from pieces
+        # of 64 kB.
         body = request.stream.read(request.content_length or 0)
         update = wire.decode_update(body)
-        g.client = update.client[:40]
+        g.who.check(update.client)
         # Before it may close a round: what it costs belongs to that one.
         federation.count_bytes(up=len(body))
         federation.report(update)
@@ -120,15 +149,21 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
         if original_protocol and "send" in request.args:
             return original_answer(request.args)
         if "token" in request.args:
-            if not access.same(request.args["token"]):
+            if not access.shown(request.args["token"]):
                 expected = "expected the address that the server printed"
                 raise Denied(401, "token", f"the token in this address is wrong; {expected}")
             # The clean address at once: a token in the address bar ends up in histories,
             # screenshots and Referer headers. Relative: a proxy may have put a path before it.
             answer = redirect("./", 303)
-            answer.set_cookie(cookie(request), access.token, httponly=True, samesite="Strict")
+            answer.set_cookie(
+                cookie(request),
+                access.looker,
+                httponly=True,
+                samesite="Strict",
+                secure=request.is_secure,
+            )
             return answer
-        if not access.admits(request, reading=True):
+        if g.who.kind == NOBODY:
             expected = "expected the whole address that the server printed, with ?token= at its end"
             raise Denied(401, "token", f"the token is missing; {expected}")
         text = (PAGES / "index.html").read_text(encoding="utf-8")
@@ -138,9 +173,9 @@ def add(app: Flask, federation: Federation, access: Access, original_protocol: b
     # -- for the original demonstration's clients
 
     def original_answer(fields):
-        g.client = original.client_id(fields.get("id"))
+        g.client = original_protocol.client_id(fields.get("id"))
         size = request.content_length or len(request.query_string)
-        answer = jsonify(original.exchange(federation, fields, size))
+        answer = jsonify(original_protocol.exchange(federation, fields, size))
         federation.count_bytes(down=answer.content_length)
         return answer
 
@@ -173,7 +208,6 @@ def after() -> int:
 
 def json_body() -> dict:
     """The request's JSON object. Raises BadUpdate (400), or an HTTP 415 or 413."""
-    request.max_content_length = 10_000
     if not request.is_json:
         raise UnsupportedMediaType(
             f"the Content-Type is {request.mimetype[:100]!r}; expected 'application/json'"

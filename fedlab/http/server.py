@@ -1,36 +1,25 @@
-"""A federation that listens: sockets, token, start and close. The only file that imports
-waitress."""
+"""A federation that listens: its address, start and close."""
 
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import secrets
-import select
-import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import waitress.channel
-
-# waitress reads a whole request before a worker thread sees it: slow clients hold no threads, as
-# werkzeug's would
-import waitress.server
-from waitress import wasyncore
-
 from fedlab.checkpoint import load_checkpoint, prepare
 from fedlab.checks import Refused
 from fedlab.data import Dataset
-from fedlab.federation import Federation
+from fedlab.federation import Federation, Limits
 from fedlab.history import History, RoundRecord
-from fedlab.http import original
-from fedlab.http.access import LOOPBACK
-from fedlab.http.app import RequestRecord, create_app
+from fedlab.http.access import LOOPBACK, Secret
+from fedlab.http.app import RequestRecord, at_the_door, create_app
+from fedlab.http.gateway import Gateway
+from fedlab.http.listening import Listener, lan_address, listen, tls
+from fedlab.http.routes import GuestProtocol
 from fedlab.messages import Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
@@ -38,10 +27,7 @@ from fedlab.progress import rounds_bar
 from fedlab.strategies import Strategy, fed_avg
 
 LONGEST_LOOK = 2.0  # seconds that `close` waits for pages in browsers to show the end
-WORKER_THREADS = 64  # a long poll holds one: more clients than this wait for each other
-
-# "task queue depth" would land under a cell of the notebook
-logging.getLogger("waitress").setLevel(logging.ERROR)
+WORKER_THREADS = 16  # who waits holds none
 
 
 class Server:
@@ -56,15 +42,17 @@ class Server:
                 network of this machine: plain HTTP, so
                whoever is on that network can read what is sent, the token too.
     checkpoint: a file to write after every round, and to go on from if it exists.
-    original_protocol: also answer the original demonstration's own client (see
-                       `fedlab.http.original`). Its requests carry no token: loopback only.
+    original_protocol: also answer the original demonstration's own client: `fedlab.Original()`.
+                       Its requests carry no token: loopback only.
     allowed_hosts: further names by which browsers and clients may call this server (the HTTP Host
                    header).
     linger:    seconds that `close` waits for clients to hear that the run is over.
-    pixels:    with original_protocol, the grey value of white in its clients' images, 255 or 1;
-               both are tried, and the better one counts, if None.
-    token:     the secret in the URL; a new random one if None. A server that takes another's place
-               keeps its clients with the same one.
+    token:     the class's token, in the URL: with it one may look, and join under a name of one's
+               own; a new random one if None. A server that takes another's place keeps its clients
+               with the same one.
+    teacher:   the teacher's secret, with which anybody can be removed; a new random one if None.
+    limits:    what clients may claim; all of MNIST, and a thousand clients, if None.
+    certificate, key: PEM files for TLS (HTTPS); plain HTTP without.
 
     Raises OSError when the port is taken, BadCheckpoint for a checkpoint that cannot be used,
     Refused for settings that do not go together.
@@ -80,20 +68,28 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
         checkpoint: str | Path | None = None,
-        original_protocol: bool = False,
+        original_protocol: GuestProtocol | None = None,
         allowed_hosts: Sequence[str] = (),
         linger: float = 5.0,
         token: str | None = None,
+        teacher: str | None = None,
         federation: Federation | None = None,
-        pixels: int | None = None,
+        limits: Limits | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
     ):
+        if (certificate is None) != (key is None):
+            lacking = "key" if key is None else "certificate"
+            raise Refused(f"got one of certificate and key; expected both: {lacking} is missing")
+        context = tls(certificate, key) if certificate is not None else None
         if federation is None:
+            limits = limits or Limits()
             federation = new_federation(
-                test, strategy or fed_avg(), model, seed, checkpoint, original_protocol, pixels
+                test, strategy or fed_avg(), model, seed, checkpoint, original_protocol, limits
             )
         else:
             given = {"test": test, "strategy": strategy, "model": model, "checkpoint": checkpoint}
-            given |= {"pixels": pixels, "seed": seed or None}
+            given |= {"limits": limits, "seed": seed or None}
             if names := [name for name, value in given.items() if value is not None]:
                 raise Refused(
                     f"got a federation and {', '.join(names)}; expected the federation alone: it"
@@ -111,53 +107,44 @@ class Server:
                 " the original merges"
             )
         self.federation = federation
-        self._token, self._linger = check_token(token or secrets.token_urlsafe(24)), linger
+        self._token = Secret(check_token(token or secrets.token_urlsafe(24)))
+        self._teacher = Secret(check_token(teacher or secrets.token_urlsafe(24)))
+        self._linger, self._scheme = linger, "https" if context else "http"
         self._public_host = (
             lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         )
         # Browsers send it so
         hosts = {name.lower() for name in (*LOOPBACK, self._public_host, *allowed_hosts)}
-        self.app = create_app(federation, self._token, hosts, original_protocol)
+        self.app = create_app(federation, self._token, hosts, original_protocol, self._teacher)
         self.wire: deque[RequestRecord] = self.app.extensions["fedlab"][0]
-        listening = listen(host, port)
-        self._http = waitress.server.create_server(
-            self.app,
-            map={},  # its own table of sockets: several servers in one process do not share it
-            sockets=[listening],
-            threads=WORKER_THREADS,
-            # With what a notebook has open, below the 1,024 files that a process usually may.
-            connection_limit=500,
-            # select() fails for good at file 1,024; Windows has no poll.
-            asyncore_use_poll=hasattr(select, "poll"),
-            channel_timeout=60,
-            # waitress refuses a body as large as its limit.
-            max_request_body_size=self.app.config["MAX_CONTENT_LENGTH"] + 1,
-            # An update in a few reads, not in a hundred: a fifth of what it costs the server.
-            recv_bytes=2**18,
-            inbuf_overflow=2**26,  # keep updates in memory, not in temporary files
-            outbuf_overflow=2**26,
-            ident=None,
-            clear_untrusted_proxy_headers=True,
-        )
-        self._http.channel_class = _Channel
-        self.port: int = listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, name="fedlab-server", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        self._http.run()
+        self._listening = listen(host, port)
+        self.port: int = self._listening.getsockname()[1]
+        gateway = Gateway(self.app, at_the_door, WORKER_THREADS)
+        self._listener: Listener | None = Listener(gateway, self._listening, context)
+        federation.on_change(self._listener.look_again)
 
     @property
     def address(self) -> str:
         """The URL without the token."""
-        return f"http://{self._public_host}:{self.port}/"
+        return f"{self._scheme}://{self._public_host}:{self.port}/"
 
     @property
     def url(self) -> str:
-        """The URL to give to clients and to open in a browser. It holds the token: whoever has it
-        may take part.
+        """The URL to give to clients and to open in a browser. It holds the class's token: whoever
+        has it may look, and take part. (`print` shows it; a notebook that shows values does not.)
         """
-        return f"{self.address}?token={quote(self._token)}"
+        return Secret(f"{self.address}?token={quote(self._token)}")
+
+    @property
+    def teacher(self) -> str:
+        """The teacher's secret."""
+        return self._teacher
+
+    def remove(self, client: str, ban: bool = False) -> None:
+        """Have a client go; with a ban nobody of its name may join again. Raises UnknownClient, or
+        RunOver when it has left already.
+        """
+        self.federation.remove(client, ban)
 
     def __repr__(self) -> str:
         return f"<Server at {self.address}, {self.federation.status().message}>"
@@ -207,20 +194,15 @@ class Server:
 
         linger: seconds to wait for clients to hear it, instead of the server's own.
         """
-        if self._thread is None:
+        if self._listener is None:
             return
         # Pages before clients: while those are told, the status does not say any more how it ended.
         if self.federation.running:  # otherwise there is nothing new for pages
             self.federation.stop()
         self._show_the_end()
         self.federation.close(self._linger if linger is None else linger)
-        self._http.task_dispatcher.shutdown()  # the worker threads first: they write to the sockets
-        time.sleep(0.05)  # the last answers are on their way
-        # In the server's own thread: its table of sockets is not for others to touch. With the
-        # table empty, run() returns.
-        self._http.trigger.pull_trigger(lambda: wasyncore.close_all(self._http._map))
-        self._thread.join(5)
-        self._thread = None
+        self._listener.close()
+        self._listener = None
 
     def _show_the_end(self) -> None:
         """Wait until every page that has asked within the last 3 seconds shows what is so now."""
@@ -245,14 +227,14 @@ def new_federation(
     model,
     seed: int,
     checkpoint: str | Path | None,
-    original_protocol: bool,
-    pixels: int | None,
+    original_protocol: GuestProtocol | None,
+    limits: Limits,
 ) -> Federation:
     """A Server's federation: with a model, a test, and what an earlier one has left."""
     classifier = Classifier(model, seed)
     evaluate = None
     if test is not None and original_protocol:
-        evaluate = original.evaluate_on(classifier, test, pixels)
+        evaluate = original_protocol.evaluate_on(classifier, test)
     elif test is not None:
         classifier.prepare_evaluation(test)
         evaluate = functools.partial(classifier.evaluate, data=test)
@@ -269,62 +251,5 @@ def new_federation(
         checkpoint=checkpoint,
         state=state,
         history=history,
+        limits=limits,
     )
-
-
-def lan_address() -> str:
-    """This machine's address on its network; the loopback address where there is none. Nothing is
-    sent.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # A documentation address (RFC 5737): this only asks which way out it would be
-            probe.connect(("192.0.2.1", 9))
-            return probe.getsockname()[0]
-        except OSError:
-            return "127.0.0.1"
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises OSError with a sentence."""
-    if not 0 <= port <= 65_535:
-        raise OSError(
-            f"cannot listen on {host}:{port}; expected a port from 1 to 65535, or 0 to have one"
-            " chosen"
-        )
-    try:
-        # "::" is every network, IPv4 too: what is printed for it is an IPv4 address.
-        both = host == "::" and socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1_024, dualstack_ipv6=both)
-    except OSError as error:
-        reason = str(error.strerror or error).split(" (while")[0]
-        raise OSError(
-            f"cannot listen on {host}:{port} ({reason}); expected this machine's address and a free"
-            " port, or 0 to have one chosen"
-        ) from None
-
-
-class _JsonErrorTask(waitress.task.ErrorTask):
-    """What waitress refuses before Flask sees it (a body or headers too large, a request that is no
-    HTTP), as this server's JSON.
-    """
-
-    def execute(self) -> None:
-        error, most = self.request.error, self.channel.adj.max_request_body_size - 1
-        sentence = f"the request cannot be read ({error.reason}: {error.body}); expected HTTP/1.1"
-        if error.code == 413:
-            length = self.request.content_length
-            size = f"{length:,}" if length else f"more than {most:,}"
-            sentence = f"the body is {size} bytes; expected at most {most:,} for this model"
-        kind = "too_large" if error.code == 413 else "http"
-        body = json.dumps({"error": sentence, "kind": kind}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(waitress.channel.HTTPChannel):
-    error_task_class = _JsonErrorTask

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,11 +43,7 @@ def evaluate_on(classifier, test: Dataset, pixels: int | None = None) -> Evaluat
 
     The better accuracy counts; within half a point, the lower loss: a model that has learned on
     0-1 is as often right on 0-255, but absurdly sure of itself there (losses of 0.1 and 20).
-
-    Raises Refused for other pixels than 1 and 255.
     """
-    if pixels not in (None, *PIXELS):
-        raise Refused(f"pixels is {pixels!r}; expected 1, 255, or None for the better of the two")
     kinds = PIXELS if pixels is None else (pixels,)
     images = {kind: scaled(test, kind) for kind in kinds}
     for data in images.values():
@@ -136,6 +133,13 @@ def read_weights(text: str, like: Weights) -> Weights:
 
     Raises BadUpdate.
     """
+    # Before it is parsed: as lists of lists four million characters can become gigabytes.
+    most = 1 + sum(math.prod(w.shape[:depth]) for w in like for depth in range(w.ndim))
+    numbers = sum(w.size for w in like)
+    lists = text.count("[") + text.count("{")
+    if lists > most or text.count(",") > most + numbers:
+        expected = f"expected at most {most:,} lists with {numbers:,} numbers"
+        raise BadUpdate(f"weights has {lists:,} lists and {text.count(','):,} commas; {expected}")
     try:
         lists = json.loads(text, parse_constant=lambda _: math.nan)
         if not isinstance(lists, list) or len(lists) != len(like):
@@ -151,3 +155,28 @@ def read_weights(text: str, like: Weights) -> Weights:
             f"weights cannot be read ({str(error)[:120]}); expected a JSON list of nested lists of"
             " numbers"
         ) from None
+
+
+@dataclass(frozen=True)
+class Original:
+    """Serve the original demonstration's own clients too: `Server(original_protocol=Original())`.
+
+    pixels: the grey value of white in its clients' images, 255 or 1; both are tried, and the better
+            one counts, if None.
+    Raises Refused for other pixels.
+    """
+
+    pixels: int | None = None
+
+    def __post_init__(self):
+        if self.pixels not in (None, *PIXELS):
+            expected = "expected 1, 255, or None for the better of the two"
+            raise Refused(f"pixels is {self.pixels!r}; {expected}")
+
+    def evaluate_on(self, classifier, test: Dataset) -> Evaluate:
+        """As `evaluate_on` above, on these pixels."""
+        return evaluate_on(classifier, test, self.pixels)
+
+    client_id = staticmethod(client_id)
+    exchange = staticmethod(exchange)
+    size_limit = staticmethod(size_limit)
