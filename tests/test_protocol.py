@@ -13,7 +13,7 @@ import pytest
 import requests
 
 import fedlab
-from fedlab import wire
+from fedlab import original, wire
 from fedlab.conformance.rules import FIELDS
 from fedlab.http import app as http_app
 from fedlab.http.app import create_app

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, urlencode
 
-from fedlab.http.gateway import LATER, Hangup
+from fedlab.serving.gateway import LATER, Hangup
 
 PASS, BUSY, TWICE = "pass", "busy", "twice"
 """What may happen to a request: it is answered as always; it is answered 503, as by a proxy whose

@@ -17,9 +17,9 @@ from fedlab.checks import Refused
 from fedlab.federation import Federation
 from fedlab.http import routes
 from fedlab.http.access import CLIENT, LOOPBACK, ORIGINAL, Access, Denied
-from fedlab.http.gateway import SENDER
 from fedlab.http.routes import GuestProtocol
 from fedlab.messages import AlreadyCounted, Banned, Conflict, Full, RunOver, UnknownClient
+from fedlab.serving.gateway import SENDER
 
 STATUS = {
     AlreadyCounted.kind: 409,

@@ -21,8 +21,8 @@ from fedlab.data import Dataset
 from fedlab.federation import Evaluate, Federation
 from fedlab.history import History
 from fedlab.http.access import NOBODY, ORIGINAL, PAGE, TEACHER, Denied, cookie
-from fedlab.http.gateway import LATER
 from fedlab.messages import BadUpdate, Weights
+from fedlab.serving.gateway import LATER
 
 PAGES = Path(__file__).parent / "pages"
 SHOWN = "page.js", "scene.js", "curve.js", "round.js", "page.css", "round.css", "colours.css"

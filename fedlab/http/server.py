@@ -17,13 +17,13 @@ from fedlab.federation import Federation, Limits
 from fedlab.history import History, RoundRecord
 from fedlab.http.access import LOOPBACK, Secret
 from fedlab.http.app import RequestRecord, at_the_door, create_app
-from fedlab.http.gateway import Gateway
-from fedlab.http.listening import Listener, lan_address, listen, tls
 from fedlab.http.routes import GuestProtocol
 from fedlab.messages import Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar
+from fedlab.serving.gateway import Gateway
+from fedlab.serving.listening import Listener, lan_address, listen, tls
 from fedlab.strategies import Strategy, fed_avg
 
 LONGEST_LOOK = 2.0  # seconds that `close` waits for pages in browsers to show the end

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from fedlab.checks import Refused
-from fedlab.http.gateway import Gateway, failed
+from fedlab.serving.gateway import Gateway, failed
 
 CONNECTIONS = 500
 """With what a notebook has open, below the 1,024 files that a process usually may."""
