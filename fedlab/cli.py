@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import getpass
 import json
 import os
 import signal
@@ -22,13 +23,16 @@ from urllib.parse import quote
 from fedlab.checkpoint import DamagedCheckpoint, load_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.data import load_mnist, shard_range
+from fedlab.federation import Limits
 from fedlab.history import History, RoundRecord
 from fedlab.messages import ClientFailed, Conflict, Diverged, check_client_id
 from fedlab.options import (
     GATHERING,
+    LIMITS,
     ORIGINAL_TRAINING,
     PROJECT,
     SIMULATED_TRAINING,
+    TEACHER,
     TOKEN,
     TRAINING,
     clock_of,
@@ -310,6 +314,10 @@ def server(args) -> int:
         original_protocol=Original(args.pixels) if args.original else None,
         allowed_hosts=args.allow_host,
         token=os.environ.get(TOKEN),
+        teacher=os.environ.get(TEACHER),
+        limits=Limits(args.most_clients, args.most_examples, LIMITS.shards),
+        certificate=args.certificate,
+        key=args.key,
     )
     screen, linger = Screen(pipe=False), None
     try:
@@ -336,7 +344,7 @@ def _say_how_to_join(serving, args) -> None:
     print("watch in a browser:        open the URL above")
     if args.original:
         print(f"the original's clients:    send to {serving.address} and need no token")
-    if args.host not in ("127.0.0.1", "localhost"):
+    if args.host not in ("127.0.0.1", "localhost") and not args.certificate:
         print("Everyone on this network can read the token and the weights: plain HTTP.")
     if len(serving.history):
         print(f"Goes on from {args.checkpoint}: {summary(serving.history)}.")
@@ -418,7 +426,8 @@ def client(args) -> int:
     from fedlab.http.client import Client, split_url
     from fedlab.secure import SecureSide
 
-    split_url(args.url)  # what is wrong on the command line is said before anything is asked
+    url = _with_token(args.url, args.token_file)
+    split_url(url)  # what is wrong on the command line is said before anything is asked
     name = check_client_id(args.id) if args.id is not None else _asked_id()
     if args.shards is not None:
         first, last = shard_range(*args.shards)
@@ -435,12 +444,13 @@ def client(args) -> int:
 
         made.append(
             Client(
-                args.url,
+                url,
                 name,
                 images,
                 test=mnist.test,
                 side=SecureSide(insist=args.secure),
                 tries=args.tries,
+                certificate=args.certificate,
                 on_status=show,
             )
         )
@@ -457,6 +467,18 @@ def client(args) -> int:
             taking_part.stop()
         screen.keep()
     return 0
+
+
+def _with_token(url: str, file: str | None) -> str:
+    """The URL, with a token from elsewhere where it has none. Raises Refused, OSError."""
+    if "token=" in url:
+        if file is not None:
+            raise Refused(f"got a token in the URL and --token-file {file}; expected one of them")
+        return url
+    token = Path(file).read_text("utf-8").strip() if file else os.environ.get(TOKEN, "")
+    if not token and sys.stdin.isatty():
+        token = getpass.getpass("Token: ")
+    return f"{url.rstrip('/')}/?token={quote(token)}" if token else url
 
 
 def _joined_as(name: str, joined: Callable[[str], object]):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedlab import __version__
 from fedlab.checks import Refused
+from fedlab.federation import Limits
 from fedlab.menu import STRATEGIES
 from fedlab.messages import Training
 from fedlab.plan import FIXED, POISSON
@@ -25,6 +26,8 @@ SIMULATED_TRAINING = Training(batch_size=10)
 """How clients train by default: over HTTP; as the original demonstration's own; as in the paper's
 experiments."""
 
+LIMITS = Limits()
+
 GATHERING = 5.0
 """Seconds without a newcomer before the first round: clients that are started together join a few
 seconds apart."""
@@ -32,8 +35,8 @@ seconds apart."""
 CLASS_PORT = 8642
 """What the lessons and README give to a server for a class."""
 
-TOKEN = "FEDLAB_TOKEN"
-"""The environment variable; an option would show the secret to everyone who lists this machine's
+TOKEN, TEACHER = "FEDLAB_TOKEN", "FEDLAB_TEACHER"
+"""Environment variables; an option would show the secret to everyone who lists this machine's
 processes."""
 
 SHAPE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
@@ -245,8 +248,10 @@ def _server(commands) -> None:
                 does. Each client goes once through its shards; the server stays up until
                 Ctrl-C. With --rounds N each client goes through them N times, then it ends.
 
-        The environment variable {TOKEN} sets the token (by default it is random): a
-        server that takes the place of another on the same port keeps its clients.
+        The token in the URL is the class's: with it one may look, and join. The environment
+        variable {TOKEN} sets it (by default it is random): a server that takes the
+        place of another on the same port keeps its clients. {TEACHER} sets the
+        teacher's secret, with which any client can be removed over HTTP.
         """,
     )
     add = page.add_argument
@@ -318,6 +323,13 @@ def _server(commands) -> None:
     add("--pixels", type=int, choices=[255, 1], help=text)
     _add_training(page, TRAINING, ORIGINAL_TRAINING)
     _add_common(page, history=True, seed="first weights, choice of clients and batches")
+    text = "speak TLS (https) with this certificate, a PEM file (default: plain HTTP)"
+    add("--certificate", metavar="F", help=text)
+    add("--key", metavar="F", help="the certificate's key, a PEM file")
+    text = "clients that may have joined at a time (default: %(default)s)"
+    add("--most-clients", type=_positive, default=LIMITS.clients, metavar="N", help=text)
+    text = "examples that a client may say it has, its weight (default: %(default)s)"
+    add("--most-examples", type=_positive, default=LIMITS.examples, metavar="N", help=text)
     text = (
         "a further name by which clients may call this machine (HTTP Host header); may be repeated"
     )
@@ -328,12 +340,16 @@ def _client(commands) -> None:
     page = _command(
         commands,
         "client",
-        "URL [--id ID] [--shards FIRST LAST] [--secure] [--data PATH] [--tries N]",
+        "URL [--id ID] [--shards FIRST LAST] [--secure] [--token-file F] [--data PATH] [--tries N]",
         "take part in a federation, with images of your own",
-        """
+        f"""
         Join the federation at URL, train when asked to, and send back weights; no image
         leaves this process. The client id and the shards are asked for when they are not
         given. The 60,000 training images are 12 shards of 5,000.
+
+        What stands on a command line can be read by everybody who uses this machine. So the
+        token may be left out of URL: then it is read from --token-file, from the environment
+        variable {TOKEN}, or asked for.
         """,
     )
     add = page.add_argument
@@ -350,6 +366,9 @@ def _client(commands) -> None:
         " %(default)s, some 8 s in all)"
     )
     add("--tries", type=_positive, default=5, metavar="N", help=text)
+    add("--token-file", metavar="F", help="a file with the token, where URL has none")
+    text = "the certificate of a server that speaks TLS, where no authority has signed it"
+    add("--certificate", metavar="F", help=text)
     text = "send nothing but masked updates, of which the server can read only the sum"
     add("--secure", action="store_true", help=text)
     _add_common(page)
