@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from fedlab.checks import Refused, counted
 from fedlab.data import load_mnist, shard_range
 from fedlab.federation import Limits
 from fedlab.history import History, RoundRecord
+from fedlab.interrupts import EXIT, came, heed, interruptible
 from fedlab.messages import ClientFailed, Conflict, Diverged, check_client_id
 from fedlab.options import (
     GATHERING,
@@ -52,18 +52,15 @@ from fedlab.plan import Plan
 from fedlab.strategies import Strategy
 from fedlab.terminal import Screen, client_line, note, round_line, summary
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
+USAGE, FAILED, INTERRUPTED = 2, 1, EXIT
 """Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
 
 LESSON = Path("notebooks") / "00_start_here.ipynb"
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 
-_signals: list[int] = []  # SIGINT and SIGTERM that came since `main` began
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (that of the process if None); the exit code."""
-    _signals.clear()
     # Or Python looks through all of TensorFlow for garbage before it ends: a second in which
     # Ctrl-C seems stuck.
     atexit.register(gc.freeze)
@@ -71,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         # A client id need not fit into a terminal's alphabet
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _interruptible(), _warned():
+        with interruptible(), _warned():
             code = _run(argv)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -83,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ImportError, ClientFailed, Diverged) as error:
         code = _failed(FAILED, error)
     # Also where somebody else's code swallowed the interrupt, or failed because of it
-    return INTERRUPTED if _signals else code
+    return INTERRUPTED if came else code
 
 
 def _run(argv: list[str] | None) -> int:
@@ -100,16 +97,9 @@ def _run(argv: list[str] | None) -> int:
 def _failed(code: int, error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         error = f"{error.filename}: {error.strerror}"
-    if not _signals:
+    if not came:
         note(f"fedlab: {error}")
     return code
-
-
-class _Interrupted(KeyboardInterrupt):
-    """A KeyboardInterrupt itself that passes through `exec` of a string, as there are in TensorFlow
-    while it is loaded, has Python end by SIGINT, whatever `main` returns. One that is derived does
-    not.
-    """
 
 
 @contextlib.contextmanager
@@ -129,37 +119,6 @@ def _warned() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = usual
-
-
-def _heed() -> None:
-    """Raise the interrupt that somebody else's code has swallowed: one that comes in a callback of
-    the garbage collector's, say, Python only prints.
-    """
-    if _signals:
-        raise _Interrupted
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started this process in the
-    background, with SIGINT ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-
-    def interrupt(number, frame):
-        _signals.append(number)
-        raise _Interrupted
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # ---- fedlab lab ----------------------------------------------------------------------------------
@@ -196,7 +155,7 @@ def lab(args) -> int:
             except KeyboardInterrupt:
                 # In a terminal Ctrl-C reached JupyterLab too, which asks its own question;
                 # otherwise it has to be told.
-                if _signals[-1] == signal.SIGTERM or not sys.stdin.isatty():
+                if came[-1] == signal.SIGTERM or not sys.stdin.isatty():
                     process.terminate()
 
 
@@ -398,7 +357,7 @@ def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> 
             else f"{counted(len(members), 'client')} so far, waiting for more"
         )
         federation.wait_for_change(status.version, 0.5)
-        _heed()
+        heed()
     federation.wait()
 
 
@@ -504,7 +463,7 @@ def _take_part(client) -> None:
     import fedlab.compiled  # noqa: F401 - now, and not in the first round
 
     while client.running:
-        _heed()
+        heed()
         # Not join: Python 3.11 and 3.12 take a thread for ended when Ctrl-C comes in its join, and
         # on Windows none ends it.
         time.sleep(0.1)

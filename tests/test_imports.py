@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "fedlab"
 # A room may import from the rooms above its own line, and from none below; rooms on one line do not
 # know each other. A folder is one room, whose own files stand in INSIDE, in the same way.
 ROOMS = [
-    ["checks"],
+    ["checks", "interrupts"],
     ["data", "messages", "history", "serving"],
     ["compiled", "wire", "plan", "partitions"],
     ["model", "strategies"],
@@ -104,6 +104,7 @@ LEAVES = {
     "cli",
     "handwriting",
     "installation",
+    "interrupts",
     "landscape",
     "menu",
     "options",
