@@ -23,8 +23,8 @@ _ROOMS = {  # room -> the public names that live in it
     "http.server": "Server",
     "installation": "Finding check",
     "landscape": "LossMap Place Walks loss_levels loss_map plot_loss_map walk_round",
-    "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunOver Task
-        TooFar Training UnknownClient Update Weights local_seed""",
+    "messages": """AlreadyCounted BadUpdate ClientFailed Conflict Diverged NotFinite RunFailed
+        RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
     "partitions": """partition_by_digit partition_by_label partition_by_quantity partition_dirichlet
@@ -83,6 +83,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         Conflict,
         Diverged,
         NotFinite,
+        RunFailed,
         RunOver,
         Task,
         TooFar,

@@ -17,13 +17,14 @@ from fedlab.checks import Refused
 from fedlab.federation import Federation
 from fedlab.http import original, routes
 from fedlab.http.access import LOOKING, LOOPBACK, PAGE, Access, Denied
-from fedlab.messages import AlreadyCounted, Conflict, RunOver, UnknownClient
+from fedlab.messages import AlreadyCounted, Conflict, RunFailed, RunOver, UnknownClient
 
 STATUS = {
     AlreadyCounted.kind: 409,
     Conflict.kind: 409,
     UnknownClient.kind: 404,
     RunOver.kind: 410,
+    RunFailed.kind: 410,
 }
 """HTTP's number for what is refused, by its kind; 400 for all others."""
 
