@@ -23,7 +23,7 @@ from fedlab.checkpoint import DamagedCheckpoint, load_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.data import load_mnist, shard_range
 from fedlab.history import History, RoundRecord
-from fedlab.messages import ClientFailed, Conflict, Diverged, check_client_id
+from fedlab.messages import ClientFailed, Conflict, Diverged, RunFailed, check_client_id
 from fedlab.options import (
     GATHERING,
     ORIGINAL_TRAINING,
@@ -440,7 +440,7 @@ def client(args) -> int:
                 images,
                 test=mnist.test,
                 side=SecureSide(insist=args.secure),
-                tries=args.tries,
+                patience=args.patience,
                 on_status=show,
             )
         )
@@ -449,7 +449,8 @@ def client(args) -> int:
     try:
         _take_part(_joined_as(name, joined))
     except Refused as error:
-        if made and made[-1].status.round:  # it had begun: the command line was not wrong
+        # It had begun, or heard how the run has ended: the command line was not wrong
+        if isinstance(error, RunFailed) or (made and made[-1].status.round):
             raise ClientFailed(str(error)) from error
         raise
     finally:
