@@ -24,7 +24,7 @@ _ROOMS = {  # room -> the public names that live in it
     "installation": "Finding check",
     "landscape": "LossMap Place Walks loss_levels loss_map plot_loss_map walk_round",
     "messages": """AlreadyCounted BadUpdate Banned ClientFailed Conflict Diverged Full NotFinite
-        RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
+        RunFailed RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
     "original": "Original",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         Diverged,
         Full,
         NotFinite,
+        RunFailed,
         RunOver,
         Task,
         TooFar,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from fedlab.history import History
 from fedlab.messages import BadUpdate, Refused, Weights, check_weights
+from fedlab.plan import Progress
 from fedlab.strategies import State
 from fedlab.wire import Parts, groups, pack, parts, unpack
 
@@ -45,6 +48,7 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
         num_examples=state.num_examples,
         strategy=strategy,
         lineage=state.lineage,
+        progress=json.dumps(asdict(state.progress)),
         history=history.to_json(),
     )
     message.texts["digest"] = digest(message)
@@ -162,13 +166,14 @@ def _load(path: Path, like: Weights | None, strategy: str | None) -> tuple[State
                 f"it says it is {texts.get('kind', 'of no kind')!r}; expected 'checkpoint'"
             )
         lineage = texts.get("lineage", "")
-        state = State(arrays.pop(""), int(texts["num_examples"]), arrays, lineage)
+        progress = Progress(**json.loads(texts.get("progress", "{}")))  # older ones have none
+        state = State(arrays.pop(""), int(texts["num_examples"]), arrays, lineage, progress)
         history = History.from_json(texts["history"])
         if like is not None:
             check_weights(state.weights, like)
         if texts.get("digest") != digest(message):
             raise BadUpdate("what it says and its digest do not go together: it is damaged")
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of this model: {error}") from None
     if strategy is not None and texts.get("strategy", strategy) != strategy:
         raise BadCheckpoint(

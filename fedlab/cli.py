@@ -25,7 +25,7 @@ from fedlab.data import load_mnist, shard_range
 from fedlab.federation import Limits
 from fedlab.history import History, RoundRecord
 from fedlab.interrupts import EXIT, came, heed, interruptible
-from fedlab.messages import ClientFailed, Conflict, Diverged, check_client_id
+from fedlab.messages import ClientFailed, Conflict, Diverged, RunFailed, check_client_id
 from fedlab.options import (
     GATHERING,
     LIMITS,
@@ -408,7 +408,7 @@ def client(args) -> int:
                 images,
                 test=mnist.test,
                 side=SecureSide(insist=args.secure),
-                tries=args.tries,
+                patience=args.patience,
                 certificate=args.certificate,
                 on_status=show,
             )
@@ -418,7 +418,8 @@ def client(args) -> int:
     try:
         _take_part(_joined_as(name, joined))
     except Refused as error:
-        if made and made[-1].status.round:  # it had begun: the command line was not wrong
+        # It had begun, or heard how the run has ended: the command line was not wrong
+        if isinstance(error, RunFailed) or (made and made[-1].status.round):
             raise ClientFailed(str(error)) from error
         raise
     finally:

@@ -73,6 +73,12 @@ class RunOver(Refused):
     kind = "run_over"
 
 
+class RunFailed(RunOver):
+    """There is no more work, because the run has ended by an error."""
+
+    kind = "run_failed"
+
+
 class ClientFailed(RuntimeError):
     """A client stopped because of an error of its own; a run that was waited for raises it at its
     end.
@@ -150,6 +156,7 @@ class Task:
     more:    further arrays of the strategy's by name, a list each (SCAFFOLD's control variate).
     note:    further texts of the strategy's, by name.
     lineage: which untrained model this one comes from; another one, and the server has begun again.
+    run:     which run it is of, as a text that no two runs share.
     """
 
     round: int
@@ -164,6 +171,7 @@ class Task:
     more: Mapping[str, Weights] = field(default_factory=dict, repr=False)
     note: Mapping[str, str] = field(default_factory=dict)
     lineage: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +185,7 @@ class Update:
     phase:   which of the round's exchanges this answers, as the task said. What identifies an
              update is its client, round and phase.
     more, note: as in Task: what a strategy of several exchanges needs beside the weights.
+    run:     as the task said: in another run this update is not wanted.
     """
 
     client: str
@@ -189,6 +198,7 @@ class Update:
     phase: str = TRAIN
     more: Mapping[str, Weights] = field(default_factory=dict, repr=False)
     note: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
 
 
 def check_client_id(client) -> str:

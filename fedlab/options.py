@@ -340,7 +340,8 @@ def _client(commands) -> None:
     page = _command(
         commands,
         "client",
-        "URL [--id ID] [--shards FIRST LAST] [--secure] [--token-file F] [--data PATH] [--tries N]",
+        "URL [--id ID] [--shards FIRST LAST] [--secure] [--token-file F] [--data PATH]"
+        " [--patience S]",
         "take part in a federation, with images of your own",
         f"""
         Join the federation at URL, train when asked to, and send back weights; no image
@@ -362,10 +363,10 @@ def _client(commands) -> None:
     text = "the first and the last of the shards to train on, from 1 to 12"
     add("--shards", nargs=2, metavar=("FIRST", "LAST"), help=text)
     text = (
-        "tries for a request while the server is away, with growing random waits (default:"
-        " %(default)s, some 8 s in all)"
+        "seconds to wait for a server that is away, and was there before (default: %(default)g; for"
+        " the first answer never more than 8)"
     )
-    add("--tries", type=_positive, default=5, metavar="N", help=text)
+    add("--patience", type=_number, default=300.0, metavar="S", help=text)
     add("--token-file", metavar="F", help="a file with the token, where URL has none")
     text = "the certificate of a server that speaks TLS, where no authority has signed it"
     add("--certificate", metavar="F", help=text)

@@ -136,7 +136,7 @@ class Participant:
                 )
             answer = self.phases[task.phase](self, task)
             about = {"client": self.client, "round": task.round, "phase": task.phase}
-            return replace(answer, version=task.version, **about)
+            return replace(answer, version=task.version, run=task.run, **about)
         if task.codec != DENSE:
             raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r}")
         return self._train(task, on_epoch, stop, on_test, on_step)
@@ -169,9 +169,8 @@ class Participant:
                 on_test()
             test = data if isinstance(self.test, str) else self.test
             measured = self.classifier.evaluate(trained, test)[::-1]
-        update = Update(
-            self.client, task.round, len(data), trained, *measured, version=task.version
-        )
+        about = {"version": task.version, "run": task.run}
+        update = Update(self.client, task.round, len(data), trained, *measured, **about)
         for transform in self.transforms:
             update = transform(update, task)
         if added is not None:

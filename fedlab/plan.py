@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from secrets import token_hex
 
 from fedlab.checks import Refused, number, whole
 from fedlab.messages import TRAIN, Training
@@ -93,6 +95,32 @@ class Plan:
         if self.target is not None:
             expected = "an accuracy between 0 and 1, for example 0.97"
             number("target", self.target, expected, above=0, below=1)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Which run is under way, and how far it is; an empty one where none is. It is in the
+    checkpoint, so that a server that was killed goes on with the same run, to the same end.
+
+    run:        the name of the run: random, in every task and update of it.
+    plan:       what it does, in words: another plan is another run.
+    last_round: of the plan; 0 where there is none.
+    version:    of the model that this belongs to.
+    done:       asynchronous: each client's session, and how many of its rounds are in that model.
+    """
+
+    run: str = ""
+    plan: str = ""
+    last_round: int = 0
+    version: int = 0
+    done: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    def of(self, plan: Plan, last_round: int, version: int) -> Progress:
+        """This, where it is a run of such a plan; otherwise a new run's."""
+        wanted = f"rounds {plan.rounds}, {plan.training}"
+        if self.plan == wanted:
+            return self
+        return Progress(token_hex(8), wanted, last_round, version)
 
 
 @dataclass(frozen=True)

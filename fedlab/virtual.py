@@ -9,6 +9,7 @@ client is ready. So a slow client costs no waiting, and a race repeats from its 
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,6 +120,8 @@ class _Time:
     Only the federation's own thread comes here. Training is done by others, ahead of time: of the
     tasks that end next, and of those only that are still wanted then.
     """
+
+    longest = math.inf  # nobody dies here without a word
 
     def __init__(self, clock: VirtualClock, play: Play, pool: ThreadPoolExecutor):
         self.federation: Federation  # as soon as it has been made
@@ -238,7 +241,8 @@ class _Time:
         if work.update is not None:
             work.update.exception()  # wait for it: it may not be trained twice at a time
             participant.settle(taken=False)
-        untrained = Update(work.client, task.round, 1, task.weights, version=task.version)
+        about = {"version": task.version, "run": task.run}
+        untrained = Update(work.client, task.round, 1, task.weights, **about)
         try:
             self.federation.report(untrained)
         except UnknownClient:

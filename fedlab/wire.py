@@ -146,6 +146,7 @@ def task_parts(task: Task) -> Parts:
         proximal=repr(float(training.proximal)),
         version=task.version,
         lineage=task.lineage,
+        run=task.run,
         phase=task.phase,
         codec=task.codec,
         **{NOTE + name: text for name, text in task.note.items()},
@@ -175,6 +176,7 @@ def task_from(message: Parts) -> Task:
         shard_by_shard=bool(_field(texts, "shard_by_shard", int)),
         version=_field(texts, "version", int, "0"),
         lineage=_field(texts, "lineage", str, ""),
+        run=_field(texts, "run", str, ""),
         phase=_field(texts, "phase", str, TRAIN),
         codec=_field(texts, "codec", str, DENSE),
         more=arrays,
@@ -195,6 +197,7 @@ def update_parts(update: Update) -> Parts:
         loss=repr(float(update.loss)),
         version=update.version,
         phase=update.phase,
+        run=update.run,
         **{NOTE + name: text for name, text in update.note.items()},
     )
 
@@ -211,6 +214,7 @@ def update_from(message: Parts) -> Update:
         loss=_field(texts, "loss", float),
         version=_field(texts, "version", int, "0"),
         phase=_field(texts, "phase", str, TRAIN),
+        run=_field(texts, "run", str, ""),
         more=arrays,
         note=_notes(texts),
     )

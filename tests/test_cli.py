@@ -215,7 +215,7 @@ def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
         checkpoint,
     ]
     first = processes(*arguments)
-    client = processes("client", first.url(), "--id", "alice", "--shards", 1, 1, "--tries", 12)
+    client = processes("client", first.url(), "--id", "alice", "--shards", 1, 1)
     assert "Goes on from" in first.out
     assert "Waits for 1 client, then begins." in first.out
     first.says(r"^round 3 of 10002: accuracy 9")
@@ -226,7 +226,7 @@ def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
 
     second = processes(*arguments)
     client.says(r"the server is away")
-    second.says(rf"^round {saved + 1} of {saved + 10_000}: accuracy 9", 90)
+    second.says(rf"^round {saved + 1} of 10002: accuracy 9", 90)  # and not 10,000 more
     second.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert second.ends() == 130
@@ -340,7 +340,7 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     monkeypatch.setattr("builtins.input", lambda question: answers[question].pop(0))
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     # Nobody is there; but all answers were understood
-    assert cli.main(["client", URL, "--tries", "1"]) == 1
+    assert cli.main(["client", URL, "--patience", "0"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert [line.split(";")[0] for line in err[:4]] == [
         "fedlab: the client id is ''",
@@ -394,8 +394,8 @@ def test_a_wrong_answer_at_a_terminal_is_asked_for_again(refused, monkeypatch, c
     ("client here --id alice --shards 1 1", "the server's URL is 'here'; expected"),
     (f"client {URL} --id a/b --shards 1 1", "the client id is 'a/b'; expected"),
     (f"client {URL} --id alice --shards 1", "argument --shards: expected 2 arguments"),
-    (f"client {URL} --id alice --shards 1 1 --tries 0",
-     "argument --tries: got '0', expected a whole number from 1"),
+    (f"client {URL} --id alice --shards 1 1 --patience x",
+     "argument --patience: got 'x', expected a number"),
     (f"client {URL} --id alice --shards 1 1 --data nowhere",
     "there is no nowhere; expected mnist.npz"),
     ("evaluate", "the following arguments are required: F"),
@@ -458,7 +458,7 @@ def test_help_explains_every_option(capsys):
         unexplained = re.findall(r"^  (--[\w-]+)(?: [^ ]+)*\n(?!     )", page, re.MULTILINE)
         assert unexplained == []
         assert max(map(len, page.splitlines())) < 140
-    assert options["client"] == {"--id", "--shards", "--tries", "--data", "--secure"}
+    assert options["client"] == {"--id", "--shards", "--patience", "--data", "--secure"}
     assert options["lab"] == {"--no-browser", "--allow-root"}
     assert options["check"] == {"--port", "--data"}
     training = {
@@ -589,8 +589,33 @@ def test_an_id_that_is_taken(refused, mnist):
 def test_a_server_that_is_not_there(refused):
     url = f"http://127.0.0.1:{free_port()}/?token=t"
     assert refused(
-        "client", url, "--id", "alice", "--shards", 1, 1, "--tries", 2, code=1
+        "client", url, "--id", "alice", "--shards", 1, 1, "--patience", 1, code=1
     ).startswith("no answer from http://127.0.0.1:")
+
+
+def test_patience_that_cannot_be(refused):
+    url = f"http://127.0.0.1:{free_port()}/?token=t"
+    said = refused("client", url, "--id", "alice", "--shards", 1, 1, "--patience", -1)
+    assert said.startswith("patience is -1.0; expected seconds from 0, for example 300")
+
+
+def test_a_client_whose_run_has_failed_says_so_and_exits_with_1(capsys):
+    server = fedlab.Server()
+    server.start(rounds=5, min_clients=2)
+
+    def fail():
+        while not server.federation.status().members:
+            time.sleep(0.01)
+        server.federation.fail(OSError("no space left"))
+        server.close()
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    assert cli.main(["client", server.url, "--id", "alice", "--shards", "1", "1"]) == 1
+    thread.join()
+    out, err = capsys.readouterr()
+    assert "fedlab: the run ended by an error: no space left" in err
+    assert "failed" in out.splitlines()[-1] and "finished" not in out
 
 
 def test_something_that_is_not_a_fedlab_server(refused):
@@ -682,7 +707,6 @@ def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):
         "erin",
         mnist.shards(1, 2),
         test=mnist.test,
-        tries=8,
     )
     thread = threading.Thread(target=client.run)
     threading.Timer(0.5, thread.start).start()
@@ -710,7 +734,7 @@ def test_a_client_that_has_died_costs_one_deadline(capsys, monkeypatch, small):
     fedlab.Classifier().prepare(small, fedlab.Training())
     port = free_port()
     url = f"http://127.0.0.1:{port}/?token=the-token"
-    alive, dead = (fedlab.Client(url, name, small, tries=8) for name in ("alive", "dead"))
+    alive, dead = (fedlab.Client(url, name, small) for name in ("alive", "dead"))
 
     def take_part():
         with dead._session() as session:

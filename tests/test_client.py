@@ -397,17 +397,54 @@ def test_stopping_a_client_that_waits_for_a_server_that_is_away(make, monkeypatc
 def test_a_server_that_is_not_there(make, short_waits):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    client = make(f"http://127.0.0.1:{port}/?token={TOKEN}", tries=4)
+    client = make(f"http://127.0.0.1:{port}/?token={TOKEN}", patience=0.3)
     with pytest.raises(
         ServerAway,
         match=(
-            rf"no answer from http://127.0.0.1:{port}/ after 4 tries \(ConnectionError\); expected"
-            r" a fedlab server there"
+            rf"no answer from http://127.0.0.1:{port}/ after \d+ tries \(ConnectionError\);"
+            r" expected a fedlab server there"
         ),
     ) as caught:
         client.start()
     assert TOKEN not in str(caught.value) and not client.running
-    assert short_waits == [(0.2, 1.0), (0.2, 2.0), (0.2, 4.0)]  # random, and growing
+    # Random, and growing, but not without an end
+    assert short_waits[:5] == [(0.2, 1.0), (0.2, 2.0), (0.2, 4.0), (0.2, 5.0), (0.2, 5.0)]
+
+
+def test_an_address_where_nobody_has_ever_been_is_given_up_soon_and_a_server_that_was_there_not(
+    make, classifier, monkeypatch
+):
+    """Both with the patience of minutes that is usual."""
+    monkeypatch.setattr(module, "SOON", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(ServerAway):
+        make(f"http://127.0.0.1:{port}/?token={TOKEN}").run()
+    assert time.monotonic() - began < 5
+    away = [None] * 100  # more than a second
+    with Scripted(GET_task=[*away, task(classifier), OVER], POST_updates=[*away, TAKEN]) as server:
+        said = []
+        make(server.url, on_status=lambda status: said.append(status.message)).run()
+        assert len(server.of("POST", "updates")) == 101 and said[-1].startswith("finished")
+    waiting = "the server is away (ConnectionError): trying for another 5 minutes"
+    assert waiting in said
+
+
+def test_what_is_left_is_said_in_words():
+    assert [module._time(seconds) for seconds in (0.2, 7.6, 89.9, 90, 239, 1e5)] == [
+        "1 second", "8 seconds", "90 seconds",
+        "2 minutes", "4 minutes", "1,667 minutes"]  # fmt: skip
+
+
+def test_stopping_ends_a_client_at_once_that_waits_for_its_server(make, monkeypatch):
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: 60.0)
+    with Scripted(GET_task=[None]) as server:
+        client = make(server.url).start()
+        until(lambda: client.status.phase == "retrying")
+        began = time.monotonic()
+        client.stop()
+        assert time.monotonic() - began < 1 and client.status.phase == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -429,12 +466,14 @@ def test_what_passes_is_tried_again(make, classifier, trouble):
         assert len(sessions) == 1  # so that the server knows it is the same client again
 
 
-def test_a_client_gives_up_after_its_tries_where_there_are_rounds(make, classifier):
+def test_a_client_gives_up_when_its_patience_ends_where_there_are_rounds(make, classifier):
     with Scripted(GET_task=[task(classifier, rounds=9), None], POST_updates=[TAKEN]) as server:
-        client = make(server.url, tries=3).start()
-        with pytest.raises(ServerAway, match="after 3 tries"):
+        client = make(server.url, patience=0.3).start()
+        began = time.monotonic()
+        with pytest.raises(ServerAway, match=r"after \d+ tries"):
             client.join(10)
-        assert client.status.phase == "failed" and len(server.of("GET", "task")) == 4
+        assert 0.3 < time.monotonic() - began < 5 and client.status.phase == "failed"
+        assert len(server.of("GET", "task")) > 3
 
 
 def test_retrying_is_shown_until_the_server_is_back(make):
@@ -444,16 +483,16 @@ def test_retrying_is_shown_until_the_server_is_back(make):
     assert said == ["waiting", "retrying", "waiting", "finished"]
 
 
-@pytest.mark.parametrize("tries", [1, 5])
-def test_a_server_that_was_restarted_and_does_not_know_the_client(make, classifier, tries):
-    """It joins again, as the same client, and says again what it had to say; that costs it none of
-    its tries.
+@pytest.mark.parametrize("patience", [0, 300])
+def test_a_server_that_was_restarted_and_does_not_know_the_client(make, classifier, patience):
+    """It joins again, as the same client, and says again what it had to say; that needs no
+    patience.
     """
     unknown = (404, error("it says so in other words", "unknown_client"))
     with Scripted(
         GET_task=[unknown, task(classifier), OVER], POST_updates=[unknown, TAKEN]
     ) as server:
-        make(server.url, tries=tries).run()
+        make(server.url, patience=patience).run()
         assert [(method, path) for method, path, _, _ in server.asked] == [
             ("POST", "clients"), ("GET", "task"), ("POST", "clients"), ("GET", "task"),
             ("POST", "updates"), ("POST", "clients"), ("POST", "updates"), ("GET", "task"),
@@ -477,7 +516,7 @@ def test_a_server_restarted_on_its_checkpoint_finds_its_clients_again_and_loses_
     """
     path = tmp_path / "model.safetensors"
     first = Server(model=model, seed=7, checkpoint=path, token=TOKEN)
-    client = make(first.url, tries=20).start()
+    client = make(first.url).start()
     first.run(rounds=2, progress=False)
     with crash(first):
         until(lambda: client.status.phase == "retrying")
@@ -498,18 +537,18 @@ def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_aft
     """The original's way. The server is away when shard 1 is done, and while 2 is fetched; it is
     back when 2 is done.
     """
-    away = [None] * 3
+    away = [None]
     with Scripted(
         GET_task=[task(classifier, 1, 4, True), *away, task(classifier, 3, 4, True), OVER],
         POST_updates=[*away, TAKEN],
     ) as server:
-        client = make(server.url, tries=3)
+        client = make(server.url, patience=0)
         client._participant.shards = shards = client.data.split(30)
         said = []
         client._on_status = lambda status: said.append(status.message)
         client.run()
         updates = [wire.decode_update(body) for _, body in server.of("POST", "updates")]
-    assert [(u.round, u.num_examples) for u in updates] == [(1, 30)] * 3 + [(2, 30), (3, 30)]
+    assert [(u.round, u.num_examples) for u in updates] == [(1, 30), (2, 30), (3, 30)]
     first, _ = classifier.train(
         classifier.weights, shards[0], Training(), local_seed(5, 1, "alice")
     )
@@ -517,20 +556,66 @@ def test_an_asynchronous_client_goes_on_alone_from_its_own_weights_and_sends_aft
     third, _ = classifier.train(
         classifier.weights, shards[2], Training(), local_seed(5, 3, "alice")
     )
-    assert bits(updates[0].weights) == bits(first) and bits(updates[3].weights) == bits(second)
+    assert bits(updates[0].weights) == bits(first) and bits(updates[1].weights) == bits(second)
     # The server is back: from the global weights again
-    assert bits(updates[4].weights) == bits(third)
+    assert bits(updates[2].weights) == bits(third)
     assert any(message.startswith("the server is away: going on alone") for message in said)
 
 
 def test_alone_to_the_last_shard_and_no_further(make, classifier):
     with Scripted(GET_task=[task(classifier, 2, 4, True), None], POST_updates=[None]) as server:
-        client = make(server.url, tries=2)
+        client = make(server.url, patience=0)
         client._participant.shards = client.data.split(25)
         with pytest.raises(ServerAway):
             client.run()
         rounds = [wire.decode_update(body).round for _, body in server.of("POST", "updates")]
-    assert rounds == [2, 2, 3, 3, 4, 4]
+    assert rounds == [2, 3, 4]
+
+
+def test_alone_a_client_loses_no_minutes_and_with_nothing_left_it_has_patience(
+    make, classifier, monkeypatch
+):
+    monkeypatch.setattr(module, "SOON", 0)
+    with Scripted(
+        GET_task=[task(classifier, 1, 2, True), None], POST_updates=[None, *[None] * 50, TAKEN]
+    ) as server:
+        client = make(server.url, patience=1.5)
+        client._participant.shards = client.data.split(50)
+        with pytest.raises(ServerAway):
+            client.run()
+        rounds = [wire.decode_update(body).round for _, body in server.of("POST", "updates")]
+    assert rounds == [1] + [2] * 51
+
+
+def test_a_run_that_has_failed_is_no_end_like_any_other(make, classifier):
+    failed = (410, error("the run ended by an error: no space left", "run_failed"))
+    for answers in (
+        {"GET_task": [failed]},
+        {"GET_task": [task(classifier)], "POST_updates": [failed]},
+    ):
+        with Scripted(**answers) as server:
+            client = make(server.url).start()
+            with pytest.raises(fedlab.RunFailed, match="by an error: no space left"):
+                client.join(10)
+            assert client.status.phase == "failed"
+            assert client.status.message == "failed: the run ended by an error: no space left"
+            # It is not this client that has failed
+            assert all("X-Reason" not in h for h, _ in server.of("DELETE", "clients"))
+    with Scripted(POST_clients=[failed]) as server, pytest.raises(fedlab.RunFailed):
+        make(server.url).start()
+
+
+def test_a_server_that_closes_after_an_error_says_so_to_its_clients(make, model):
+    server = Server(model=model)
+    client = make(server.url).start()
+    server.start(rounds=3, min_clients=2)
+    server.federation.fail(OSError("no space left"))
+    with pytest.raises(OSError):
+        server.federation.wait()
+    until(lambda: client.status.phase == "waiting")
+    server.close()
+    with pytest.raises(fedlab.RunFailed, match="by an error: no space left"):
+        client.join(10)
 
 
 # ---- what the server says no to ------------------------------------------------------------------
@@ -710,7 +795,7 @@ def test_no_proxy_stands_between_a_client_and_its_server(make, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with Scripted() as server:
-        make(server.url, tries=1).run()
+        make(server.url, patience=0).run()
 
 
 # ---- bad settings --------------------------------------------------------------------------------
@@ -761,8 +846,9 @@ def test_settings_that_cannot_be(make, small):
         make(url, data=small.subset(np.arange(0)))
     with pytest.raises(Refused, match="the client id is 'a/b'"):
         make(url, "a/b")
-    with pytest.raises(Refused, match="tries is 0; expected a whole number from 1"):
-        make(url, tries=0)
+    for patience in (-1, math.inf, "5"):
+        with pytest.raises(Refused, match="patience is .*; expected seconds from 0, for example"):
+            make(url, patience=patience)
 
 
 def test_a_client_is_started_once(make):

@@ -113,7 +113,7 @@ class Plain:
         return self.classifier.train(task.weights, self.data, task.training, seed=1)[0]
 
     def update(self, task):
-        about = {"version": task.version, "phase": task.phase}
+        about = {"version": task.version, "phase": task.phase, "run": task.run}
         return fedlab.Update(self.name, task.round, len(self.data), self.weights(task), **about)
 
     def post(self, body):
@@ -176,9 +176,7 @@ class NotANumber(Plain):
 
 class Modest(Plain):
     def update(self, task):
-        return fedlab.Update(
-            self.name, task.round, 1, self.weights(task), version=task.version, phase=task.phase
-        )
+        return fedlab.Update(**{**vars(super().update(task)), "num_examples": 1})
 
 
 class SendsImages(Plain):
@@ -210,7 +208,12 @@ class Upwards(Plain):
 
 class NoVersion(Plain):
     def update(self, task):
-        return fedlab.Update(self.name, task.round, len(self.data), self.weights(task))
+        return fedlab.Update(**{**vars(super().update(task)), "version": 0})
+
+
+class NoRun(Plain):
+    def update(self, task):
+        return fedlab.Update(**{**vars(super().update(task)), "run": ""})
 
 
 class OwnWeights(Plain):
@@ -299,6 +302,7 @@ CALM_MISTAKES = [  # the rule, a client that breaks it, a word of the hint
     ("trained", LastLayerOnly, "array 0 is as it came"),
     ("trained", Upwards, "against"),
     ("answers", NoVersion, "version 0; expected 1"),
+    ("update", NoRun, "answered 400, bad_update: got an update of 'ada' for round 1 that names no"),
     ("task_weights", OwnWeights, "its own weights"),
     ("settings", OneEpoch, "epochs 2"),
     ("settings", OwnRate, "learning_rate 0.05"),

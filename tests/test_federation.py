@@ -22,7 +22,9 @@ from fedlab.messages import (
     ClientFailed,
     Conflict,
     Diverged,
+    NotFinite,
     Refused,
+    RunFailed,
     RunOver,
     Task,
     Training,
@@ -75,6 +77,11 @@ def trained(task, client: str) -> list[np.ndarray]:
     ]
 
 
+def report(federation: Federation, client: str, *about, **more) -> None:
+    """Send an update of the run that is going on."""
+    federation.report(Update(client, *about, **{"run": federation.state.progress.run} | more))
+
+
 def play(
     federation: Federation, client: str, value: float | None = None, wait: float = 5.0
 ) -> None:
@@ -88,6 +95,7 @@ def play(
             SIZES.get(client, 50),
             trained(task, client) if value is None else toy(value),
             version=task.version,
+            run=task.run,
         )
     )
 
@@ -101,9 +109,7 @@ def playing(federation: Federation, *clients: str):
             try:
                 task = federation.task(client, 10)
                 if task is not None:
-                    federation.report(
-                        Update(client, task.round, SIZES[client], trained(task, client))
-                    )
+                    report(federation, client, task.round, SIZES[client], trained(task, client))
             except Conflict:
                 continue
             except RunOver:
@@ -236,7 +242,7 @@ def test_the_task_says_what_to_do_and_asked_again_says_the_same(make):
             False,
         )
         assert bits(task.weights) == bits(toy())
-    federation.report(Update("bob", 1, 100, toy(1)))
+    report(federation, "bob", 1, 100, toy(1))
     assert federation.task("bob") is None  # its part is done
 
 
@@ -283,7 +289,7 @@ def chosen(make, seed: int, rounds: int, joining: list[str]) -> list[list[str]]:
         while len(sets[-1]) < 3:
             client, task = federation.take(5)
             sets[-1].append(client)
-            federation.report(Update(client, task.round, 50, toy(1)))
+            report(federation, client, task.round, 50, toy(1))
     federation.wait()
     return sets
 
@@ -306,7 +312,7 @@ def test_who_is_not_chosen_gets_no_task_and_may_not_report(make):
     idle = next(client for client in SIZES if client != chosen)
     assert federation.task(idle) is None
     with pytest.raises(Conflict):
-        federation.report(Update(idle, 1, SIZES[idle], toy(1)))
+        report(federation, idle, 1, SIZES[idle], toy(1))
     assert federation.status().waiting_for == [chosen]
 
 
@@ -358,7 +364,7 @@ def test_a_straggler_is_left_behind_at_the_deadline(make):
     with pytest.raises(
         Conflict, match="got an update of 'alice' for round 1; expected one for round 2"
     ):
-        federation.report(Update("alice", late.round, 300, toy(9)))
+        report(federation, "alice", late.round, 300, toy(9))
     assert snapshot(federation) == before
     play(federation, "alice", 1)  # and it takes part again
     play(federation, "bob", 1)
@@ -409,7 +415,7 @@ def test_an_update_that_comes_while_the_others_are_averaged_is_too_late_and_is_t
     play(federation, "carol", 1)
     assert past_alice.wait(5)
     with pytest.raises(Conflict, match="too late"):
-        federation.report(Update("alice", task.round, 300, toy(9)))
+        report(federation, "alice", task.round, 300, toy(9))
     reported.set()
     assert sorted(federation.wait().last.clients) == ["bob", "carol"] and number(
         federation.weights
@@ -462,7 +468,7 @@ def test_after_a_deadline_no_round_waits_for_a_client_that_was_silent_too_long(m
         "carol",
     ]
     with pytest.raises(UnknownClient):
-        federation.report(Update("alice", late.round, 300, toy(9)))
+        report(federation, "alice", late.round, 300, toy(9))
     federation.join("alice", 300)
     play(federation, "bob")
     play(federation, "carol")
@@ -510,7 +516,7 @@ def test_no_round_waits_for_a_client_that_left(make):
     with pytest.raises(RunOver, match="'alice' has left"):
         federation.task("alice")
     with pytest.raises(RunOver):
-        federation.report(Update("alice", 1, 300, toy(1)))
+        report(federation, "alice", 1, 300, toy(1))
 
 
 def test_an_update_counts_though_its_client_leaves_after_it(make):
@@ -584,7 +590,7 @@ def test_who_has_not_joined_is_told_so(make):
     for call in (
         lambda: federation.task("dave"),
         lambda: federation.leave("dave"),
-        lambda: federation.report(Update("dave", 1, 1, toy())),
+        lambda: report(federation, "dave", 1, 1, toy()),
     ):
         with pytest.raises(
             UnknownClient, match="no client called 'dave' has joined; expected it to join first"
@@ -622,9 +628,9 @@ def test_a_bad_update_changes_nothing_and_a_good_one_is_taken_after_it(
     good = {"client": "alice", "round": task.round, "num_examples": 300, "weights": toy(1)}
     before = snapshot(federation)
     with pytest.raises(error, match="expected"):
-        federation.report(Update(**(good | change)))
+        report(federation, **(good | change))
     assert snapshot(federation) == before
-    federation.report(Update(**good))
+    report(federation, **good)
     play(federation, "bob", 1)
     play(federation, "carol", 1)
     assert federation.wait() and number(federation.weights) == pytest.approx(1)
@@ -635,7 +641,7 @@ def test_an_update_sent_again_is_counted_once(make, strategy):
     federation = make(strategy())
     federation.start(Plan(1))
     task = federation.task("alice", 5)
-    update = Update("alice", task.round, 300, toy(1))
+    update = Update("alice", task.round, 300, toy(1), run=task.run)
     federation.report(update)
     before = bits(federation.weights), federation.state.num_examples
     with pytest.raises(Conflict, match="already have an update of 'alice' for round 1"):
@@ -657,7 +663,7 @@ def test_of_many_copies_at_once_one_is_counted(make):
 
         def send(_, federation=federation, round=task.round) -> str:
             try:
-                federation.report(Update("alice", round, 300, toy(1)))
+                report(federation, "alice", round, 300, toy(1))
                 return "taken"
             except Conflict:
                 return "already there"
@@ -735,7 +741,7 @@ def test_an_update_of_an_earlier_run_does_not_slip_into_the_next_one(make, strat
     with pytest.raises(
         Conflict, match="of an earlier run; expected its client to fetch a task of this run first"
     ):
-        federation.report(Update("alice", old.round, 300, toy(99)))
+        report(federation, "alice", old.round, 300, toy(99), run=old.run)
     assert snapshot(federation) == before
     assert federation.task("alice", 5).training.epochs == 7
     for client in SIZES:
@@ -786,7 +792,7 @@ def test_closing_tells_every_client_and_waits_until_it_heard(make):
         time.sleep(0.1)
         assert not closing.done()  # Alice is training, and has not heard
         with pytest.raises(RunOver, match="the run is over"):
-            federation.report(Update("alice", task.round, 300, toy(1)))
+            report(federation, "alice", task.round, 300, toy(1))
         closing.result(1)
     assert federation.status().members == [] and federation.status().message == "closed"
     with pytest.raises(RunOver, match="the server is closing"):
@@ -1146,9 +1152,9 @@ def test_a_client_that_was_on_its_own_is_welcome_back(make):
     federation = make(async_average(), clients=[])
     federation.start(Plan(1))
     federation.join("alice", 300, shards=4)
-    federation.report(Update("alice", 3, 300, toy(2)))
+    report(federation, "alice", 3, 300, toy(2))
     with pytest.raises(Conflict, match="already have"):
-        federation.report(Update("alice", 3, 300, toy(2)))
+        report(federation, "alice", 3, 300, toy(2))
     assert federation.state.num_examples == 300 and federation.task("alice", 5).round == 4
 
 
@@ -1176,7 +1182,7 @@ def test_many_threads_merge_at_once_and_every_update_is_counted_once(make):
     def work(client: str) -> None:
         for turn in range(10):
             task = federation.task(client, 5)
-            federation.report(Update(client, task.round, int(client[1]) + 1, toy(turn)))
+            report(federation, client, task.round, int(client[1]) + 1, toy(turn))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, names))
@@ -1264,7 +1270,7 @@ def test_updates_of_guests_are_merged_as_they_come(make):
     federation.start(Plan(1))
     federation.join("original-1", 60_000, guest=True)
     for value in (1, 3):
-        federation.report(Update("original-1", 1, 5000, toy(value)))
+        report(federation, "original-1", 1, 5000, toy(value))
     until(lambda: len(federation.history) == 2)
     # Nobody knows when it is done
     assert number(federation.weights) == pytest.approx(2) and federation.running
@@ -1320,7 +1326,7 @@ def test_bytes_are_counted_by_the_round(make):
         task = federation.task("alice", 5)
         federation.count_bytes(down=size)
         federation.count_bytes(down=1, up=size * 2)
-        federation.report(Update("alice", task.round, 300, toy(1)))
+        report(federation, "alice", task.round, 300, toy(1))
     assert [(record.bytes_down, record.bytes_up) for record in federation.wait()] == [
         (101, 200),
         (31, 60),
@@ -1491,11 +1497,11 @@ def test_who_misses_an_exchange_takes_no_part_in_the_next(make):
     assert federation.task("bob", 5).phase == "hello"
     for client in ("alice", "carol"):
         assert federation.task(client, 5).phase == "hello"
-        federation.report(Update(client, 1, 300, toy(1), phase="hello"))
+        report(federation, client, 1, 300, toy(1), phase="hello")
     until(lambda: federation.status().message == "round 1: 2 of 3 clients training")
     assert federation.task("bob") is None
     with pytest.raises(Conflict, match="expected one for round 1, phase 'train'"):
-        federation.report(Update("bob", 1, 100, toy(1), phase="hello"))
+        report(federation, "bob", 1, 100, toy(1), phase="hello")
     for client in ("alice", "carol"):
         play(federation, client, 3)
     record = federation.wait().last
@@ -1569,7 +1575,7 @@ def test_answers_that_were_not_taken_before_the_next_phase_are_not_silently_none
     federation = make(Late(), clients=["alice"])
     federation.start(Plan(1))
     federation.task("alice", 5)
-    federation.report(Update("alice", 1, 10, toy(1), phase="hello"))
+    report(federation, "alice", 1, 10, toy(1), phase="hello")
     with pytest.raises(Refused, match="answers to phase 'hello' were asked for after another"):
         federation.wait()
 
@@ -1580,10 +1586,10 @@ def test_a_newcomer_does_not_go_on_under_a_leavers_name(make):
     federation.start(Plan(1, deadline=1.0))
     for client in ("alice", "bob"):
         federation.task(client, 5)
-    federation.report(Update("alice", 1, 300, toy(1), phase="hello"))
+    report(federation, "alice", 1, 300, toy(1), phase="hello")
     federation.leave("alice")
     federation.join("alice", 300, session="second")
-    federation.report(Update("bob", 1, 100, toy(1), phase="hello"))
+    report(federation, "bob", 1, 100, toy(1), phase="hello")
     until(lambda: federation.status().waiting_for == ["bob"])
     assert federation.task("alice") is None
     play(federation, "bob", 3)
@@ -1655,7 +1661,7 @@ def test_fed_async_goes_less_far_towards_a_stale_update(make):
     late = federation.task("alice", 5)
     play(federation, "bob", 4)
     assert number(federation.weights) == 2
-    federation.report(Update("alice", late.round, 300, toy(10), version=late.version))
+    report(federation, "alice", late.round, 300, toy(10), version=late.version)
     assert number(federation.weights) == 4
     assert [(t.client, t.staleness, t.taken) for t in federation.history.tasks] == [
         ("bob", 0, True),
@@ -1675,7 +1681,7 @@ def test_fed_buff_takes_a_step_with_every_second_update(make):
     play(federation, "bob", 6)
     until(lambda: len(federation.history) == 1)
     assert number(federation.weights) == 5
-    federation.report(Update("carol", late.round, 600, toy(3), version=late.version))
+    report(federation, "carol", late.round, 600, toy(3), version=late.version)
     assert number(federation.weights) == 5 and len(federation.history) == 1
     play(federation, "alice", 11)
     until(lambda: len(federation.history) == 2)
@@ -1711,9 +1717,9 @@ def test_an_update_of_a_model_that_is_not_kept_is_refused(make, strategy):
     with pytest.raises(
         Conflict, match="trained from model 0; expected model 2, which it was given"
     ):
-        federation.report(Update("bob", task.round, 100, toy(1), version=0))
+        report(federation, "bob", task.round, 100, toy(1), version=0)
     assert snapshot(federation) == before
-    federation.report(Update("bob", task.round, 100, toy(1), version=task.version))
+    report(federation, "bob", task.round, 100, toy(1), version=task.version)
 
 
 def test_a_guest_sends_what_it_has_trained_from_anything(make):
@@ -1721,7 +1727,7 @@ def test_a_guest_sends_what_it_has_trained_from_anything(make):
     federation.join("guest", 100, guest=True)
     federation.start(Plan(None))
     until(lambda: federation.status().message == "every update is merged as it arrives")
-    federation.report(Update("guest", 1, 100, toy(4)))
+    report(federation, "guest", 1, 100, toy(4))
     assert number(federation.weights) == 2
     federation.stop()
 
@@ -1737,7 +1743,7 @@ def test_a_round_takes_the_first_that_come_and_says_who_was_at_work(make):
     assert number(federation.weights) == pytest.approx((600 + 800) / 700)
     play(federation, "bob", 8)  # round 2
     with pytest.raises(Conflict):
-        federation.report(Update("alice", late.round, 300, toy(9)))
+        report(federation, "alice", late.round, 300, toy(9))
     play(federation, "alice", 8)
     history = federation.wait()
     assert [(t.client, t.taken) for t in history.tasks] == [
@@ -1848,6 +1854,153 @@ def test_without_a_test_a_model_that_is_not_finite_is_noticed_too(make):
         play(federation, name, value)
     history = federation.wait()
     assert re.search("made a model whose .*; it would not without mallory", history[0].note)
+
+
+# ---- without rounds: one bad update costs one update ---------------------------------------------
+
+
+def test_an_update_that_takes_the_model_out_of_the_finite_numbers_is_refused(make):
+    """From 1, ten times the change of 3e38 would be infinity; so would two such changes be that are
+    only in the buffer yet. Nothing has changed, and 0.5 + 10 * 0.05 makes 1 again.
+    """
+    for buffer, tries in ((1, 1), (3, 2)):
+        federation = make(fed_buff(buffer, server_learning_rate=10.0), weights=toy(1), shards=3)
+        federation.start(Plan(1))
+        task = federation.task("bob", 5)
+        for _ in range(tries - 1):
+            play(federation, "carol", 3.4e38)
+            play(federation, "carol", 3.4e38)
+        before = snapshot(federation)
+        with pytest.raises(NotFinite, match="of 'bob' merged, holds NaN or infinity; expected"):
+            play(federation, "bob", 3.4e38)
+        assert snapshot(federation) == before and federation.running
+        if buffer == 1:
+            report(federation, "bob", 1, 100, toy(1.5), version=task.version)
+            assert number(federation.weights) == 6
+
+
+def test_an_update_that_spoils_the_test_is_rejected_and_the_run_goes_on(make):
+    """300 of 1, 100 of 5 and 600 of 2 make 2, as if mallory had never been."""
+    names = ["alice", "bob", "carol", "mallory"]
+    federation = make(async_average(), evaluate=finite_square, clients=names, shards=2)
+    federation.start(Plan(1))
+    sent = ("alice", 1), ("mallory", 1e30), ("bob", 5), ("carol", 2)
+    for count, (client, value) in enumerate(sent, start=1):
+        play(federation, client, value)
+        until(lambda count=count: len(federation.history) == count)
+    assert number(federation.weights) == pytest.approx(2)
+    assert federation.state.num_examples == 1000
+    assert [sorted(record.clients) for record in federation.history] == [
+        ["alice"], [], ["bob"], ["carol"]]  # fmt: skip
+    said = (
+        r"rejected: training diverged in round 2: the loss on the test set is inf; .*; since the"
+        r" last good model mallory came$"
+    )
+    assert re.match(said, federation.history[1].note)
+    assert federation.history[1].loss == federation.history[0].loss
+    # It costs its round: mallory is at its second
+    assert federation.task("mallory", 5).round == 2
+    for client in names:
+        play(federation, client, 2)
+    assert number(federation.wait() and federation.weights) == pytest.approx(2)
+
+
+def test_who_has_trained_from_the_spoiled_model_trains_again_and_is_not_to_blame(make):
+    testing, go_on = threading.Event(), threading.Event()
+
+    def evaluate(weights):
+        if abs(weights[0][0, 0]) > 1e9:
+            testing.set()
+            assert go_on.wait(5)
+        return finite_square(weights)
+
+    federation = make(async_average(), evaluate=evaluate, clients=["alice", "bob", "mallory"])
+    federation.start(Plan(1))
+    play(federation, "alice", 1)
+    until(lambda: len(federation.history) == 1)
+    play(federation, "mallory", 1e30)
+    assert testing.wait(5)
+    spoiled = federation.task("bob", 5)
+    assert spoiled.weights[0][0, 0] > 1e9
+    go_on.set()
+    until(lambda: len(federation.history) == 2)
+    with pytest.raises(Conflict, match="of 'bob' trained from model 2, which was taken back; exp"):
+        federation.report(
+            Update("bob", 1, 100, toy(1e30), version=spoiled.version, run=spoiled.run)
+        )
+    again = federation.task("bob", 5)
+    assert (again.round, again.version, number(again.weights)) == (1, 3, 1)
+    play(federation, "bob", 5)
+    assert number(federation.wait() and federation.weights) == pytest.approx(2)
+    assert [sorted(record.clients) for record in federation.history] == [["alice"], [], ["bob"]]
+
+
+def test_all_that_came_since_the_last_test_is_rejected_with_it_and_named(make):
+    names = ["alice", "bob", "carol", "dora", "mallory"]
+    federation = make(async_average(), evaluate=finite_square, clients=names, shards=2)
+    federation.start(Plan(1, evaluate_every=2))
+    for client, value in (("alice", 1), ("bob", 1), ("carol", 1), ("mallory", 1e30)):
+        play(federation, client, value)
+    until(lambda: len(federation.history) == 4)
+    assert federation.history[3].note.endswith("since the last good model carol, mallory came")
+    assert number(federation.weights) == 1 and federation.state.num_examples == 400
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_where_everyone_spoils_it_an_asynchronous_run_ends_or_goes_on_as_the_plan_says(
+    make, strict
+):
+    federation = make(async_average(), evaluate=finite_square)
+    federation.start(Plan(1, strict=strict))
+    for count, client in enumerate(SIZES, start=1):
+        play(federation, client, 1e30)
+        until(lambda count=count: len(federation.history) == count or not federation.running)
+        if not federation.running:
+            break
+    if strict:
+        with pytest.raises(Diverged, match="diverged in round 2"):
+            federation.wait()
+        assert len(federation.history) == 1
+    else:
+        assert len(federation.wait()) == 3 and bits(federation.weights) == bits(toy())
+
+
+# ---- a run that has failed -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_whoever_is_turned_away_hears_whether_the_run_has_failed(make, failed):
+    federation = make()
+    federation.start(Plan(2))
+    task = federation.task("alice", 5)
+    if failed:
+        federation.fail(Broken("the strategy is"))
+    federation.close(grace=0)
+    said = "the run ended by an error: the strategy is" if failed else "the run is over"
+    for call in (
+        lambda: federation.report(Update("alice", 1, 300, toy(1), run=task.run)),
+        lambda: federation.task("bob"),
+    ):
+        with pytest.raises(RunOver, match=said) as heard:
+            call()
+        assert heard.type is (RunFailed if failed else RunOver)
+    with pytest.raises(RunFailed if failed else RunOver):
+        federation.join("dave", 1)
+
+
+def test_after_an_error_and_a_good_run_it_is_over_and_has_not_failed(make):
+    federation = make(clients=["alice"])
+    federation.start(Plan(1))
+    federation.fail(Broken("once"))
+    with pytest.raises(Broken):
+        federation.wait()
+    federation.start(Plan(1))
+    play(federation, "alice")
+    federation.wait()
+    federation.close(grace=0)
+    with pytest.raises(RunOver) as heard:
+        federation.task("alice")
+    assert heard.type is RunOver
 
 
 def test_a_bound_refuses_what_goes_too_far_and_nothing_else(make):

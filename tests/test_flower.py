@@ -334,14 +334,14 @@ def test_an_error_of_an_earlier_round_changes_nothing_in_this_one():
         federation.join(client, 10)
     federation.start(fedlab.Plan(3, deadline=60))
     try:
-        federation.task("alice", 5)
+        run = federation.task("alice", 5).run
         excuse(federation, "bob", 0, 10)
         assert federation.status().waiting_for == ["alice", "bob"]
         excuse(federation, "bob", 1, 10)
         assert federation.status().waiting_for == ["alice"] and [
             m.client for m in federation.status().members
         ] == ["alice", "bob"]
-        federation.report(fedlab.Update("alice", 1, 10, [np.ones(3, np.float32)]))
+        federation.report(fedlab.Update("alice", 1, 10, [np.ones(3, np.float32)], run=run))
         assert federation.task("bob", 5).round == 2
     finally:
         federation.close(0)

@@ -1,5 +1,7 @@
 """The rules of the asynchronous way."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -48,10 +50,15 @@ def test_what_was_merged_is_not_merged_again():
 
 def test_when_all_are_done():
     done, busy, guest = member(4), member(3), member(guest=True)
-    assert merging.everyone_is_done([done, done], Plan(2))
-    assert not merging.everyone_is_done([done, busy], Plan(2))
-    assert not merging.everyone_is_done([done, guest], Plan(2))
-    assert not merging.everyone_is_done([done], Plan(None))
+    assert merging.ends([done, done], Plan(2), 600) == merging.ends([], Plan(2), 600) == -math.inf
+    assert merging.ends([done, busy], Plan(2), 600) == 60
+    assert merging.ends([done, guest], Plan(2), 600) == 600
+    assert merging.ends([done], Plan(None), 600) == math.inf
+    busy.task, busy.seen = (4, "train"), 1000.0
+    assert merging.ends([busy], Plan(2), 600) == 1600
+    assert merging.ends([busy], Plan(2, deadline=90), 600) == 1090
+    assert merging.ends([busy], Plan(2, deadline=9), 600) == 1060, "no less than who has no task"
+    assert merging.ends([busy], Plan(2), math.inf) == math.inf
     assert merging.planned_models([done, busy], Plan(2), 1) == 8
     assert merging.planned_models([done, busy], Plan(2), 3) == 2, "two are left in the buffer"
     assert merging.planned_models([done, guest], Plan(2), 1) == 0

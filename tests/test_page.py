@@ -236,7 +236,7 @@ def test_each_round_is_shown_while_it_goes_on(look, small):
         for name in drawn:
             assert server.federation.task(name, 2)
         looker.wait_for(".fl-steps .now", "2 client update")
-        server.federation.report(update_of(drawn[0], 1))
+        server.federation.report(update_of(server, drawn[0], 1))
         looker.wait_for(".fl-steps .now", "3 upload")
         assert (
             looker.text(".fl-says")
@@ -246,15 +246,16 @@ def test_each_round_is_shown_while_it_goes_on(look, small):
         looker.wait_for(".fl-says", f"The server waits for {drawn[1]}.", 10)
         words = looker.page.locator("#picture svg").get_attribute("aria-label")
         assert f"{drawn[1]}: late, weight" in words and f"{drawn[0]}: sent, weight" in words
-        server.federation.report(update_of(drawn[1], 1))
+        server.federation.report(update_of(server, drawn[1], 1))
         looker.wait_for("#round", "round 2 of 2")
         looker.wait("document.querySelectorAll('#rounds tr').length === 1")
 
 
-def update_of(client: str, round: int, value: float = 1.0):
+def update_of(server, client: str, round: int, value: float = 1.0):
     from fedlab.messages import Update
 
-    return Update(client=client, round=round, num_examples=100, weights=toy(value), accuracy=0.5)
+    about = {"accuracy": 0.5, "run": server.federation.state.progress.run}
+    return Update(client=client, round=round, num_examples=100, weights=toy(value), **about)
 
 
 def test_every_update_of_the_asynchronous_way(look, mnist, test_images):

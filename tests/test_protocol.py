@@ -5,7 +5,6 @@ import ast
 import json
 import re
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ def kinds() -> dict[str, int]:
     """Every kind that a server may send, with its status."""
     found = {"http": 400}
     tree = ast.parse((ROOT / "fedlab" / "messages.py").read_text("utf-8"))
-    refusals = {"Refused", "BadUpdate", "Conflict"}
+    refusals = {"Refused", "BadUpdate", "Conflict", "RunOver"}
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and {b.id for b in node.bases} & refusals:
             kind = getattr(fedlab, node.name).kind
@@ -126,7 +125,7 @@ class Others:
     def answer(self):
         for name in ("bob", "carol"):
             task = self.federation.task(name, wait=5)
-            self.federation.report(Update(name, task.round, 100, task.weights))
+            self.federation.report(Update(name, task.round, 100, task.weights, run=task.run))
 
 
 @pytest.fixture
@@ -151,7 +150,8 @@ def test_the_transcript_is_what_a_server_says(server):
             content = {"json": json.loads(rest[0])}
         elif path == "/updates":
             number = int(re.fullmatch(r"update: round (\d+)", rest[0])[1])
-            body = wire.encode_update(replace(Update("ada", 1, 100, WEIGHTS), round=number))
+            run = server.federation.state.progress.run
+            body = wire.encode_update(Update("ada", number, 100, WEIGHTS, run=run))
             content = {"data": body, "headers": {"Content-Type": wire.CONTENT_TYPE}}
         if heard == "200 task: round 1":
             server.start(rounds=2)
@@ -178,8 +178,8 @@ def test_who_has_the_token_may_send_as_anyone(server):
     """As the page says of today's token."""
     Others(server.federation)
     server.start(rounds=1)
-    assert server.federation.task("bob", wait=5).round == 1
-    body = wire.encode_update(Update("bob", 1, 100, WEIGHTS))
+    run = server.federation.task("bob", wait=5).run
+    body = wire.encode_update(Update("bob", 1, 100, WEIGHTS, run=run))
     headers = {"Content-Type": wire.CONTENT_TYPE}
     assert server.ask("POST", "/updates", data=body, headers=headers).status_code == 202
     assert server.ask("DELETE", "/clients/carol").status_code == 204

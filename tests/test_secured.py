@@ -439,6 +439,7 @@ def test_who_restarts_in_the_middle_of_a_round_is_left_out():
             update = sides[name].mask(Update(name, 1, 10, [np.ones(3, np.float32)]), task)
         else:
             update = replace(sides[name].phases[task.phase](body, task), phase=task.phase)
+        update = replace(update, run=task.run)
         federation.report(update)
 
     for name in sides:

@@ -54,6 +54,15 @@ def bits(weights) -> list[bytes]:
     return [w.tobytes() for w in weights]
 
 
+RUN = "the-run"
+
+
+@pytest.fixture(autouse=True)
+def known_run(monkeypatch):
+    """So that updates can be written down before the run has begun that they are for."""
+    monkeypatch.setattr("fedlab.plan.token_hex", lambda count: RUN)
+
+
 def update(client: str = "alice", round: int = 1, value: float = 1.0, **changes) -> bytes:
     fields = {
         "client": client,
@@ -61,6 +70,7 @@ def update(client: str = "alice", round: int = 1, value: float = 1.0, **changes)
         "num_examples": SIZES[client],
         "weights": toy(value),
         "accuracy": 0.5,
+        "run": RUN,
     } | changes
     return wire.encode_update(Update(**fields))
 
@@ -497,6 +507,7 @@ def packed(weights, **fields) -> bytes:
                 "num_examples": 300,
                 "accuracy": 0.5,
                 "loss": 1.0,
+                "run": RUN,
             }
             | fields
         ),
@@ -1419,7 +1430,9 @@ def test_forty_clients_at_once(server):
                         return statuses
                     continue
                 task = wire.decode_task(answer.content)
-                body = wire.encode_update(Update(name, task.round, number + 1, toy(number)))
+                body = wire.encode_update(
+                    Update(name, task.round, number + 1, toy(number), run=task.run)
+                )
                 statuses.append(
                     session.post(
                         server.address + "updates",
@@ -1464,7 +1477,7 @@ def test_progress_is_shown_round_by_round(server, capsys):
     def answer():
         for round in (1, 2):
             server.federation.task("alice", 5)
-            server.federation.report(Update("alice", round, 300, toy(round)))
+            server.federation.report(Update("alice", round, 300, toy(round), run=RUN))
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(answer)

@@ -95,7 +95,7 @@ def test_the_format_is_safetensors_as_specified():
     body = wire.encode_update(Update("alice", 1, 100, small_weights(), 0.5))
     (length,) = struct.unpack("<Q", body[:8])
     header, data = json.loads(body[8 : 8 + length]), body[8 + length :]
-    assert header.pop("__metadata__") == metadata(version="0", phase="train")
+    assert header.pop("__metadata__") == metadata(version="0", phase="train", run="")
     assert list(header) == ["0000", "0001"]
     for name, w in header.items():
         begin, end = w["data_offsets"]

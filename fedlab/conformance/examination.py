@@ -288,7 +288,7 @@ class Examination:
     def _examiner_answers(self) -> None:
         task = self.federation.task(EXAMINER)
         if task is not None:
-            about = {"version": task.version, "phase": task.phase}
+            about = {"version": task.version, "phase": task.phase, "run": task.run}
             self.federation.report(Update(EXAMINER, task.round, 1, task.weights, **about))
 
     def _close_the_round(self) -> str:

@@ -23,6 +23,7 @@ FIELDS = {
     "loss",
     "version",
     "phase",
+    "run",
 }
 """The texts in an update's header, and there are no others."""
 
@@ -110,7 +111,7 @@ def update(seen: Evidence) -> str:
 
 
 def answers(seen: Evidence) -> str:
-    """It says what it answers: round, phase, version, and its own name."""
+    """It says what it answers: run, round, phase, version, and its own name."""
     for sent in [seen.first_of("first"), seen.first_of("second")]:
         got, task = sent.update, sent.task
         if got is None or task is None or sent.heard.status != 202:
@@ -122,13 +123,14 @@ def answers(seen: Evidence) -> str:
             ("round", got.round, task.round),
             ("phase", got.phase, task.phase),
             ("version", got.version, task.version),
+            ("run", got.run, task.run),
         ):
             if mine != wanted:
                 raise Broken(
                     f"the update for round {task.round} says {what} {mine!r}; expected {wanted!r},"
                     f" {'its own name' if what == 'client' else 'as the task says'}"
                 )
-    return "its updates say the round, phase and version of their tasks"
+    return "its updates say the run, round, phase and version of their tasks"
 
 
 def examples(seen: Evidence) -> str:

@@ -8,7 +8,12 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What a federation asks of time, in seconds from any moment on."""
+    """What a federation asks of time, in seconds from any moment on.
+
+    longest: seconds after which a client that trains, and says nothing, has probably died.
+    """
+
+    longest: float
 
     def now(self) -> float:
         """The time."""
@@ -21,6 +26,8 @@ class Clock(Protocol):
 
 class RealTime:
     """This machine's own clock."""
+
+    longest = 600.0
 
     def now(self) -> float:
         """Seconds that never go backwards."""

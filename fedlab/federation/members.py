@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fedlab.checks import counted, whole
@@ -49,6 +50,10 @@ UNLIMITED = Limits(MOST, MOST, MOST)
 """Where all clients are one's own."""
 
 
+Given = tuple[int, Weights]
+"""A model, and its version before it."""
+
+
 @dataclass
 class Joined:
     """A client, as the rules see it."""
@@ -60,10 +65,8 @@ class Joined:
     done: int = 0  # asynchronous: rounds of its own that this client has reported
     task: tuple[int, str] | None = None  # round and phase of the task that it has
     since: float = 0.0  # when it was given that task
-    given: tuple[int, Weights] | None = None  # asynchronous: the model of that task, its version
+    given: Given | None = None  # asynchronous: the model of that task
     guest: bool = False
-    # Has fetched no task since the run began: what it may still send belongs to an earlier one.
-    stale: bool = False
 
     @property
     def training(self) -> bool:
@@ -79,6 +82,9 @@ class Members:
         self._left: dict[str, None] = {}  # in the order in which they went
         self._banned: set[str] = set()
         self._limits = limits
+        # Who was here before the server was restarted, and has not come back: session, rounds done
+        self._away: dict[str, tuple[str, int]] = {}
+        self._back_by = -math.inf
 
     def __len__(self) -> int:
         return len(self._joined)
@@ -133,10 +139,8 @@ class Members:
                 f"a client called {client!r} has already joined; expected an id of your own, or"
                 " remove that one first"
             )
-        done, stale = (member.done, member.stale) if again else (0, False)
-        self._joined[client] = Joined(
-            num_examples, shards, session, now, done, guest=guest, stale=stale
-        )
+        done = member.done if again else self._done_before(client, session)
+        self._joined[client] = Joined(num_examples, shards, session, now, done, guest=guest)
         self._left.pop(client, None)
 
     def ban(self, client: str) -> None:
@@ -165,11 +169,28 @@ class Members:
             if client in self._joined and now - self._joined[client].seen > SILENT_AFTER:
                 del self._joined[client]
 
-    def begin(self) -> None:
-        """A run begins: nobody has done anything in it."""
-        for member in self._joined.values():
-            member.done, member.task, member.stale = 0, None, not member.guest
-            member.given = None
+    def begin(self, done: Mapping[str, tuple[str, int]], now: float) -> None:
+        """A run begins, or goes on, of which these clients (by their sessions) have done so much;
+        all others nothing.
+        """
+        self._away, self._back_by = dict(done), now + SILENT_AFTER
+        for client, member in self._joined.items():
+            member.done = self._done_before(client, member.session)
+            member.task = member.given = None
+
+    def _done_before(self, client: str, session: str) -> int:
+        known, done = self._away.pop(client, ("", 0))
+        return done if known == session else 0
+
+    def done(self) -> dict[str, tuple[str, int]]:
+        """What `begin` would have to know now."""
+        joined = {name: (m.session, m.done) for name, m in self._joined.items() if not m.guest}
+        return self._away | joined
+
+    @property
+    def back_by(self) -> float:
+        """Until when those are waited for who have not come back since a restart."""
+        return self._back_by if self._away else -math.inf
 
     def rest(self) -> None:
         """A run has ended: nobody trains."""

@@ -4,10 +4,11 @@ update is merged as it comes. No lock and no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from fedlab.checks import counted
-from fedlab.federation.members import Joined
+from fedlab.federation.members import SILENT_AFTER, Given, Joined
 from fedlab.messages import AlreadyCounted, Conflict, RunOver, Task, Update, Weights
 from fedlab.plan import Plan
 from fedlab.strategies import State
@@ -35,6 +36,7 @@ def task_for(
             shard_by_shard=True,
             version=version,
             lineage=state.lineage,
+            run=state.progress.run,
         )
     if plan.rounds is None:
         raise RunOver(f"client {client!r} has trained on its {counted(member.shards, 'shard')}")
@@ -53,14 +55,16 @@ def check(update: Update, member: Joined, plan: Plan) -> None:
 
 
 def began(
-    update: Update, member: Joined, state: State, version: int, by_version: bool
+    update: Update, member: Joined, current: Given, first: Given, by_version: bool
 ) -> tuple[Weights, int]:
     """The model that this update was trained from, and how many there have been since. Raises
-    Conflict `by_version` for a model that is not kept: each client's last one is.
+    Conflict `by_version` for a model that is not kept: each client's last one is, and the `first`
+    of the run (after a restart: the checkpoint's), for those who trained while the server was away.
     """
-    if member.given is None:  # a guest, or one that trained while the server was away
-        return state.weights, 0
-    given, weights = member.given
+    version, weights = current
+    if member.guest:
+        return weights, 0
+    given, weights = member.given or first
     if by_version and update.version != given:
         raise Conflict(
             f"got an update of {update.client!r} trained from model {update.version}; expected"
@@ -69,11 +73,22 @@ def began(
     return weights, version - given
 
 
-def everyone_is_done(members: Iterable[Joined], plan: Plan) -> bool:
-    """Whether nobody has anything left to train."""
+def waited_until(member: Joined, plan: Plan, longest: float) -> float:
+    """Until when the end of the run waits for this client, if it says nothing more. Who trains has
+    the plan's deadline (and never less than who does not), or the `longest` time without one.
+    """
+    if not member.guest and member.done >= last_round(member, plan):
+        return -math.inf
+    if not (member.guest or member.training):
+        return member.seen + SILENT_AFTER
+    return member.seen + (longest if plan.deadline is None else max(SILENT_AFTER, plan.deadline))
+
+
+def ends(members: Iterable[Joined], plan: Plan, longest: float) -> float:
+    """When nobody is waited for any more, who has something left to train; infinity: never."""
     if plan.rounds is None:
-        return False
-    return all(not m.guest and m.done >= last_round(m, plan) for m in members)
+        return math.inf
+    return max((waited_until(member, plan, longest) for member in members), default=-math.inf)
 
 
 def planned_models(members: Iterable[Joined], plan: Plan, per_model: int) -> int:

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fedlab.federation import merging
@@ -35,7 +36,7 @@ from fedlab.messages import (
     check_change,
     check_update,
 )
-from fedlab.plan import Member, Plan, Status
+from fedlab.plan import Member, Plan, Progress, Status
 from fedlab.strategies import State, Strategy
 
 MOST_FAILURES = 100
@@ -109,7 +110,7 @@ class Federation:
         table = self._table
         with table.changed:
             if table.closed:
-                raise RunOver("the server is closing")
+                raise table.over() if table.error else RunOver("the server is closing")
             table.members.join(client, num_examples, shards, session, guest, table.clock.now())
             table.notify()
 
@@ -159,7 +160,7 @@ class Federation:
                 member = table.members.heard(client, table.clock.now())
                 if table.closed:
                     table.forget(client)
-                    raise RunOver("the run is over")
+                    raise table.over()
                 task = self._task_for(client, member)
                 # Who asks and gets none was too late for its round.
                 has = None if task is None else (task.round, task.phase)
@@ -167,7 +168,6 @@ class Federation:
                     member.task, member.since = has, table.clock.now()
                     table.notify()
                 if task is not None:
-                    member.stale = False
                     return task
                 left = end - time.monotonic()
                 if left <= 0:
@@ -222,10 +222,7 @@ class Federation:
             table.changed.wait_for(
                 lambda: table.exchange is not None and table.exchange.untaken, timeout=wait
             )
-            taken = table.exchange.take() if table.exchange and table.plan else None
-            if taken is not None and (member := table.members.find(taken[0])):
-                member.stale = False
-            return taken
+            return table.exchange.take() if table.exchange and table.plan else None
 
     def wants(self, client: str, task: Task, at: float) -> bool:
         """Whether this client's answer to this task would still be taken at the time `at`."""
@@ -278,8 +275,9 @@ class Federation:
     # ---- runs ------------------------------------------------------------------------------------
 
     def start(self, plan: Plan) -> None:
-        """Begin a run in the background, going on from the current global model. Raises Conflict if
-        one is going on, Refused for a plan that the strategy cannot go with.
+        """Begin a run in the background, going on from the current global model; where that is of
+        a run of such a plan that was not ended (its server was killed), go on with it to its end.
+        Raises Conflict if one is going on, Refused for a plan that the strategy cannot go with.
         """
         table = self._table
         table.strategy.check(plan)
@@ -293,10 +291,14 @@ class Federation:
             table.plan, table.stopping, table.zero = plan, False, table.began()
             table.error, table.failures = None, []
             endless = plan.rounds is None or table.strategy.asynchronous
-            table.last_round = 0 if endless else table.round + plan.rounds
+            last = 0 if endless else table.round + plan.rounds
+            progress = table.state.progress.of(plan, last, table.model_version)
+            table.state = replace(table.state, progress=progress)
+            table.last_round = progress.last_round
+            table.first, table.spoiled = table.state, []
             table.rounds_before, table.strict = len(table.history), plan.strict
             table.opened = False
-            table.members.begin()
+            table.members.begin(progress.done, table.clock.now())
             table.down = table.up = 0
             work = run_asynchronously if table.strategy.asynchronous else run_rounds
             table.thread = threading.Thread(
@@ -408,15 +410,19 @@ class Federation:
         table = self._table
         message = "finished"
         try:
-            message = work(table) or message
-        except Stopped:
-            message = "stopped"
+            try:
+                message = work(table) or message
+            except Stopped:
+                message = "stopped"
+            table.end()
         # Kept, and raised by `wait` in the thread of whoever asked for the run.
         except BaseException as error:
             table.error = table.error or error
         with table.changed:
             table.message = f"ended by an error: {table.error}" if table.error else message
             table.plan, table.thread, table.exchange = None, None, None
+            # Whoever starts again after an error begins a run, too
+            table.state = replace(table.state, progress=Progress())
             # A round that was not committed does not count.
             table.round = table.history.last.round if table.history.last else 0
             table.merged.clear()

@@ -95,7 +95,8 @@ class Round:
         """
         table, plan = self.table, self.plan
         weights, lineage = table.state.weights, table.state.lineage
-        about = {"version": table.model_version, "lineage": lineage}
+        run = table.state.progress.run
+        about = {"version": table.model_version, "lineage": lineage, "run": run}
         task = Task(self.number, table.last_round, weights, plan.training, table.seed, **about)
         if not self.participants and table.strategy.min_updates:
             return table.state

@@ -25,12 +25,13 @@ from fedlab.messages import (
     Conflict,
     Diverged,
     NotFinite,
+    RunFailed,
     RunOver,
     Update,
     Weights,
     check_weights,
 )
-from fedlab.plan import Plan
+from fedlab.plan import Plan, Progress
 from fedlab.strategies import State, Strategy
 
 Evaluate = Callable[[Weights], "tuple[float, float] | Tested"]
@@ -82,7 +83,10 @@ class Table:
         self.last_round = 0  # of the plan; 0 without one
         self.rounds_before, self.strict = len(history), True  # when the run began
         self.round = history.last.round if history.last else 0
-        self.model_version = self.round  # of the global model
+        self.model_version = max(self.round, self.state.progress.version)  # of the global model
+        self.first = self.state  # with which the run began, or went on
+        self.spoiled: list[range] = []  # asynchronous: versions of models that were taken back
+        self.written = self.state.progress  # in the checkpoint
         self.exchange: Exchange | None = None  # the one under way, or the last
         self.opened = False  # asynchronous: enough clients have joined, tasks are handed out
         # Asynchronous: not yet written down. None: no new model of it.
@@ -105,15 +109,23 @@ class Table:
         self.members.leave(client)
         self.notify()
 
+    def over(self) -> RunOver:
+        """What clients are told when the server closes."""
+        if self.error is not None:
+            return RunFailed(f"the run ended by an error: {self.error}")
+        return RunOver("the run is over")
+
     def check_current(self, update: Update, member: Joined) -> None:
         """Raise Conflict unless this update is awaited now, RunOver when there will be no more."""
         if self.closed:
             self.forget(update.client)
-            raise RunOver("the run is over")
+            raise self.over()
         what = f"an update of {update.client!r} for round {update.round}"
         if self.plan is None or self.stopping:
             raise Conflict(f"got {what}; expected none: no run is going on")
-        if member.stale:
+        if not (member.guest or update.run):
+            raise BadUpdate(f"got {what} that names no run; expected that of its task, as `run`")
+        if not member.guest and update.run != self.state.progress.run:
             raise Conflict(
                 f"got {what} of an earlier run; expected its client to fetch a task of this run"
                 " first"
@@ -144,7 +156,7 @@ class Table:
                 self.message = message
                 self.notify()
             self.give_up_on_failures(too_few=bool(message))
-            self.clock.wait(self.changed, end)
+            self.clock.wait(self.changed, None if end == math.inf else end)
         if self.stopping:
             raise Stopped
 
@@ -180,7 +192,9 @@ class Table:
             ) from (None)
         except BadUpdate as error:
             raise Refused(f"{made} a model of round {round} whose {error}") from None
-        return replace(state, lineage=self.state.lineage)
+        if self.strategy.asynchronous:  # `merge` has seen to that
+            return state
+        return replace(state, lineage=self.state.lineage, progress=self.state.progress)
 
     def tested(self, state: State, round: int, evaluate: bool) -> tuple[State, Tested]:
         """A new global model, looked at and, if it is to be, tested; nothing is changed by that.
@@ -226,8 +240,10 @@ class Table:
             )
             history = History([*self.history, record]) if self.checkpoint else None
             self.round = round
+        reached = bool(self.plan.target and tested.accuracy >= self.plan.target)
         if self.checkpoint:
-            save_checkpoint(self.checkpoint, state, history, self.strategy.identity)
+            over = reached or round == self.last_round
+            self.save(replace(state, progress=Progress()) if over else state, history)
         with self.changed:
             if not self.strategy.asynchronous:
                 # An abandoned round has no new model.
@@ -235,7 +251,20 @@ class Table:
                 self.state = state
             self.history.append(record)
             self.notify()
-        return bool(self.plan.target and tested.accuracy >= self.plan.target)
+        return reached
+
+    def save(self, state: State, history: History) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.checkpoint, state, history, self.strategy.identity)
+        self.written = state.progress
+
+    def end(self) -> None:
+        """The run is over. Where the checkpoint would still go on with it, it is written again."""
+        with self.changed:
+            self.stopping = True  # nothing more is taken
+            self.state = replace(self.state, progress=Progress())
+        if self.checkpoint and self.written.run and self.error is None:
+            self.save(self.state, self.history)
 
 
 def record_of(update: Update, earlier: ClientRecord | None = None) -> ClientRecord:

@@ -18,7 +18,15 @@ from fedlab.federation import Federation
 from fedlab.http import routes
 from fedlab.http.access import CLIENT, LOOPBACK, ORIGINAL, Access, Denied
 from fedlab.http.routes import GuestProtocol
-from fedlab.messages import AlreadyCounted, Banned, Conflict, Full, RunOver, UnknownClient
+from fedlab.messages import (
+    AlreadyCounted,
+    Banned,
+    Conflict,
+    Full,
+    RunFailed,
+    RunOver,
+    UnknownClient,
+)
 from fedlab.serving.gateway import SENDER
 
 STATUS = {
@@ -26,6 +34,7 @@ STATUS = {
     Conflict.kind: 409,
     UnknownClient.kind: 404,
     RunOver.kind: 410,
+    RunFailed.kind: 410,
     Full.kind: 409,
     Banned.kind: 403,
 }

@@ -3,11 +3,14 @@ thread or as a program."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import random
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import requests
 
 from fedlab import wire
-from fedlab.checks import counted, whole
+from fedlab.checks import counted, number
 from fedlab.data import Dataset
 from fedlab.http.access import Secret
 from fedlab.messages import (
@@ -26,6 +29,7 @@ from fedlab.messages import (
     Conflict,
     Full,
     Refused,
+    RunFailed,
     RunOver,
     Task,
     UnknownClient,
@@ -40,7 +44,15 @@ from fedlab.participant import OWN_EXAMPLES, Answer, Participant, Side, Transfor
 POLL_SECONDS = 10.0
 """One long poll. Stopping does not wait for it: leaving the server ends it."""
 
-PATIENCE = (5.0, 60.0)  # seconds to connect, and to wait for an answer that is due at once
+TIMEOUTS = (5.0, 60.0)  # seconds to connect, and to wait for an answer that is due at once
+
+SOON = 8.0
+"""Seconds that a client tries to reach a server that it has never reached (the address may be
+wrong), or without which it can go on."""
+
+
+LONGEST_WAIT = 5.0
+"""Seconds between two tries, at most: so long a server that is back may be without its clients."""
 
 
 class NotAdmitted(Refused):
@@ -55,7 +67,7 @@ class ServerAway(ConnectionError):
     kind = "server_away"
 
 
-KINDS = (AlreadyCounted, Conflict, UnknownClient, RunOver, Banned, Full, NotAdmitted)
+KINDS = (AlreadyCounted, Conflict, UnknownClient, RunFailed, RunOver, Banned, Full, NotAdmitted)
 KINDS = {error.kind: error for error in KINDS}
 """What the server's refusals are here, by the kind that it sends; Refused for all others."""
 
@@ -105,8 +117,10 @@ class Client:
     certificate: of a server that speaks TLS (a PEM file), where no authority that this machine
                 knows has signed it.
     on_status:  called with a ClientStatus whenever something changes, in the client's thread.
-    tries:      how often a request is tried when the server is away, with growing random waits in
-                between (about 8 s in all for 5).
+    patience:   seconds that a request is tried again for when the server is away, with random waits
+                that grow to 5 s. A server that was never reached is given 8 s at most. So is one
+                without rounds whose client has shards left: it goes on alone, and tries again after
+                each of them.
 
     Raises Refused for a bad id or URL, or a data set without examples.
     """
@@ -124,7 +138,7 @@ class Client:
         side: Side | None = None,
         memory: dict[str, Weights] | None = None,
         on_status: Callable[[ClientStatus], None] | None = None,
-        tries: int = 5,
+        patience: float = 300.0,
         certificate: str | Path | None = None,
     ):
         url = Secret(url)  # so that no traceback shows it
@@ -145,7 +159,9 @@ class Client:
         self._base, self._token = split_url(url)
         self._own = self._token  # until joining has answered one
         self._verify = True if certificate is None else str(certificate)
-        self._on_status, self._tries = on_status, whole("tries", tries)
+        self._patience = number("patience", patience, "seconds from 0, for example 300", least=0)
+        self._trying = min(SOON, self._patience)  # seconds that requests are tried for now
+        self._on_status = on_status
         # Tells a repeated "join" of ours from somebody else's with the same id
         self._name = secrets.token_hex(8)
         self._stop = threading.Event()
@@ -214,7 +230,7 @@ class Client:
             self._say("stopped", "stopped")
         except Exception as error:
             self._say("failed", f"failed: {error}")
-            if not isinstance(error, ServerAway):
+            if not isinstance(error, (ServerAway, RunFailed)):
                 self._leave(reason=f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -241,12 +257,14 @@ class Client:
             task = fetched
             update = self._answer(task)
             task = replace(task, weights=update.weights)
+            alone = self._next_alone(task) is not None
+            self._trying = min(SOON, self._patience) if alone else self._patience
             try:
                 self._send(session, update)
             except RunOver as over:
                 return self._say_over(over)
             except ServerAway as away:
-                if self._next_alone(task) is None:
+                if not alone:
                     raise
                 self._say("retrying", f"the server is away: going on alone ({away})")
         self._say("stopped", "stopped")
@@ -254,6 +272,8 @@ class Client:
     def _say_over(self, over: RunOver) -> None:
         if self._stop.is_set():  # it was our own leaving that the server answered with "over"
             self._say("stopped", "stopped")
+        elif isinstance(over, RunFailed):
+            raise over
         else:
             self._say("finished", f"finished: {over}")
 
@@ -271,7 +291,7 @@ class Client:
             session,
             "GET",
             f"task?client={quote(self.id)}&wait={POLL_SECONDS:g}",
-            patience=POLL_SECONDS + 20,
+            longest=POLL_SECONDS + 20,
         )
         if status == 204:
             if self.status.phase == "retrying":  # the server is back
@@ -334,10 +354,11 @@ class Client:
         self._show(session, self._token)
         try:
             _, answer = self._request(session, "POST", "clients", json=fields)
-            self._own = Secret(check_token(str(json.loads(answer).get("token", self._token))))
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # one that answers none
+                self._own = Secret(check_token(json.loads(answer)["token"]))
         finally:
             self._show(session, self._own)
-        self._joined = True
+        self._joined, self._trying = True, self._patience  # it is the right address
 
     def _leave(self, reason: str = "") -> None:
         if not self._joined:
@@ -358,15 +379,16 @@ class Client:
         session: requests.Session,
         method: str,
         path: str,
-        patience: float = PATIENCE[1],
+        longest: float = TIMEOUTS[1],
         **content,
     ) -> tuple[int, bytes]:
-        """(status, body) of one request, tried again while the server is away. Raises Refused (of
-        the kind that the server says), ServerAway, TrainingStopped.
+        """(status, body) of one request, which may take so long; tried again, while the server is
+        away, as long as there is patience. Raises Refused (of the kind that the server says),
+        ServerAway, TrainingStopped.
         """
 
         def exchange() -> tuple[int, bytes]:
-            timeout = (PATIENCE[0], patience)
+            timeout = (TIMEOUTS[0], longest)
             answer = session.request(
                 method,
                 self._base + path,
@@ -378,11 +400,12 @@ class Client:
             # In one piece: `answer.content` would put 800 kB together from pieces of 10, and take
             # three times as long.
             body = b"".join(answer.iter_content(None))
-            if answer.status_code >= 500:
+            if answer.status_code >= 500 or answer.status_code == 408:
                 raise _Trouble(f"it answered {answer.status_code}")
             return answer.status_code, self._understood(answer, body)
 
-        for attempt in range(1, self._tries + 1):
+        end = None  # of our patience, from the moment that the server was found away
+        for attempt in itertools.count(1):
             if self._stop.is_set():
                 raise TrainingStopped
             try:
@@ -395,18 +418,18 @@ class Client:
                     return exchange()
             except requests.RequestException as error:
                 trouble = str(error) if isinstance(error, _Trouble) else type(error).__name__
-            if attempt < self._tries:
-                # Growing, and random so that a class does not come back all at once
-                wait = random.uniform(0.2, 0.5 * 2**attempt)
-                self._say(
-                    "retrying", f"the server is away ({trouble}): trying again in {wait:.0f} s"
+            end = time.monotonic() + self._trying if end is None else end
+            if (left := end - time.monotonic()) <= 0:
+                raise ServerAway(
+                    f"no answer from {self._base} after {counted(attempt, 'try')} ({trouble});"
+                    " expected a fedlab server there: is it running, and the URL right?"
                 )
-                if self._stop.wait(wait):
-                    raise TrainingStopped
-        raise ServerAway(
-            f"no answer from {self._base} after {counted(self._tries, 'try')} ({trouble}); expected"
-            " a fedlab server there: is it running, and the URL right?"
-        )
+            # Growing, and random so that a class does not come back all at once
+            wait = random.uniform(0.2, min(0.5 * 2 ** min(attempt, 4), LONGEST_WAIT))
+            away = f"the server is away ({trouble}): trying for another {_time(left)}"
+            self._say("retrying", away)
+            if self._stop.wait(min(wait, left)):
+                raise TrainingStopped
 
     def _understood(self, answer: requests.Response, body: bytes) -> bytes:
         """The body of an answer that says yes. Raises what another one says."""
@@ -433,6 +456,13 @@ class Client:
 def _size(body: bytes) -> str:
     """In words: "798 kB", and not "0 kB" for what has a few bytes."""
     return f"{len(body) / 1e3:.{0 if len(body) > 9_999 else 1}f} kB"
+
+
+def _time(seconds: float) -> str:
+    """In words: "4 minutes", "20 seconds"."""
+    if seconds >= 90:
+        return counted(round(seconds / 60), "minute")
+    return counted(math.ceil(seconds), "second")
 
 
 def split_url(url: str) -> tuple[str, str]:

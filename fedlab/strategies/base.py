@@ -11,7 +11,7 @@ import numpy as np
 
 from fedlab.checks import Refused, is_whole, number
 from fedlab.messages import Task, Update, Weights, check_answer
-from fedlab.plan import POISSON, Plan
+from fedlab.plan import POISSON, Plan, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +24,14 @@ class State:
                   "velocity", Adam's moments.
     lineage:      which untrained model this one comes from, kept by the federation: where it
                   changes, clients forget what they have learned of the old one.
+    progress:     of which run it is, and whose updates are in it; kept by the federation, too.
     """
 
     weights: Weights = field(repr=False)
     num_examples: int = 0
     memory: Mapping[str, Weights] = field(default_factory=dict, repr=False)
     lineage: str = ""
+    progress: Progress = field(default=Progress(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def asleep(url, name, images):
 
 
 def says_it_once(url, name, images):
-    fedlab.Client(url, name, images, tries=1).run()
+    fedlab.Client(url, name, images, patience=0).run()
 
 
 MESSAGE = wire.encode_update(
