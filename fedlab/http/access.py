@@ -29,11 +29,7 @@ ADMITTED = {
     "task": frozenset({CLIENT}),
     "updates": frozenset({CLIENT}),
     "leave": frozenset({TEACHER, CLIENT}),
-    "model": _EVERYONE,
-    "status": _EVERYONE,
-    "history": _EVERYONE,
-    "requests": _EVERYONE,
-    "pages": _EVERYONE,
+    **dict.fromkeys(("model", "status", "history", "requests", "pages"), _EVERYONE),
     PAGE: _EVERYONE | {NOBODY},
     ORIGINAL: frozenset({NOBODY}),
 }
@@ -150,12 +146,11 @@ class Access:
         if who.kind == NOBODY:
             what = f"the token is missing or wrong; {header}, from the URL that the server printed"
             raise Denied(401, "token", what)
+        what = f"this is the {who.kind}'s token"
         if who.kind == CLASS:
-            what = f"this is the class's token; {header} with the one that joining answered"
-            raise Denied(403, "not_yours", what)
+            raise Denied(403, "not_yours", f"{what}; {header} with the one that joining answered")
         admits = " or ".join(sorted(ADMITTED.get(request.endpoint, ())))
-        what = f"this is a token of the kind {who.kind!r}; expected one of the kind {admits}"
-        raise Denied(403, "not_yours", what)
+        raise Denied(403, "not_yours", f"{what}; expected one of the kind {admits}")
 
 
 def cookie(request: Request) -> str:

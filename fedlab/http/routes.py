@@ -155,13 +155,8 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
             # The clean address at once: a token in the address bar ends up in histories,
             # screenshots and Referer headers. Relative: a proxy may have put a path before it.
             answer = redirect("./", 303)
-            answer.set_cookie(
-                cookie(request),
-                access.looker,
-                httponly=True,
-                samesite="Strict",
-                secure=request.is_secure,
-            )
+            how = {"httponly": True, "samesite": "Strict", "secure": request.is_secure}
+            answer.set_cookie(cookie(request), access.looker, **how)
             return answer
         if g.who.kind == NOBODY:
             expected = "expected the whole address that the server printed, with ?token= at its end"
