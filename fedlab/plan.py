@@ -106,7 +106,8 @@ class Progress:
     plan:       what it does, in words: another plan is another run.
     last_round: of the plan; 0 where there is none.
     version:    of the model that this belongs to.
-    done:       asynchronous: each client's session, and how many of its rounds are in that model.
+    done:       asynchronous: each client's session, sealed, and how many of its rounds are in that
+                model.
     """
 
     run: str = ""

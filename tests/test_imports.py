@@ -125,7 +125,7 @@ LEAVES = {
 GENERAL = {"serving"}
 """What knows nothing of federations, as a library would not: no part of the core either."""
 
-MOST_LINES = 4_200
+MOST_LINES = 4_250
 """Of code in the core, without docstrings, comments and blank lines."""
 
 ONLY = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedlab.checks import Refused
-from fedlab.federation.members import SILENT_AFTER, Members
+from fedlab.federation.members import SILENT_AFTER, Members, sealed
 from fedlab.messages import Conflict, RunOver, UnknownClient
 
 DAY = 86_400.0
@@ -46,17 +46,18 @@ def test_joining_again_with_the_same_session_keeps_what_was_done():
     join(members, "alice", 1.0, "s", shards=9)
     assert (members.find("alice").done, members.find("alice").shards) == (3, 9)
     members.begin({}, 2.0)
-    assert members.find("alice").done == 0 and members.done() == {"alice": ("s", 0)}
+    assert members.find("alice").done == 0 and members.done() == {"alice": (sealed("s"), 0)}
 
 
 def test_who_is_back_after_a_restart_has_done_what_it_had_done():
     members = Members()
     join(members, "early", 0.0, "s")
-    members.begin({"early": ("s", 2), "alice": ("s", 3), "bob": ("s", 4)}, 1.0)
+    s = sealed("s")
+    members.begin({"early": (s, 2), "alice": (s, 3), "bob": (s, 4)}, 1.0)
     assert members.find("early").done == 2 and members.back_by == 1.0 + SILENT_AFTER
     join(members, "alice", 2.0, "s")
     join(members, "guest", 2.0, guest=True)
-    assert members.done() == {"early": ("s", 2), "alice": ("s", 3), "bob": ("s", 4)}
+    assert members.done() == {"early": (s, 2), "alice": (s, 3), "bob": (s, 4)}
     join(members, "bob", 2.0, "another")
     assert members.find("bob").done == 0 and members.back_by == -math.inf
     members.leave("alice")

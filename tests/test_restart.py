@@ -15,7 +15,7 @@ import pytest
 from fedlab.checkpoint import digest, load_checkpoint
 from fedlab.federation import Federation
 from fedlab.federation.clock import RealTime
-from fedlab.federation.members import SILENT_AFTER
+from fedlab.federation.members import SILENT_AFTER, sealed
 from fedlab.messages import (
     AlreadyCounted,
     BadUpdate,
@@ -422,4 +422,4 @@ def test_the_text_in_the_file_is_plain_json(server):
     play(first, "alice", value=1)
     until(lambda: len(first.history) == 1)
     told = json.loads(unpack(first.path.read_bytes()).texts["progress"])
-    assert told["run"] == first.state.progress.run and told["done"]["alice"] == ["", 1]
+    assert told["run"] == first.state.progress.run and told["done"]["alice"] == [sealed(""), 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Limits:
 
 UNLIMITED = Limits(MOST, MOST, MOST)
 """Where all clients are one's own."""
+
+
+def sealed(session: str) -> str:
+    """As what a session is written down: with the session itself one could join in its place."""
+    return hashlib.sha256(session.encode()).hexdigest()[:32]
 
 
 Given = tuple[int, Weights]
@@ -170,7 +176,7 @@ class Members:
                 del self._joined[client]
 
     def begin(self, done: Mapping[str, tuple[str, int]], now: float) -> None:
-        """A run begins, or goes on, of which these clients (by their sessions) have done so much;
+        """A run begins, or goes on, of which these clients (by sealed sessions) have done so much;
         all others nothing.
         """
         self._away, self._back_by = dict(done), now + SILENT_AFTER
@@ -180,12 +186,12 @@ class Members:
 
     def _done_before(self, client: str, session: str) -> int:
         known, done = self._away.pop(client, ("", 0))
-        return done if known == session else 0
+        return done if known == sealed(session) else 0
 
     def done(self) -> dict[str, tuple[str, int]]:
         """What `begin` would have to know now."""
-        joined = {name: (m.session, m.done) for name, m in self._joined.items() if not m.guest}
-        return self._away | joined
+        here = {n: (sealed(m.session), m.done) for n, m in self._joined.items() if not m.guest}
+        return self._away | here
 
     @property
     def back_by(self) -> float:
