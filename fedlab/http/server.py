@@ -78,6 +78,8 @@ class Server:
         certificate: str | Path | None = None,
         key: str | Path | None = None,
     ):
+        # First: a traceback with all values shows these from here on
+        token, teacher = (Secret(s or secrets.token_urlsafe(24)) for s in (token, teacher))
         if (certificate is None) != (key is None):
             lacking = "key" if key is None else "certificate"
             raise Refused(f"got one of certificate and key; expected both: {lacking} is missing")
@@ -107,8 +109,7 @@ class Server:
                 " the original merges"
             )
         self.federation = federation
-        self._token = Secret(check_token(token or secrets.token_urlsafe(24)))
-        self._teacher = Secret(check_token(teacher or secrets.token_urlsafe(24)))
+        self._token, self._teacher = check_token(token), check_token(teacher)
         self._linger, self._scheme = linger, "https" if context else "http"
         self._public_host = (
             lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
