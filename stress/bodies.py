@@ -178,6 +178,11 @@ def framings(size: int) -> dict[str, dict[str, str]]:
         "a length with a sign": {"Content-Length": f"+{size}"},
         "chunked": {"Transfer-Encoding": "chunked"},
         "chunked and a length": {"Transfer-Encoding": "chunked", "Content-Length": str(size)},
+        "in good chunks": {"Transfer-Encoding": "chunked"},
+        "in good chunks, and a length": {
+            "Transfer-Encoding": "chunked",
+            "Content-Length": str(size),
+        },
         "an unknown coding": {"Transfer-Encoding": "gzip"},
         "gzip said": {"Content-Encoding": "gzip", "Content-Length": str(size)},
         "a header of 1 MB": {"X-Long": "x" * 2**20, "Content-Length": str(size)},
@@ -228,9 +233,11 @@ def named(server: Away, peer: Peer, original: bool, tally: Tally) -> int:
             kind = "text/plain" if name == "the good body as text" else route.kind
             answer = asked(peer, "POST", route.path, body, kind)
             tally.take(f"{name} to {route.path}", answer, bad=not fits(route, name))
+        chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(route.good), route.good)
         for name, headers in framings(len(route.good)).items():
             about = headers | {"Content-Type": route.kind}
-            request = peer.raw("POST", route.path, route.good, about)
+            body = chunks if "in good chunks" in name else route.good
+            request = peer.raw("POST", route.path, body, about)
             tally.take(f"{name} to {route.path}", status_of(server.url, request), bad=False)
         count += len(bad) + len(framings(0))
     return count

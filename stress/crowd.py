@@ -59,11 +59,11 @@ class Crowd:
 
 def played(server: Away, clients: int, rounds: int, seconds: float, **about) -> dict:
     """A run of so many rounds with a crowd: what it took, and how it ended. The first round counts
-    everyone's start, and is left out of the seconds.
+    everyone's start, and is left out of the seconds. Who else has joined is not waited for.
     """
     before = server.facts()["rounds"]
     with Crowd(server.url, clients, rounds, **about) as crowd:
-        settings = {"deadline": max(5.0, seconds / rounds), "strict": False}
+        settings = {"deadline": max(5.0, seconds / rounds), "strict": False, "enough": clients}
         server.do("start", rounds=rounds, min_clients=clients, **settings)
         finished, faults = crowd.wait(seconds)
     facts = server.do("stop")
