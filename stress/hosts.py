@@ -51,12 +51,12 @@ ORIGINS = (
 )
 
 
-def paths(app: Flask) -> list[tuple[str, str]]:
-    """(endpoint, a path of it) of every route, and one that there is not."""
-    known = {
-        (rule.endpoint, re.sub("<.*?>", "ada", rule.rule)) for rule in app.url_map.iter_rules()
-    }
-    return [*sorted(known), ("", "/nowhere")]
+def paths(app: Flask) -> dict[str, set[str]]:
+    """A path of every route, and one that there is not -> its endpoints."""
+    known: dict[str, set[str]] = {"/nowhere": set()}
+    for rule in app.url_map.iter_rules():
+        known.setdefault(re.sub("<.*?>", "ada", rule.rule), set()).add(rule.endpoint)
+    return known
 
 
 def asked(app: Flask, port: int, method: str, path: str, headers: dict) -> Response:

@@ -1,7 +1,7 @@
 """Row "slow": connections that say nothing, a byte now and then, or all but the last byte.
 
-30 honest clients must finish beside them, at most twice as slowly as without; and what the slow ones
-have sent must not fill the server's memory.
+30 honest clients must finish beside them, at most twice as slowly as without; and what the slow
+ones have sent must not fill the server's memory.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def scenes(peer: Peer) -> dict[str, list[tuple[int, Callable[[int], bytes], bool
 
 def run(scale: float, seed: int) -> Result:
     """Each scene with a server of its own."""
-    rounds, figures, faults, names = part(scale, 20, 3), {}, [], 5
+    rounds, figures, faults, names = part(scale, 20, 6), {}, [], 5
     for place in range(names):
         with Away(model="two_nn") as server, ExitStack() as stack:
             peer = Peer(server.url, "slow")
