@@ -1,5 +1,5 @@
-"""Row "secrets": wherever a token may have got to. It may be in the address that a server prints and
-in the headers of requests, and nowhere else.
+"""Row "secrets": wherever a token may have got to. It may be in the address that a server prints
+and in the headers of requests, and nowhere else.
 
 Looked through: what IPython shows in its most talkative tracebacks (`%xmode Verbose`) of failures
 that a student meets, outputs of cells, logs at level DEBUG, the repr of every object of fedlab's,
@@ -13,7 +13,6 @@ import gc
 import io
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -217,15 +216,16 @@ def listed(process: int) -> str:
 def run(scale: float, seed: int) -> Result:
     """All of it, whatever the scale."""
     say("cells in a process of their own")
-    done = subprocess.run(
-        [sys.executable, "-m", "stress.secrets"],
-        cwd=ROOT,
-        env=environment() | {"IPYTHONDIR": tempfile.gettempdir() + f"/stress-{os.getpid()}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "stress.secrets"],
+            cwd=ROOT,
+            env=environment() | {"IPYTHONDIR": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     files(found)
     lessons(found)
