@@ -297,9 +297,10 @@ def mutations(server: Away, count: int, original: bool, rng: random.Random, tall
 def begun(server: Away) -> Peer:
     """A run in which ada has its first task, and a second client never answers."""
     server.do("stop")
-    for client in ("zoe", "ada"):
-        peer = Peer(server.url, client, shards=10**6)
-        peer.join()
+    never, peer = (Peer(server.url, client, shards=10**6) for client in ("zoe", "ada"))
+    never.join()
+    never.close()
+    peer.join()
     server.do("start", rounds=None, bound=BOUND, strict=False, min_clients=2)
     peer.task()
     return peer
