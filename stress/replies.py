@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 import socket
+import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 
@@ -17,7 +19,8 @@ from fedlab.federation import Federation
 from fedlab.http.server import Server
 from fedlab.strategies import async_average, fed_avg
 from stress.result import Result, first, part, say
-from stress.wire import TENSORS, Peer, connected, reset, tiny
+from stress.served import Away, free_port
+from stress.wire import AWAY, TENSORS, Peer, connected, reset, tiny
 
 FULL, CLIENTS = 1_000, 4
 
@@ -87,12 +90,41 @@ def asynchronous(losses: int, rng: random.Random, faults: list[str]) -> Counter:
     return answers
 
 
+def across_a_restart(strategy: str, faults: list[str]) -> str:
+    """An update that is in the checkpoint, but whose sender was not answered: the server was
+    killed. It joins the new one, and sends the update again. What it is told.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        about = {"strategy": strategy, "checkpoint": f"{folder}/model.safetensors"}
+        about |= {"port": free_port(), "token": "across-a-restart"}
+        with Away(**about, die_after=1, committed=True) as server:
+            peer = Peer(server.url, "ada", shards=3)
+            peer.join()
+            server.do("start", rounds=1)
+            body = peer.update(peer.task(), tiny())
+            with suppress(*AWAY):
+                peer.send(body)
+        with Away(**about) as server:
+            server.do("start", rounds=1)
+            peer.join()
+            answer = peer.send(body)
+            counted = server.facts()["examples"]
+            peer.close()
+    if strategy == "async_average" and counted != peer.examples:
+        faults.append(f"{strategy} across a restart: {counted} examples of {peer.examples}")
+    if strategy == "fed_avg" and answer.status != 409:
+        faults.append(f"{strategy} across a restart: {answer.status}")
+    return answer.kind or str(answer.status)
+
+
 def run(scale: float, seed: int) -> Result:
     """Half of the losses in rounds, half without."""
     each, faults = part(scale, FULL // 2, 8), []
     answers = in_rounds(each, faults) + asynchronous(each, random.Random(seed), faults)
+    restarted = [across_a_restart(name, faults) for name in ("fed_avg", "async_average")]
     odd = {kind: n for kind, n in answers.items() if kind not in ("already_counted", "conflict")}
     told = ", ".join(f"{n:,} x {kind}" for kind, n in answers.most_common())
     figures = {"sent again, answered": told, "counted wrongly": first(faults)}
+    figures["across a restart, in rounds and without"] = " and ".join(restarted)
     tried = f"{2 * each:,} replies lost after the server had counted, in rounds and without"
     return Result("replies", tried, figures, not faults and not odd)

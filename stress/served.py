@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -135,14 +136,18 @@ def facts(server) -> dict:
     }
 
 
-def die_after(federation, reports: int) -> None:
-    """Kill this process when so many updates are counted, before the answer to the last leaves."""
+def die_after(federation, reports: int, committed: bool) -> None:
+    """Kill this process when so many updates are counted, before the answer to the last leaves.
+    committed: not before the checkpoint has it, too.
+    """
     report, left = federation.report, [reports]
 
     def counted(update):
         report(update)
         left[0] -= 1
         if not left[0]:
+            while committed and not len(federation.history):
+                time.sleep(0.005)
             os.kill(os.getpid(), signal.SIGKILL)
 
     federation.report = counted
@@ -164,13 +169,13 @@ def cycle(times: int) -> None:
 
 def main(settings: dict) -> None:
     """Serve until stdin ends. settings: model, strategy, checkpoint, original, port, token,
-    die_after.
+    die_after, committed.
     """
     from fedlab.http.server import Server
 
     own = federation(settings)
     if settings.get("die_after"):
-        die_after(own, settings["die_after"])
+        die_after(own, settings["die_after"], settings.get("committed", False))
     about = {"port": settings.get("port", 0), "token": settings.get("token")}
     about["original_protocol"] = settings.get("original", False)
     with Server(federation=own, linger=0.2, **about) as server:
