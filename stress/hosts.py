@@ -73,7 +73,7 @@ def asked(app: Flask, port: int, method: str, path: str, headers: dict) -> Respo
     )
 
 
-def wrong(answer: Response, own: bool, reading: bool, header: bool, origin: str | None) -> str:
+def wrong(answer: Response, own: bool, reading: bool, header: bool) -> str:
     """What is wrong with an answer, or "". header: the request had the token there, else only a
     cookie. reading: of a route and by a method that changes nothing.
     """
@@ -104,7 +104,7 @@ def run(scale: float, seed: int) -> Result:
             headers = {"Host": host} | key | ({"Origin": origin} if origin else {})
             answer = asked(server.app, port, method, path, headers)
             count, statuses[answer.status_code] = count + 1, statuses[answer.status_code] + 1
-            if fault := wrong(answer, False, False, "Cookie" not in key, origin):
+            if fault := wrong(answer, False, False, "Cookie" not in key):
                 faults.append(f"{method} {path} of {host} from {origin}: {fault}")
         after = [w.tobytes() for w in server.weights], server.federation.status().members
         own, read = with_own_names(server, port, token, routes, faults)
@@ -138,7 +138,7 @@ def with_own_names(
         looked = method in ("GET", "HEAD") and routes[path] & set(READ_ONLY)
         reading = bool(looked) or method == "OPTIONS"
         from_no_page = path == "/" and origin is None
-        if fault := wrong(answer, True, reading or from_no_page, False, origin):
+        if fault := wrong(answer, True, reading or from_no_page, False):
             faults.append(f"{method} {path} of {host} from {origin}: {fault}")
         count, read = count + 1, read + (bool(looked) and answer.status_code == 200)
     return count, read
