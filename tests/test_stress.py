@@ -18,7 +18,7 @@ LONG = {
     "slow": 0.1,
     "soak": 0.05,
     "secrets": 1,
-    "bites": 0.1,
+    "bites": 1,
 }
 """Rows that take longer."""
 
