@@ -14,7 +14,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup flower lab test quick benchmarks lint format strip pins clean
+.PHONY: help setup flower lab test quick benchmarks stress lint format strip pins clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) \
@@ -52,9 +52,12 @@ test: $(FLOWER) ## set up, with Flower, then run every test
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
+stress: $(STAMP) ## set up, then attack it at full size: an hour (ARGS="--rows disk,damage" for some)
+	$(BIN)/python -m stress $(ARGS)
+
 # What needs minutes: the lessons, a browser, Flower, the original demonstration's 20 epochs, the
-# benchmarks' own runs, examinations of clients. Daily work goes without.
-SLOW = notebooks browser flower demonstration benchmarks conformance
+# benchmarks' own runs, examinations of clients, attacks. Daily work goes without.
+SLOW = notebooks browser flower demonstration benchmarks conformance stress
 quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
 	$(BIN)/python -m pytest -m "not slow" $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
 

@@ -1,0 +1,1 @@
+"""What the project's own tests are too short for: attacks, crashes and crowds, at full size."""

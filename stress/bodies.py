@@ -1,0 +1,332 @@
+"""Row "bodies": bad bodies on every route that takes one, and seeded mutations of good ones.
+
+None may be answered by a 5xx, change the model by a bit, or stay in memory. The mutations start
+from a good update with the very weights of the global model, under a bound so small that any other
+is refused: so even one that is still an update, and is counted, may change nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+from fedlab.messages import Task, Training
+from stress.result import Result, first, part, say
+from stress.served import Away
+from stress.wire import AWAY, FORM, JSON, TENSORS, Peer, status_of, tiny
+
+FULL = 100_000
+BOUND = 1e-300
+"""The longest change that is accepted: none."""
+
+MOST_GROWTH = 64.0
+"""MB by which the server may grow over everything."""
+
+MEANT = {501: "an unknown transfer coding"}  # RFC 9112, 6.1
+
+
+def tensors(header, data: bytes = bytes(60), length: int | None = None) -> bytes:
+    """A safetensors file of this header: bytes, or what becomes JSON."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def array(shape=(4, 3), begin=0, end=48, dtype="F32") -> dict:
+    """A header's entry."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def kinds(good: bytes) -> dict[str, bytes]:
+    """Name -> a bad body, whatever the route."""
+    texts = {"kind": "update", "client": "ada", "round": "1", "num_examples": "100"}
+    texts |= {"accuracy": "0.5", "loss": "1.0"}
+    two = {"0000": array(), "0001": array((3,), 48, 60)}
+
+    def update(arrays=None, **changes) -> bytes:
+        return tensors({"__metadata__": texts | changes} | (two if arrays is None else arrays))
+
+    def join(**changes) -> bytes:
+        return json.dumps({"client": "ada", "num_examples": 100} | changes).encode()
+
+    def form(**changes) -> bytes:
+        weights = json.dumps([w.tolist() for w in tiny()])
+        fields = {"id": "ada", "send": "True", "datasets": "0", "weights": weights} | changes
+        return urlencode(fields).encode()
+
+    deep = b"[" * 3_000 + b"]" * 3_000
+    return {
+        # for everybody
+        "empty": b"",
+        "one byte": b"x",
+        "only zeros": bytes(1_000),
+        "all bits set": b"\xff" * 1_000,
+        "random bytes": random.Random(1).randbytes(2_000),
+        "line ends": b"\r\n" * 500,
+        "another request": b"GET /model HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "html": b"<html><script>alert(1)</script>",
+        "a pickle": b"\x80\x04\x95\x1a\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94.",
+        "a zip": b"PK\x03\x04" + bytes(200),
+        "an npy": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}",
+        "gzip": gzip.compress(good),
+        "xml entities": b'<!DOCTYPE a [<!ENTITY b "cc">]><a>&b;</a>',
+        "multipart": b'--x\r\nContent-Disposition: form-data; name="id"\r\n\r\nada\r\n--x--',
+        # no file of tensors
+        "half of it": good[: len(good) // 2],
+        "without its last byte": good[:-1],
+        "with a byte more": good + b"\0",
+        "twice": good + good,
+        "header of 2**64 bytes": tensors({}, length=2**64 - 1),
+        "header of 2**63 bytes": tensors({}, length=2**63),
+        "header of 1 TB": tensors({}, length=10**12),
+        "header of 0 bytes": tensors(b"", length=0),
+        "header longer than the body": tensors({}, length=10_000),
+        "header is a list": tensors([]),
+        "header is null": tensors(b"null"),
+        "header is no UTF-8": tensors(b'{"\xff\xfe": 1}'),
+        "header is very deep": tensors(deep),
+        "header names an array twice": tensors(b'{"0000": {}, "0000": {}}'),
+        "no arrays": update({}),
+        "no metadata": tensors(two),
+        "metadata is a number": tensors({"__metadata__": 7} | two),
+        "metadata has a number": update(round=1),
+        "one array too few": tensors({"__metadata__": texts, "0000": array()}, bytes(48)),
+        "one array too many": tensors(
+            {"__metadata__": texts, "0002": array((1,), 60, 64)} | two, bytes(64)
+        ),
+        "another shape": update({"0000": array((3, 4)), "0001": two["0001"]}),
+        "a shape of 2**62": update({"0000": array((2**31, 2**31)), "0001": two["0001"]}),
+        "a negative shape": update({"0000": array((-4, 3)), "0001": two["0001"]}),
+        "a shape of zeros": update({"0000": array((0, 3), 0, 0), "0001": array((0,), 0, 0)}),
+        "float64": update({"0000": array((2, 3), dtype="F64"), "0001": two["0001"]}),
+        "bfloat16": update({"0000": array((8, 3), dtype="BF16"), "0001": two["0001"]}),
+        "an unknown dtype": update({"0000": array(dtype="F31"), "0001": two["0001"]}),
+        "overlapping arrays": update({"0000": array(), "0001": array((3,), 36, 48)}),
+        "a gap between arrays": tensors(
+            {"__metadata__": texts, "0000": array(), "0001": array((3,), 52, 64)}, bytes(64)
+        ),
+        "offsets the wrong way": update({"0000": array(begin=48, end=0), "0001": two["0001"]}),
+        "offsets beyond the end": update({"0000": array(begin=9_952, end=10_000)}),
+        "names that climb": update({"../../etc/passwd": array(), "0001": two["0001"]}),
+        "NaN": tensors({"__metadata__": texts} | two, struct.pack("<f", float("nan")) * 15),
+        "infinity": tensors({"__metadata__": texts} | two, struct.pack("<f", float("inf")) * 15),
+        "the largest floats": tensors({"__metadata__": texts} | two, b"\xff\xff\x7f\x7f" * 15),
+        "another client": update(client="nobody"),
+        "a client of controls": update(client="\x1b[2J\x00ada"),
+        "an earlier round": update(round="0"),
+        "a round of 4,000 digits": update(round="9" * 4_000),
+        "a round that is none": update(round="one"),
+        "no examples": update(num_examples="0"),
+        "fewer than no examples": update(num_examples="-5"),
+        "more examples than joined": update(num_examples="101"),
+        "10**30 examples": update(num_examples=str(10**30)),
+        "an accuracy of 2": update(accuracy="2"),
+        "an accuracy of words": update(accuracy="good"),
+        "another phase": update(phase="unmask"),
+        # no joining
+        "a name that is taken": join(session="of another"),
+        "no name": join(client=None),
+        "an empty name": join(client=""),
+        "a name of dots": join(client=".."),
+        "a name that is a path": join(client="../../model"),
+        "a name of controls": join(client="ada\x00\x1b]0;x\x07"),
+        "a name of 10,000 letters": join(client="a" * 10_000),
+        "a name that is a list": join(client=["ada"]),
+        "a half of a letter": b'{"client": "\\ud800", "num_examples": 100}',
+        "no count": join(num_examples=None),
+        "a count of 0": join(num_examples=0),
+        "a count below 0": join(num_examples=-1),
+        "a count of 1.5": join(num_examples=1.5),
+        "a count that is true": join(num_examples=True),
+        "a count of 1e400": b'{"client": "new", "num_examples": 1e400}',
+        "a count of 4,000 digits": b'{"client": "new", "num_examples": ' + b"9" * 5_000 + b"}",
+        "no shards": join(client="new", shards=0),
+        "a JSON list": b'["ada", 100]',
+        "a JSON text": b'"ada"',
+        "JSON that is cut": b'{"client": "ada", "num_exam',
+        "very deep JSON": deep,
+        "JSON of UTF-16": '{"client": "ada"'.encode("utf-16"),
+        # nothing of the original's
+        "no id": form(id=""),
+        "an id of controls": form(id="\x00\r\nX: y"),
+        "weights that are cut": form(datasets="100", weights="[[[0.5, 0.5"),
+        "weights of words": form(datasets="100", weights='[["a"], ["b"]]'),
+        "weights of no rectangle": form(datasets="100", weights="[[[1, 2], [3]], [1]]"),
+        "weights of NaN": form(datasets="100", weights="[NaN, NaN]"),
+        "weights of 1e400": form(datasets="100", weights="[[[1e400]], [1]]"),
+        "very deep weights": form(datasets="100", weights=deep.decode()),
+        "datasets of -1": form(datasets="-1"),
+        "datasets of words": form(datasets="many"),
+        "1,000 form fields": b"&".join(b"f%d=1" % n for n in range(1_000)) + b"&id=",
+    }  # fmt: skip
+
+
+def framings(size: int) -> dict[str, dict[str, str]]:
+    """Name -> headers that do not go with a body of so many bytes."""
+    return {
+        "no length": {},
+        "a length of words": {"Content-Length": "many"},
+        "a negative length": {"Content-Length": "-1"},
+        "a length of 10**30": {"Content-Length": "1" + "0" * 30},
+        "a length too large": {"Content-Length": str(10**9)},
+        "two lengths": {"Content-Length": str(size), "content-length": "3"},
+        "a length with a sign": {"Content-Length": f"+{size}"},
+        "chunked": {"Transfer-Encoding": "chunked"},
+        "chunked and a length": {"Transfer-Encoding": "chunked", "Content-Length": str(size)},
+        "in good chunks": {"Transfer-Encoding": "chunked"},
+        "in good chunks, and a length": {
+            "Transfer-Encoding": "chunked",
+            "Content-Length": str(size),
+        },
+        "an unknown coding": {"Transfer-Encoding": "gzip"},
+        "gzip said": {"Content-Encoding": "gzip", "Content-Length": str(size)},
+        "a header of 1 MB": {"X-Long": "x" * 2**20, "Content-Length": str(size)},
+        "a header of controls": {"X-Odd": "a\x00b\x0bc", "Content-Length": str(size)},
+    }
+
+
+@dataclass
+class Tally:
+    """What was answered."""
+
+    statuses: Counter = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def take(self, what: str, status: int, bad: bool) -> None:
+        """Note an answer. bad: it may not be yes."""
+        self.statuses[f"{status // 100}xx" if status else "closed"] += 1
+        if (status >= 500 and status not in MEANT) or (bad and 200 <= status < 300):
+            self.faults.append(f"{what}: {status}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route that takes a body. kind: its Content-Type. good: a body to start from."""
+
+    path: str
+    kind: str
+    good: bytes
+
+
+def routes(original: bool) -> Iterator[Route]:
+    """All of a server. The good update is of round 1, by ada."""
+    peer = Peer("http://127.0.0.1:1/?token=x", "ada")
+    yield Route("/updates", TENSORS, peer.update(Task(1, 0, [], Training()), tiny()))
+    yield Route("/clients", JSON, peer.join_body())
+    if original:
+        weights = json.dumps([w.tolist() for w in tiny()])
+        fields = {"id": "ada", "send": "True", "datasets": "100", "weights": weights}
+        yield Route("/", FORM, urlencode(fields).encode())
+
+
+def named(server: Away, peer: Peer, original: bool, tally: Tally) -> int:
+    """Every named kind on every route; how many there were."""
+    count = 0
+    for route in routes(original):
+        bad = kinds(route.good) | {"the good body as text": route.good}
+        for name, body in bad.items():
+            kind = "text/plain" if name == "the good body as text" else route.kind
+            answer = asked(peer, "POST", route.path, body, kind)
+            tally.take(f"{name} to {route.path}", answer, bad=not fits(route, name))
+        chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(route.good), route.good)
+        for name, headers in framings(len(route.good)).items():
+            about = headers | {"Content-Type": route.kind}
+            body = chunks if "in good chunks" in name else route.good
+            request = peer.raw("POST", route.path, body, about)
+            tally.take(f"{name} to {route.path}", status_of(server.url, request), bad=False)
+        count += len(bad) + len(framings(0))
+    return count
+
+
+def fits(route: Route, name: str) -> bool:
+    """Whether this bad body is a good one for this route after all: to the original's `/` every
+    form with an id that does not send is a question.
+    """
+    return route.path == "/" and name == "the good body as text"
+
+
+def asked(peer: Peer, *request) -> int:
+    """The status; 0 where the server closed the connection without one."""
+    try:
+        return peer.ask(*request).status
+    except AWAY:
+        return 0
+
+
+def mutated(good: bytes, rng: random.Random) -> bytes:
+    """A few bytes changed, taken away, doubled or put in."""
+    body = bytearray(good)
+    for _ in range(rng.randint(1, 4)):
+        at, some = rng.randrange(len(body)), rng.randint(1, 30)
+        how = rng.randrange(5)
+        if how == 0:
+            body[at] = rng.randrange(256)
+        elif how == 1:
+            body[at] ^= 1 << rng.randrange(8)
+        elif how == 2 and len(body) > 60:
+            del body[at : at + some]
+        elif how == 3:
+            body[at:at] = body[at : at + some]
+        else:
+            body[at:at] = rng.choice([b"\0", b"-", b"9" * some, b'"', b"NaN", b"{", b"\xff"])
+    return bytes(body)
+
+
+def mutations(server: Away, count: int, original: bool, rng: random.Random, tally: Tally) -> None:
+    """So many mutated bodies, the routes in turn. One that is counted starts a new run, so that the
+    next ones are looked at as deeply."""
+    peer = begun(server)
+    every = list(routes(original))
+    for number in range(count):
+        route = every[number % len(every)]
+        status = asked(peer, "POST", route.path, mutated(route.good, rng), route.kind)
+        tally.take(f"mutation {number} of {route.path}", status, bad=False)
+        if status == 202 and route.path == "/updates":
+            peer.close()
+            peer = begun(server)
+        if number % 10_000 == 9_999:
+            say(f"{number + 1:,} of {count:,} mutations")
+    peer.close()
+
+
+def begun(server: Away) -> Peer:
+    """A run in which ada has its first task, and a second client never answers."""
+    server.do("stop")
+    never, peer = (Peer(server.url, client, shards=10**6) for client in ("zoe", "ada"))
+    never.join()
+    never.close()
+    peer.join()
+    server.do("start", rounds=None, bound=BOUND, strict=False, min_clients=2)
+    peer.task()
+    return peer
+
+
+def run(scale: float, seed: int) -> Result:
+    """A server of rounds, then one with the original's wire too."""
+    rng, tally, grown, count, same = random.Random(seed), Tally(), [], 0, True
+    each = part(scale, FULL, 200) // 2
+    for original in (False, True):
+        strategy = "async_average" if original else "fed_avg"
+        with Away(strategy=strategy, original=original) as server:
+            peer = begun(server)
+            named(server, peer, original, tally)  # once to be warm
+            before = server.facts()
+            count += named(server, peer, original, tally)
+            peer.close()
+            mutations(server, each, original, rng, tally)
+            after = server.facts()
+        same = same and before["bits"] == after["bits"]
+        grown.append(round(after["memory"] - before["memory"], 1))
+    tried = f"{count} named bad bodies on 3 routes, {2 * each:,} mutations, over HTTP"
+    figures = {
+        "answers": ", ".join(f"{n:,} {name}" for name, n in sorted(tally.statuses.items())),
+        "wrong": first(sorted(set(tally.faults)), 6),
+        "memory grew by": " and ".join(f"{mb} MB" for mb in grown),
+        "model": "identical to the bit" if same else "CHANGED",
+    }
+    return Result("bodies", tried, figures, not tally.faults and same and max(grown) < MOST_GROWTH)
