@@ -119,7 +119,13 @@ def by_calls(path: Path, on_model=None) -> None:
         for client in CLIENTS:
             task = federation.task(client, wait=20)
             federation.report(
-                Update(client, task.round, 100, change(task.weights, client, task.round))
+                Update(
+                    client,
+                    task.round,
+                    100,
+                    change(task.weights, client, task.round),
+                    run=task.run,
+                )
             )
     federation.wait()
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from fedlab.wire import decode_task
 from stress.served import ROOT, Away, environment
 from stress.wire import AWAY, MODELS, Peer
 
@@ -97,7 +98,7 @@ def play(url: str, client: str, model: str, rounds: int) -> str:
             if number == last:
                 time.sleep(0.02)
                 continue
-            body = body or ready(peer, model)
+            body = body or ready(peer, model, decode_task(answer.body).run)
             sent = patiently(peer.send, body.replace(b"777777", b"%06d" % number, 1))
             if sent.status not in (202, 409):
                 return f"{sent.status} {sent.kind}"
@@ -109,11 +110,11 @@ def play(url: str, client: str, model: str, rounds: int) -> str:
         peer.close()
 
 
-def ready(peer: Peer, model: str) -> bytes:
+def ready(peer: Peer, model: str, run: str) -> bytes:
     """An update's bytes, with a round of six digits that one can replace."""
     from fedlab.messages import Task, Training
 
-    task = Task(777_777, 0, [], Training())
+    task = Task(777_777, 0, [], Training(), run=run)
     return peer.update(task, MODELS[model]())
 
 

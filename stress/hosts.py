@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response
 from fedlab.federation import Federation
 from fedlab.http.access import READ_ONLY
 from fedlab.http.server import Server
+from fedlab.original import Original
 from fedlab.strategies import async_average
 from stress.result import Result, first
 from stress.wire import JSON, parts_of, status_of, tiny
@@ -93,7 +94,7 @@ def run(scale: float, seed: int) -> Result:
     """All of it, whatever the scale: it takes seconds."""
     faults, statuses, count = [], Counter(), 0
     federation = Federation(tiny(), async_average())
-    with Server(federation=federation, original_protocol=True, linger=0) as server:
+    with Server(federation=federation, original_protocol=Original(), linger=0) as server:
         _, port, token = parts_of(server.url)
         before = [w.tobytes() for w in server.weights], server.federation.status().members
         routes = paths(server.app)

@@ -172,12 +172,13 @@ def main(settings: dict) -> None:
     die_after, committed.
     """
     from fedlab.http.server import Server
+    from fedlab.original import Original
 
     own = federation(settings)
     if settings.get("die_after"):
         die_after(own, settings["die_after"], settings.get("committed", False))
     about = {"port": settings.get("port", 0), "token": settings.get("token")}
-    about["original_protocol"] = settings.get("original", False)
+    about["original_protocol"] = Original() if settings.get("original") else None
     with Server(federation=own, linger=0.2, **about) as server:
         print(json.dumps({"url": server.url}), flush=True)
         for line in sys.stdin:

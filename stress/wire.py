@@ -134,7 +134,8 @@ class Peer:
 
     def update(self, task: Task, weights: Weights, examples: int = 0, **changes) -> bytes:
         """An update's bytes, an answer to `task`."""
-        fields = {"round": task.round, "version": task.version, "accuracy": 0.5, "loss": 1.0}
+        fields = {"round": task.round, "version": task.version, "run": task.run}
+        fields |= {"accuracy": 0.5, "loss": 1.0}
         count = examples or self.examples
         about = {"client": self.client, "num_examples": count, "weights": weights}
         return wire.encode_update(Update(**about | fields | changes))
