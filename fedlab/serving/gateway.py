@@ -67,9 +67,11 @@ class Gateway:
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="fedlab-answers")
         self._waiting: dict[str, tuple[Later, asyncio.Event]] = {}
         self._bodies: dict[str, int] = {}
+        self._closed = False
 
     def close(self) -> None:
         """End the threads. Whatever still waits is answered no more."""
+        self._closed = True
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def look_again(self) -> None:
@@ -79,6 +81,17 @@ class Gateway:
                 event.set()
 
     async def __call__(self, scope: dict, receive, send) -> None:
+        try:
+            await self._exchange(scope, receive, send)
+        except (asyncio.CancelledError, RuntimeError):
+            if not self._closed:
+                raise
+            # No thread is left that would answer: who comes now is told nothing, and a notebook
+            # is not shown a traceback.
+            scope["state"]["cut"]()
+            await _disconnected(receive)
+
+    async def _exchange(self, scope: dict, receive, send) -> None:
         environ = environ_of(scope)
         body = b""
         if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:

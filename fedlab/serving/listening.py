@@ -178,14 +178,27 @@ class Listener:
         try:
             loop.run_forever()
         finally:
-            serving.close()
-            for connection in list(connections):
-                connection.cut()
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.run_until_complete(asyncio.sleep(0))
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.remove_reader(self._socket)
+            loop.run_until_complete(_end(connections))
+            serving.close()  # now: asyncio lets go of what it has just accepted unless it serves
             loop.close()
+
+
+async def _end(connections: set) -> None:
+    """Cut every connection, and let the loop close it: one that has just been accepted is in
+    `connections` only a moment later, and a socket of TLS lies below another.
+    """
+    for _ in range(5):
+        await asyncio.sleep(0)
+        for connection in list(connections):
+            connection.cut()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def tls(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
