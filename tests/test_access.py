@@ -267,6 +267,16 @@ def test_joining_again_in_the_same_session_gives_the_same_token():
         assert answer.status_code in (200, 204)
 
 
+@pytest.mark.parametrize("session", ["\ud800", "\0\n", "ö" * 1_000])
+def test_a_session_is_any_text(session):
+    """JSON's too, of which not all is Unicode."""
+    with an_api() as api:
+        fields = {"client": "dave", "num_examples": 5, "session": session}
+        answers = [api.call("POST", "/clients", fields) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 201]
+        assert answers[0].json == answers[1].json
+
+
 @pytest.mark.parametrize("session", [None, "", 0, 7, ["one"], {}])
 def test_without_a_session_a_join_cannot_be_repeated(session):
     """A session that is no text is none: two that sent none are not the same client."""

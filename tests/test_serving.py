@@ -494,6 +494,21 @@ def test_of_too_many_strangers_the_oldest_goes(serve, links, monkeypatch):
     assert answered(late)[0] == 200
 
 
+def test_who_is_nobody_is_not_kept(serve, links):
+    """Else it would be a stranger no more, for having asked for what there is not."""
+    server = serve()
+    for method, path in (("GET", "/nowhere"), ("OPTIONS", "/"), ("DELETE", "/task"), ("GET", "/")):
+        link = links(server, head(method, path))
+        answer = answered(link)[2]
+        assert answer["Connection"] == "close" and cut(link, 1), (method, path)
+    for path, status in (("/nowhere", 404), ("/status", 405)):  # said before a body is looked at
+        link = links(server, head("POST", path, headers_of(server), Content_Length=10**6))
+        code, said, answer = answered(link)
+        assert (code, answer["Connection"]) == (status, "close") and kind(said)
+    link = links(server, head("GET", "/nowhere", headers_of(server)))
+    assert answered(link)[0] == 404 and not cut(link, 0.1)
+
+
 def test_of_too_many_connections_one_that_does_nothing_goes(serve, links, monkeypatch):
     monkeypatch.setattr(listening, "CONNECTIONS", 4)
     server = serve()

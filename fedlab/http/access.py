@@ -88,7 +88,8 @@ class Access:
         """A token for this client: the same for the same session, which repeats itself when an
         answer was lost. An earlier one of this name is worth nothing from now on.
         """
-        sealed = hmac.digest(self._key, f"{client}\n{session}".encode(), "sha256")
+        text = f"{client}\n{session}".encode("utf-8", "surrogatepass")  # JSON may hold any text
+        sealed = hmac.digest(self._key, text, "sha256")
         token = base64.urlsafe_b64encode(sealed[:24]).decode()
         self._names.pop(self._tokens.pop(client, b""), None)
         while len(self._names) >= MOST_KEPT:
