@@ -79,7 +79,9 @@ class Access:
     def __init__(self, token: str, hosts: Iterable[str] = LOOPBACK, teacher: str | None = None):
         self._hosts = frozenset(hosts)
         self._class, self._teacher = _known(token), _known(teacher or secrets.token_urlsafe(24))
-        self.looker = secrets.token_urlsafe(24)  # not the token: any port of this host gets cookies
+        # Not the token, for any port of this host gets cookies; but of it, so that a page goes on
+        # with the server that takes another's place.
+        self.looker = hmac.digest(token.encode("utf-8", "replace"), b"looker", "sha256").hex()
         self._key = secrets.token_bytes(32)
         self._names: dict[bytes, str] = {}
         self._tokens: dict[str, bytes] = {}
