@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=1, help="how often each side runs")
     given = parser.parse_args(arguments)
 
-    machine("keras", "flask", "waitress")
+    machine("keras", "flask", "uvicorn")
     work = {"shards": given.shards, "epochs": given.epochs}
     sides = {
         "fedlab": lambda: in_process("federation:fedlab_federation", testing=False, **work),

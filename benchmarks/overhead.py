@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="how often each side runs")
     given = parser.parse_args(arguments)
 
-    machine("flask", "waitress")
+    machine("flask", "uvicorn")
     seconds = in_process("overhead:sides", **vars(given))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     loops = {

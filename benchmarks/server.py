@@ -5,8 +5,9 @@
 20 concurrent clients, each a process of its own that only fetches the task and sends a ready-made
 update of the 2NN (797 kB each way), again and again, 2,000 updates in all: against a synchronous
 federation (20 updates a round, averaged in client-id order), an asynchronous one (every update
-merged as it comes) and, for comparison, the bare road: Flask and waitress with fedlab's settings,
-and routes that answer ready-made bytes and read the body, and do nothing with either.
+merged as it comes) and, for comparison, the bare road: Flask behind `fedlab.serving`, with nothing
+checked at its door, and routes that answer ready-made bytes and read the body, and do nothing with
+either.
 How to read it: "CPU" is what an update costs the server process, however much of the cores the
 clients take; the ratio is to the bare road, so it says what parsing, checking, averaging and
 encoding add to plain HTTP. Memory is the server process's resident memory after the first 100
@@ -38,7 +39,6 @@ def load(url: str, client: str, updates: int, ready) -> None:
     """
     parts = urlsplit(url)
     headers = {"Authorization": f"Bearer {parse_qs(parts.query)['token'][0]}"}
-    binary = {**headers, "Content-Type": "application/vnd.safetensors"}
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
 
     def exchange(method: str, path: str, headers: dict, body=None) -> tuple[int, bytes]:
@@ -51,6 +51,8 @@ def load(url: str, client: str, updates: int, ready) -> None:
         "POST", "/clients", {**headers, "Content-Type": "application/json"}, fields
     )
     assert status == 201, answer
+    headers = {"Authorization": f"Bearer {json.loads(answer)['token']}"}
+    binary = {**headers, "Content-Type": "application/vnd.safetensors"}
     before, after = ready_made(client)
     ready.wait()
     for _ in range(updates):
@@ -125,7 +127,7 @@ def federation(clients: int, updates: int, asynchronous: bool) -> dict:
     import fedlab
 
     strategy = fedlab.async_average() if asynchronous else fedlab.fed_avg()
-    with fedlab.Server(strategy=strategy) as server:
+    with fedlab.Server(strategy=strategy, limits=fedlab.Limits(shards=updates)) as server:
         crowd = Load(server.url, clients, updates)
         server.start(rounds=1 if asynchronous else crowd.each, min_clients=clients)
         per_record = 1 if asynchronous else clients
@@ -134,19 +136,19 @@ def federation(clients: int, updates: int, asynchronous: bool) -> dict:
 
 def bare(clients: int, updates: int) -> dict:
     """The same road with nobody at its end."""
-    import logging
-
-    import waitress.server
     from flask import Flask, Response, request
 
-    logging.getLogger("waitress").setLevel(logging.ERROR)
+    from fedlab.http.server import WORKER_THREADS
+    from fedlab.serving.gateway import Gateway
+    from fedlab.serving.listening import Listener, listen
+
     app, taken, lock = Flask("bare"), [0], threading.Lock()
     before, after = ready_made("client")
     body = before + b"000001" + after
 
     @app.post("/clients")
     def join():
-        return {}, 201
+        return {"token": "none"}, 201
 
     @app.get("/task")
     def task():
@@ -159,19 +161,13 @@ def bare(clients: int, updates: int) -> dict:
             taken[0] += 1
         return {}, 202
 
-    http = waitress.server.create_server(
-        app,
-        port=0,
-        threads=64,
-        recv_bytes=2**18,
-        inbuf_overflow=2**26,
-        outbuf_overflow=2**26,
-        map={},
-    )
-    threading.Thread(target=http.run, daemon=True).start()
-    return Load(f"http://127.0.0.1:{http.effective_port}/?token=none", clients, updates).measure(
-        lambda: taken[0]
-    )
+    listening = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/?token=none"
+    listener = Listener(Gateway(app, lambda app, environ: None, WORKER_THREADS), listening)
+    try:
+        return Load(url, clients, updates).measure(lambda: taken[0])
+    finally:
+        listener.close()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -183,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=1, help="how often each server runs")
     given = parser.parse_args(arguments)
 
-    machine("flask", "waitress", "safetensors")
+    machine("flask", "uvicorn", "safetensors")
     work = {"clients": given.clients, "updates": given.updates}
     sides = {
         "bare road": lambda: in_process("server:bare", **work),

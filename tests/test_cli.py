@@ -502,6 +502,23 @@ def test_a_wrong_token(refused):
         assert server.federation.status().members == []
 
 
+def test_who_is_one_too_many_or_not_let_in(refused):
+    with fedlab.Server(limits=fedlab.Limits(clients=1, examples=10_000)) as server:
+        arguments = ("client", server.url, "--id")
+        server.remove("mallory", ban=True)
+        assert refused(*arguments, "mallory", "--shards", 1, 1).startswith(
+            "client 'mallory' may not take part"
+        )
+        assert refused(*arguments, "alice", "--shards", 1, 3).startswith(
+            "num_examples is 15000; expected a whole number from 1 to 10,000"
+        )
+        server.federation.join("bob", 5)
+        assert refused(*arguments, "alice", "--shards", 1, 1).startswith(
+            "'alice' would be one too many; expected at most 1 client"
+        )
+        assert [member.client for member in server.federation.status().members] == ["bob"]
+
+
 def test_what_is_wrong_is_said_before_tensorflow_is_loaded(mnist):
     """It takes seconds. And a client that was refused has not joined."""
     code = (

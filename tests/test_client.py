@@ -328,6 +328,124 @@ def test_a_client_in_the_calling_thread(make, classifier):
         assert all("token" not in headers["query"] for _, _, headers, _ in server.asked)
 
 
+# ---- who it is -----------------------------------------------------------------------------------
+
+
+def shown(server: Scripted) -> list[tuple[str, str]]:
+    """With which token each request came: (path, token)."""
+    return [
+        (path, headers["Authorization"].removeprefix("Bearer "))
+        for _, path, headers, _ in server.asked
+    ]
+
+
+def a_token(text: str) -> tuple[int, bytes]:
+    return 201, json.dumps({"client": "alice", "token": text}).encode()
+
+
+WRONG = (401, error("the token is missing or wrong; expected another", "token"))
+
+
+def test_a_client_joins_with_the_classs_token_and_then_shows_its_own(make, classifier):
+    with Scripted(
+        POST_clients=[a_token("its-own")], GET_task=[task(classifier), OVER], POST_updates=[TAKEN]
+    ) as server:
+        client = make(server.url)
+        client.run()
+        assert shown(server) == [
+            ("clients", TOKEN), ("task", "its-own"), ("updates", "its-own"), ("task", "its-own"),
+            ("clients", "its-own"),
+        ]  # fmt: skip
+    with client._session() as session:
+        assert "its-own" not in repr(session.headers) + repr(vars(client)) and TOKEN not in repr(
+            vars(client)
+        )
+
+
+def test_started_it_shows_its_own_token_from_another_connection_too(make):
+    with Scripted(POST_clients=[a_token("its-own")]) as server:
+        make(server.url).start().join(5)
+        assert {token for path, token in shown(server) if path == "task"} == {"its-own"}
+
+
+def test_a_server_that_was_restarted_gives_it_another_token(make, classifier):
+    """It does not know the old one: the client joins again with the class's, which is the same."""
+    with Scripted(
+        POST_clients=[a_token("one"), a_token("two"), a_token("three")],
+        GET_task=[WRONG, task(classifier), OVER],
+        POST_updates=[WRONG, TAKEN],
+    ) as server:
+        make(server.url, tries=1).run()
+        assert shown(server) == [
+            ("clients", TOKEN), ("task", "one"), ("clients", TOKEN), ("task", "two"),
+            ("updates", "two"), ("clients", TOKEN), ("updates", "three"), ("task", "three"),
+            ("clients", "three"),
+        ]  # fmt: skip
+        assert len({json.loads(b)["session"] for _, b in server.of("POST", "clients")}) == 1
+
+
+def test_a_client_whose_tokens_are_all_refused_does_not_ask_for_ever(make):
+    with Scripted(POST_clients=[a_token("one"), a_token("two"), WRONG], GET_task=[WRONG]) as server:
+        with pytest.raises(fedlab.NotAdmitted, match="the token is missing or wrong"):
+            make(server.url).run()
+        assert len(server.of("GET", "task")) == 2 and len(server.of("POST", "clients")) == 2
+    # The class's is no longer what it was
+    with Scripted(POST_clients=[a_token("one"), WRONG], GET_task=[WRONG]) as server:
+        with pytest.raises(fedlab.NotAdmitted):
+            make(server.url).run()
+        assert len(server.of("GET", "task")) == 1 and len(server.of("POST", "clients")) == 2
+
+
+@pytest.mark.parametrize("text", ["two\r\nX: lines", "gehe\u00efm", "\0"])
+def test_a_token_that_no_header_carries_is_not_sent(make, text):
+    with Scripted(POST_clients=[a_token(text)]) as server:
+        with pytest.raises(Refused, match="the token has characters that no HTTP header carries"):
+            make(server.url).start()
+        assert {path for path, _ in shown(server)} == {"clients"}
+
+
+def test_what_is_not_its_own_ends_it(make):
+    refused = (403, error("the token is that of 'bob'; expected that client's own", "not_yours"))
+    with Scripted(GET_task=[refused]) as server:
+        with pytest.raises(Refused, match="the token is that of 'bob'"):
+            make(server.url).run()
+        assert len(server.of("GET", "task")) == len(server.of("POST", "clients")) == 1
+
+
+def test_who_is_removed_hears_it_and_does_not_come_back(make, model):
+    with Server(model=model) as server:
+        client = make(server.url).start()
+        until(lambda: client.status.phase == "waiting")
+        server.remove("alice")
+        client.join(5)
+        assert client.status.message == "finished: client 'alice' has left, or was removed"
+        assert server.federation.status().members == []
+        make(server.url).start().stop()  # there is no ban
+        server.remove("bob", ban=True)
+        with pytest.raises(fedlab.Banned, match="client 'bob' may not take part"):
+            make(server.url, "bob").start()
+        with pytest.raises(fedlab.UnknownClient):
+            server.remove("carol")
+
+
+def test_what_a_server_limits(make, model, small):
+    limits = fedlab.Limits(clients=2, examples=100, shards=2)
+    with Server(model=model, limits=limits) as server:
+        with pytest.raises(Refused, match="num_examples is 600; expected a .* from 1 to 100"):
+            make(server.url, "much", small).start()
+        many = make(server.url, "many")
+        many._participant.shards = many.data.split(20)
+        with pytest.raises(Refused, match="shards is 5; expected a whole number from 1 to 2"):
+            many.start()
+        clients = [make(server.url, name).start() for name in ("alice", "bob")]
+        with pytest.raises(fedlab.Full, match="'carol' would be one too many; expected at most 2"):
+            make(server.url, "carol").start()
+        clients[0].stop()
+        carol = make(server.url, "carol").start()
+        server.run(rounds=1, min_clients=2, progress=False)
+        assert carol.running
+
+
 # ---- stopping ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The federation without HTTP: rounds, who takes part, deadlines, stopping, errors, checkpoints;
 against numbers worked out by hand."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -15,13 +16,16 @@ import numpy as np
 import pytest
 
 from fedlab.checkpoint import load_checkpoint
-from fedlab.federation import Federation, members
+from fedlab.federation import Federation, Limits, members
 from fedlab.federation import run as module
+from fedlab.federation.clock import RealTime
 from fedlab.messages import (
     BadUpdate,
+    Banned,
     ClientFailed,
     Conflict,
     Diverged,
+    Full,
     NotFinite,
     Refused,
     RunFailed,
@@ -2019,3 +2023,185 @@ def test_a_bound_refuses_what_goes_too_far_and_nothing_else(make):
     assert federation.weights[0].ravel()[0] == pytest.approx(1 + share)
     with pytest.raises(Refused, match="bound is 0; expected a length above 0"):
         Plan(bound=0)
+
+
+# ---- who is let go -------------------------------------------------------------------------------
+
+
+def test_who_is_removed_hears_it_and_is_waited_for_no_longer(make):
+    federation = make()
+    federation.start(Plan(1))
+    assert all(federation.task(client, 5) for client in SIZES)
+    federation.remove("carol")
+    for call in (
+        lambda: federation.task("carol"),
+        lambda: federation.report(Update("carol", 1, 600, toy(9))),
+        lambda: federation.remove("carol"),
+        lambda: federation.leave("carol"),
+    ):
+        with pytest.raises(RunOver, match="client 'carol' has left, or was removed"):
+            call()
+    play(federation, "alice", 1)
+    play(federation, "bob", 5)
+    # It did not fail: the run does not, either, though the plan is strict
+    (record,) = federation.wait()
+    assert sorted(record.clients) == ["alice", "bob"]
+    assert record.note == "2 of 3 updates: went on without carol"
+    assert number(federation.weights) == pytest.approx(2)
+    federation.join("carol", 600)
+    assert federation.task("carol") is None
+
+
+def test_a_long_poll_of_who_is_removed_ends(make):
+    federation = make()
+    with ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(federation.task, "carol", 30)
+        time.sleep(0.1)
+        federation.remove("carol")
+        with pytest.raises(RunOver, match="was removed"):
+            poll.result(5)
+
+
+def test_a_ban_holds_for_a_name_joined_or_not(make):
+    federation = make()
+    federation.remove("carol", ban=True)
+    federation.remove("eve", ban=True)
+    federation.remove("carol", ban=True)  # again: nothing to do
+    for name in ("carol", "Carol", "eve"):
+        with pytest.raises(Banned, match=f"client '{name}' may not take part"):
+            federation.join(name, 50)
+    with pytest.raises(RunOver):  # what it hears whose name is banned is still that it was removed
+        federation.task("carol")
+    with pytest.raises(UnknownClient):
+        federation.remove("nobody")
+    with pytest.raises(UnknownClient):
+        federation.task("eve")
+    assert [member.client for member in federation.status().members] == ["alice", "bob"]
+
+
+def test_of_what_clients_claim_the_owner_decides(make):
+    """A federation of one's own clients limits nothing."""
+    make(clients=[]).join("alice", 10**9, 10**9)
+    federation = make(clients=[], limits=Limits(clients=2, examples=300))
+    with pytest.raises(Refused, match="num_examples is 600; expected a whole number from 1 to 300"):
+        federation.join("carol", 600)
+    federation.join("alice", 300)
+    federation.join("bob", 100)
+    with pytest.raises(Full, match="'dave' would be one too many; expected at most 2 clients"):
+        federation.join("dave", 50)
+    # The last word is the update's: no more examples than it joined with
+    federation.start(Plan(1))
+    assert federation.task("bob", 5)
+    with pytest.raises(BadUpdate, match="num_examples is 300"):
+        federation.report(Update("bob", 1, 300, toy(1)))
+    federation.leave("alice")
+    federation.join("dave", 50)
+
+
+# ---- whether one would have to wait --------------------------------------------------------------
+
+
+class Jumping(RealTime):
+    """This machine's clock, which a test sets on."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("way", ["rounds", "two steps", "as they come", "in buffers"])
+def test_whether_one_would_have_to_wait_agrees_with_what_is_answered(make, way, seed):
+    """A random walk through what can happen; after each step somebody asks. `waits` decides
+    whether a long poll is looked after again: a wrong True is a client that sleeps on, a wrong
+    False is one that is asked for nothing.
+    """
+    strategies = {"rounds": fed_avg, "two steps": TwoSteps, "as they come": async_average}
+    strategy = strategies.get(way, lambda: fed_buff(buffer=2))()
+    clock, rng = Jumping(), np.random.default_rng(seed)
+    federation = make(strategy, clients=[], clock=clock)
+    table, names, tasks, seen = federation._table, ["alice", "bob", "carol", "dave"], {}, set()
+
+    def sessions(client):
+        return {"session": str(rng.integers(2)), "shards": int(rng.integers(1, 4))}
+
+    def report(client):
+        task = tasks.pop(client)
+        about = {"phase": task.phase, "version": task.version}
+        federation.report(Update(client, task.round, 1, toy(1), **about))
+
+    def sleep_on(client):
+        clock.ahead += members.SILENT_AFTER / 2
+
+    def begin(client):
+        rounds = [1, 3, None][rng.integers(3)]
+        fraction = [0.5, 1.0][rng.integers(2)] if not strategy.asynchronous else 1.0
+        deadline = [None, 40.0][rng.integers(2)] if not strategy.asynchronous else None
+        federation.start(Plan(rounds, fraction=fraction, deadline=deadline, strict=False))
+
+    steps = [
+        lambda client: federation.join(client, 50, **sessions(client)),
+        lambda client: federation.leave(client),
+        lambda client: federation.remove(client),
+        sleep_on,
+        begin,
+        lambda client: federation.stop(),
+        lambda client: time.sleep(0.002),  # for the background
+        report,
+    ]
+    often = np.array([4, 1, 1, 1, 3, 0.5, 6, 12])
+    for _ in range(400):
+        step = steps[rng.choice(len(steps), p=often / often.sum())]
+        with contextlib.suppress(Refused, KeyError):
+            step(names[rng.integers(4)])
+        client = names[rng.integers(4)]
+        with table.changed:  # so that nothing happens between the two
+            version = federation.status().version
+            waits = federation.waits(client)
+            assert federation.status().version == version, "looking changes nothing"
+            try:
+                answer = tasks[client] = federation.task(client)
+            except Refused:
+                answer = "refused"
+            tasks = {name: task for name, task in tasks.items() if task is not None}
+            assert waits == (answer is None), (client, answer)
+            seen.add("task" if isinstance(answer, Task) else answer)
+    assert seen == {"task", None, "refused"}
+    federation.close(grace=0)
+    assert not any(federation.waits(client) for client in [*names, "nobody"])
+
+
+def test_who_has_another_ones_name_waits(make):
+    """Within a round of two steps, under the name of one that fell silent after the first: there
+    is a task for that name, and not for this one.
+    """
+    clock = Jumping()
+    federation = make(TwoSteps(), clients=[], clock=clock)
+    for client in ("alice", "bob"):
+        federation.join(client, 300, session="first")
+    federation.start(Plan(1))
+    for client in ("alice", "bob"):
+        assert federation.task(client, 5)
+        federation.report(Update(client, 1, 300, toy(1), phase="hello"))
+    until(lambda: federation.status().phase == "train")
+    clock.ahead = members.SILENT_AFTER
+    assert not federation.waits("alice")
+    federation.join("alice", 300, session="second")
+    assert federation.waits("alice") and federation.task("alice") is None
+    play(federation, "bob", 3)
+    assert sorted(federation.wait().last.clients) == ["bob"]
+
+
+def test_whoever_wants_to_is_told_of_every_change(make):
+    federation, told = make(clients=[]), []
+    federation.on_change(lambda: told.append(federation.status().version))
+    federation.on_change(lambda: told.append("another"))
+    federation.join("alice", 300)
+    assert told == [1, "another"]
+    federation.start(Plan(1))
+    play(federation, "alice")
+    federation.wait()
+    federation.leave("alice")
+    versions = [version for version in told if version != "another"]
+    assert versions == list(range(1, federation.status().version + 1))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fedlab.checks import Refused
-from fedlab.federation.members import SILENT_AFTER, Members, sealed
-from fedlab.messages import Conflict, RunOver, UnknownClient
+from fedlab.federation.members import SILENT_AFTER, Limits, Members, sealed
+from fedlab.messages import Banned, Conflict, Full, RunOver, UnknownClient
 
 DAY = 86_400.0
 
@@ -91,6 +91,84 @@ def test_who_has_left_is_told_so_and_may_come_back():
 def test_counts_that_cannot_be(what, value):
     with pytest.raises(Refused, match=f"{what} is .*; expected a whole number from 1 to 1,000,"):
         join(Members(), "alice", 0.0, **{what: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 10**9 + 1, 2.0, True, "5", None])
+@pytest.mark.parametrize("what", ["clients", "examples", "shards"])
+def test_limits_that_cannot_be(what, value):
+    with pytest.raises(Refused, match=f"{what} is .*; expected a whole number from 1 to 1,000,"):
+        Limits(**{what: value})
+
+
+def test_of_a_thousand_clients_with_all_of_mnist_a_server_takes_no_more():
+    assert Limits() == Limits(1_000, 60_000, 12)
+    with pytest.raises(AttributeError):
+        Limits().clients = 5
+
+
+def test_who_claims_more_than_the_limits_is_not_taken_in():
+    members = Members(Limits(clients=2, examples=100, shards=3))
+    for more in ({"num_examples": 101}, {"shards": 4}, {"num_examples": 10**9}):
+        with pytest.raises(Refused, match="expected a whole number from 1 to (100|3)$"):
+            join(members, "alice", 0.0, **more)
+    assert len(members) == 0
+    join(members, "alice", 0.0, num_examples=100, shards=3)
+    # Nor by joining again
+    with pytest.raises(Refused):
+        join(members, "alice", 1.0, num_examples=101, shards=3)
+    assert members.find("alice").num_examples == 100
+
+
+def test_the_last_place_is_the_last():
+    members = Members(Limits(clients=2))
+    join(members, "alice", 0.0, "s")
+    join(members, "bob", 0.0)
+    with pytest.raises(Full, match="'carol' would be one too many; expected at most 2 clients"):
+        join(members, "carol", 0.0)
+    # Who has a place may say so again, and who takes a silent one's name takes its place
+    join(members, "alice", 1.0, "s")
+    join(members, "bob", 10 * SILENT_AFTER, "another")
+    members.leave("alice")
+    join(members, "carol", 0.0)
+    assert members.ids() == ["bob", "carol"]
+
+
+def test_one_client_is_said_as_one():
+    members = Members(Limits(clients=1))
+    join(members, "alice", 0.0)
+    with pytest.raises(Full, match="expected at most 1 client$"):
+        join(members, "bob", 0.0)
+
+
+def test_a_ban_is_of_a_name_however_it_is_written():
+    members = Members()
+    members.ban("Straße")
+    for name in ("Straße", "STRASSE", "strasse"):
+        with pytest.raises(Banned, match=f"client '{name}' may not take part; expected another"):
+            join(members, name, 0.0)
+    join(members, "Strasse 2", 0.0)
+    assert members.ids() == ["Strasse 2"]
+
+
+def test_who_is_there_is_banned_when_it_comes_back():
+    """A ban by itself removes nobody: `Federation.remove` does both."""
+    members = Members()
+    join(members, "alice", 0.0, "s")
+    members.ban("alice")
+    assert "alice" in members
+    with pytest.raises(Banned):
+        join(members, "alice", 1.0, "s")
+
+
+def test_of_those_who_have_left_the_latest_are_remembered(monkeypatch):
+    monkeypatch.setattr("fedlab.federation.members.MOST_GONE", 3)
+    members = Members()
+    for number in range(5):
+        join(members, f"client-{number}", 0.0)
+        members.leave(f"client-{number}")
+    for number in range(5):
+        with pytest.raises(UnknownClient if number < 2 else RunOver):
+            members.heard(f"client-{number}", 1.0)
 
 
 def test_numpys_integers_are_integers():

@@ -159,8 +159,10 @@ def test_what_cannot_be_right_is_refused_and_changes_nothing(http, federation, c
         http.post("/", data={"id": "1", "send": "True"} | fields),
         http.get("/", query_string={"id": "1", "send": "True"} | fields),
     ]
-    for answer in answers:
-        assert answer.status_code == 400, answer.text
+    # As a body some are longer than the weights of this model can be, and are not read at all
+    too_long = case in ("a huge integer", "very deep")
+    for answer, right in zip(answers, (413 if too_long else 400, 400), strict=True):
+        assert answer.status_code == right, answer.text
         assert (
             answer.is_json
             and "expected" in answer.json["error"]
@@ -176,6 +178,33 @@ def test_a_body_above_the_limit_is_refused(http, federation):
     answer = send(http, "[" + "1, " * 40_000 + "1]", 5000)
     assert answer.status_code == 413 and "at most" in answer.json["error"]
     assert federation.state.num_examples == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 40 + "]" * 40,
+        "[" + "[]," * 30 + "[]]",
+        '[{"a":{}},' + "{}," * 20 + "{}]",
+        "[[[" + "1," * 40 + "1]]]",
+    ],
+)
+def test_lists_are_counted_before_they_are_made(http, federation, monkeypatch, text):
+    """A few characters each, and some 60 bytes of memory: of four million they would be much."""
+    monkeypatch.setattr(original, "json", None)
+    for answer in (send(http, text, 5000), http.get(f"/?id=1&send=True&datasets=5&weights={text}")):
+        assert answer.status_code == 400
+        # A list of two arrays, of which one holds two lists: 5, with 8 numbers
+        assert answer.json["error"].endswith("; expected at most 5 lists with 8 numbers")
+    assert federation.state.num_examples == 0
+
+
+def test_where_a_network_is_served_its_weights_are_not_too_many():
+    """What is counted of the 2NN, as its clients write it."""
+    shapes = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
+    weights = [np.ones(shape, np.float32) for shape in shapes]
+    read = original.read_weights(original.write_weights(weights), weights)
+    assert all(np.array_equal(a, b) for a, b in zip(read, weights, strict=True))
 
 
 def test_no_run_no_updates(http, federation):
@@ -200,8 +229,10 @@ def test_off_unless_asked_for(federation):
 
 def test_the_other_routes_keep_their_token(http):
     assert http.get("/").status_code == 401
-    for route in ["/model", "/status", "/history", "/task?client=1"]:
+    for route in ["/model", "/status", "/history", "/task?client=1", "/task?client=original-1"]:
         assert http.get(route).status_code == 401
+    # Who takes part without a token is given none
+    assert "token" not in fetch(http).json
     assert http.post("/updates", data=b"").status_code == 401
     assert http.put("/", data={"id": "1", "send": "False"}).status_code == 405
 

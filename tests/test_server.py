@@ -182,6 +182,7 @@ def sentence(answer, status: int) -> str:
         and "\n" not in fields["error"]
         and 10 < len(fields["error"]) < 700
         and TOKEN not in answer.text
+        and TEACHER not in answer.text
     )
     return fields["error"]
 
@@ -402,7 +403,8 @@ def test_what_went_over_the_wire_can_be_looked_at(make_api):
         ("alice", "POST", "/clients", 201),
         ("alice", "GET", "/task", 200),
         ("alice", "POST", "/updates", 202),
-        ("", "POST", "/updates", 400),
+        # Whose it is, the token says
+        ("alice", "POST", "/updates", 400),
     ]
     assert [e.bytes_up for e in api.records] == [40, 0, len(body), 4]
     assert api.records[1].bytes_down == len(task.data)
@@ -751,7 +753,10 @@ def test_a_client_says_why_it_goes(make_api):
     api = make_api(plan=Plan(1))
     assert (
         api.call(
-            "DELETE", "/clients/alice", headers={"X-Reason": "MemoryError: no more"}
+            "DELETE",
+            "/clients/alice",
+            headers={"X-Reason": "MemoryError: no more"},
+            token=api.access.enrol("alice", ""),
         ).status_code
         == 204
     )
@@ -779,11 +784,16 @@ WRONG = {
         "Authorization": f"Bearer {TOKEN}, Bearer {TOKEN}"
     },  # as a WSGI server joins two headers
     "non-ASCII": {"Authorization": "Bearer tökén-\xff"},
-    "wrong with a good cookie": {"Authorization": "Bearer wrong", "Cookie": f"{COOKIE}={TOKEN}"},
-    "another port's cookie": {"Cookie": f"fedlab-8888={TOKEN}"},
+    "the class's token as a cookie": {"Cookie": f"{COOKIE}={TOKEN}"},
+    "the teacher's secret as a cookie": {"Cookie": f"{COOKIE}={TEACHER}"},
     "a wrong cookie": {"Cookie": f"{COOKIE}=wrong"},
     "a non-ASCII cookie": {"Cookie": f"{COOKIE}=t\xf6ken"},
 }
+
+
+def good_cookie(api) -> dict[str, str]:
+    """What the page gives a browser."""
+    return {"Cookie": f"{COOKIE}={api.access.looker}"}
 
 
 def test_every_route_wants_the_token(api):
@@ -791,10 +801,16 @@ def test_every_route_wants_the_token(api):
     the query, where a token leaks from.
     """
     before, asked = api.snapshot(), 0
+    looker = api.access.looker
+    ways = WRONG | {
+        "wrong with a good cookie": {"Authorization": "Bearer wrong"} | good_cookie(api),
+        "another port's cookie": {"Cookie": f"fedlab-8888={looker}"},
+        "the cookie's secret as a token": {"Authorization": f"Bearer {looker}"},
+    }
     for endpoint, method, path in api.routes():
         if (endpoint, method) == ("page", "OPTIONS"):
             continue  # says which methods there are
-        for name, headers in WRONG.items():
+        for name, headers in ways.items():
             answer = api.call(method, path, update(), wire.CONTENT_TYPE, headers, token=None)
             assert answer.status_code == 401, (method, path, name)
             assert method == "HEAD" or "expected" in sentence(answer, 401)
@@ -849,18 +865,20 @@ def test_the_page_turns_the_token_of_the_address_into_a_cookie(api):
     assert (answer.status_code, answer.headers["Location"]) == (303, "./")
     cookie = answer.headers["Set-Cookie"]
     assert (
-        cookie.startswith(f"{COOKIE}={TOKEN};")
+        cookie.startswith(f"{COOKIE}={api.access.looker};")
         and "HttpOnly" in cookie
         and "SameSite=Strict" in cookie
     )
-    answer = api.call("GET", "/", headers={"Cookie": f"{COOKIE}={TOKEN}"}, token=None)
+    # Any port of this host gets it: it is not the token, with which one could join
+    assert TOKEN not in cookie
+    answer = api.call("GET", "/", headers=good_cookie(api), token=None)
     assert (
         answer.status_code == 200
         and answer.headers["Content-Type"] == "text/html; charset=utf-8"
         and TOKEN not in answer.text
     )
     assert "is wrong" in sentence(
-        api.call("GET", "/?token=wrong", headers={"Cookie": f"{COOKIE}={TOKEN}"}, token=None), 401
+        api.call("GET", "/?token=wrong", headers=good_cookie(api), token=None), 401
     )
     assert "expected the whole address" in sentence(api.call("GET", "/", token=None), 401)
 
@@ -869,7 +887,7 @@ def test_the_cookie_reads_and_changes_nothing(api):
     """A page of another program on this machine is of the same site (ports do not count): its
     browser sends the cookie along.
     """
-    before, cookie = api.snapshot(), {"Cookie": f"{COOKIE}={TOKEN}"}
+    before, cookie = api.snapshot(), good_cookie(api)
     readable = {
         path
         for _, method, path in api.routes()
@@ -932,7 +950,7 @@ def test_no_other_host_is_answered_on_any_route_by_any_method_from_any_origin(ap
     before = api.snapshot()
     paths = sorted({path for _, _, path in api.routes()}) + ["/nowhere"]
     for host, origin, method, path in itertools.product(BAD_HOSTS, ORIGINS, METHODS, paths):
-        headers = {"Cookie": f"{COOKIE}={TOKEN}"} | ({"Origin": origin} if origin else {})
+        headers = good_cookie(api) | ({"Origin": origin} if origin else {})
         answer = api.call(
             method,
             path,
@@ -1131,7 +1149,16 @@ def server():
 
 
 def headers_of(server: Server) -> dict:
+    """With the class's token."""
     return {"Authorization": f"Bearer {server.url.partition('?token=')[2]}"}
+
+
+def joined(server: Server, client: str, num_examples: int = 300, **fields) -> dict:
+    """Headers with the token of a client that has just joined."""
+    fields |= {"client": client, "num_examples": num_examples}
+    answer = post(server, "clients", json=fields)
+    assert answer.status_code == 201, answer.text
+    return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
 def post(server: Server, path: str, **options) -> requests.Response:
@@ -1177,17 +1204,14 @@ def test_a_server_listens_from_its_making_to_its_close():
 
 
 def test_closing_is_prompt_though_clients_wait_and_connections_are_open(server):
-    for client in SIZES:
-        assert (
-            post(server, "clients", json={"client": client, "num_examples": 1}).status_code == 201
-        )
+    own = {client: joined(server, client) for client in SIZES}
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
     with ThreadPoolExecutor(3) as pool:
         polls = [
             pool.submit(
                 requests.get,
                 f"{server.address}task?client={c}&wait=30",
-                headers=headers_of(server),
+                headers=own[c],
                 timeout=40,
             )
             for c in SIZES
@@ -1313,30 +1337,29 @@ def test_listening_on_every_network_announces_an_address_that_answers():
 
 
 def test_a_body_too_large_is_refused_before_it_is_read_and_in_json(server):
-    limit = wire.size_limit(toy())
-    kind = {"Content-Type": wire.CONTENT_TYPE}
+    limit, own = wire.size_limit(toy()), joined(server, "alice")
+    kind = {"Content-Type": wire.CONTENT_TYPE} | own
     assert (
         sentence(post(server, "updates", data=b"x" * (limit + 1), headers=kind), 413)
-        == f"the body is {limit + 1:,} bytes; expected at most {limit:,} for this model"
+        == f"the body is {limit + 1:,} bytes; expected at most {limit:,} here"
     )
     assert sentence(post(server, "updates", data=b"x" * limit, headers=kind), 400)
     # Announced and never sent: answered at once, and the line is closed.
-    announced = raw(
-        server, b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
-    )
+    head = "POST /updates HTTP/1.1\r\nHost: localhost\r\n"
+    head += f"Authorization: {own['Authorization']}\r\n"
+    announced = raw(server, f"{head}Content-Length: 99999999999\r\n\r\n".encode())
     assert (
         announced.startswith(b"HTTP/1.1 413 ") and b"the body is 99,999,999,999 bytes" in announced
     )
-    # In chunks, without a length: as soon as it is too much.
+    # In chunks, without a length: none of them is taken.
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
     chunked = raw(
         server,
-        b"POST /updates HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-        + chunk * (limit // 0x4000 + 1),
+        f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * (limit // 0x4000 + 1),
     )
     assert (
-        chunked.startswith(b"HTTP/1.1 413 ")
-        and f"the body is more than {limit:,} bytes".encode() in chunked
+        chunked.startswith(b"HTTP/1.1 411 ")
+        and b"the body has no Content-Length; expected one" in chunked
     )
 
 
@@ -1359,12 +1382,17 @@ def test_what_is_no_http_is_answered_and_the_server_goes_on(server):
     )
 
 
-def test_half_sent_requests_hold_no_one_up(server):
-    links = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
-    for link in links:
-        link.sendall(
-            b"POST /updates HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf"
-        )
+@pytest.mark.parametrize("who", ["nobody", "the class", "a client"])
+def test_half_sent_requests_hold_no_one_up(server, who):
+    """Of nobody, who is refused; of the class, on its way to join; of a client that goes on."""
+    own = {"nobody": {}, "the class": headers_of(server), "a client": joined(server, "alice")}[who]
+    path = "clients" if who == "the class" else "updates"
+    head = f"POST /{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in own.items())
+    links = []
+    for _ in range(100):
+        links.append(socket.create_connection(("127.0.0.1", server.port)))
+        links[-1].sendall(f"{head}\r\nhalf".encode())
     began = time.monotonic()
     for _ in range(10):
         assert (
@@ -1382,19 +1410,16 @@ def test_a_reply_that_was_lost_on_the_way(server):
     """The update goes out, the line is cut before the answer: sent again, it is known, and counted
     once.
     """
-    post(server, "clients", json={"client": "alice", "num_examples": 300})
+    own = joined(server, "alice")
     server.start(rounds=2)
     assert (
         requests.get(
-            server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10
+            server.address + "task?client=alice&wait=5", headers=own, timeout=10
         ).status_code
         == 200
     )
     body = update()
-    head = (
-        "POST /updates HTTP/1.1\r\nHost: localhost\r\nAuthorization:"
-        f" {headers_of(server)['Authorization']}\r\n"
-    )
+    head = f"POST /updates HTTP/1.1\r\nHost: localhost\r\nAuthorization: {own['Authorization']}\r\n"
     head += f"Content-Type: {wire.CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as link:
         link.sendall(head.encode() + body)
@@ -1402,7 +1427,7 @@ def test_a_reply_that_was_lost_on_the_way(server):
     while not len(server.history) and time.monotonic() < end:
         time.sleep(0.01)
     assert sentence(
-        post(server, "updates", data=body, headers={"Content-Type": wire.CONTENT_TYPE}), 409
+        post(server, "updates", data=body, headers=own | {"Content-Type": wire.CONTENT_TYPE}), 409
     )
     server.stop()
     assert server.federation.state.num_examples == 300 and len(server.history) == 1
@@ -1414,21 +1439,13 @@ def test_forty_clients_at_once(server):
     def take_part(number: int) -> list[int]:
         name, statuses = f"client-{number:02}", []
         with requests.Session() as session:
-            session.headers.update(headers_of(server))
-            statuses.append(
-                session.post(
-                    server.address + "clients",
-                    json={"client": name, "num_examples": number + 1},
-                    timeout=10,
-                ).status_code
-            )
+            session.headers.update(joined(server, name, number + 1))
             while True:
                 answer = session.get(f"{server.address}task?client={name}&wait=10", timeout=20)
-                if answer.status_code != 200:
-                    statuses.append(answer.status_code)
-                    if answer.status_code == 410:
-                        return statuses
+                if answer.status_code == 204:
                     continue
+                if answer.status_code != 200:
+                    return [*statuses, answer.status_code]
                 task = wire.decode_task(answer.content)
                 body = wire.encode_update(
                     Update(name, task.round, number + 1, toy(number), run=task.run)
@@ -1446,10 +1463,7 @@ def test_forty_clients_at_once(server):
         clients = [pool.submit(take_part, number) for number in range(40)]
         history = server.run(rounds=3, min_clients=40, progress=False)
         server.close()
-        assert all(
-            [status for status in client.result(10) if status != 204] == [201, 202, 202, 202, 410]
-            for client in clients
-        )
+        assert all(client.result(10) == [202, 202, 202, 410] for client in clients)
     assert [record.num_examples for record in history] == [820] * 3
     assert float(server.weights[0][0, 0]) == pytest.approx(
         sum(n * (n + 1) for n in range(40)) / 820
@@ -1531,7 +1545,9 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_and_left_alone(
 
 
 def test_the_token_is_nowhere_but_in_the_url(tmp_path, caplog):
-    """Not in logs, reprs, the wire, errors, answers, the page or the checkpoint."""
+    """Not in logs, reprs, the wire, errors, answers, the page or the checkpoint; a client's own
+    is nowhere but in the answer to its joining.
+    """
     path = tmp_path / "model.safetensors"
     with (
         caplog.at_level(logging.DEBUG),
@@ -1539,34 +1555,39 @@ def test_the_token_is_nowhere_but_in_the_url(tmp_path, caplog):
     ):
         token = server.url.partition("?token=")[2]
         answers = [requests.get(server.url, allow_redirects=False, timeout=5).text]
-        post(server, "clients", json={"client": "alice", "num_examples": 300})
+        own = joined(server, "alice")
+        binary = own | {"Content-Type": wire.CONTENT_TYPE}
         server.start(rounds=1)
-        requests.get(
-            server.address + "task?client=alice&wait=5", headers=headers_of(server), timeout=10
-        )
+        requests.get(server.address + "task?client=alice&wait=5", headers=own, timeout=10)
         answers += [
             requests.get(server.address + path, headers=headers_of(server), timeout=5).text
             for path in ("", "status", "history", "nowhere", "clients")
         ]
-        post(server, "updates", data=update(), headers={"Content-Type": wire.CONTENT_TYPE})
+        assert post(server, "updates", data=update(), headers=binary).status_code == 202
         answers += [
-            post(server, "updates", data=b"junk", headers={"Content-Type": wire.CONTENT_TYPE}).text,
+            post(server, "updates", data=b"junk", headers=binary).text,
+            post(server, "updates", data=b"junk").text,
+            requests.get(server.address + "task?client=bob", headers=own, timeout=5).text,
             post(server, "clients?token=" + token, json=[]).text,
         ]
         server.federation.wait()
         seen = [
             *answers,
             repr(server),
+            repr(server.url),
+            repr(server.teacher),
+            repr(server.app.extensions),
             repr(server.federation),
             str(list(server.wire)),
             server.history.to_json(),
             server.history.to_csv(),
         ]
         assert len(server.wire) >= 4
-    assert token not in "\n".join(seen) and token.encode() not in path.read_bytes()
     # The test's own requests
     ours = [record for record in caplog.records if not record.name.startswith("urllib3")]
-    assert token not in "\n".join(record.getMessage() for record in ours)
+    said = "\n".join([*seen, *(record.getMessage() for record in ours)])
+    for secret in (token, str(server.teacher), own["Authorization"].removeprefix("Bearer ")):
+        assert secret not in said and secret.encode() not in path.read_bytes()
 
 
 # ---- HTTP and simulation -------------------------------------------------------------------------
@@ -1634,7 +1655,7 @@ def test_the_checkpoint_of_a_run_over_http_is_the_global_model(tmp_path, small):
         ({"seed": 3}, "seed"),
         ({"strategy": fed_avg()}, "strategy"),
         ({"checkpoint": "c.safetensors"}, "checkpoint"),
-        ({"pixels": 255, "model": object()}, "model, pixels"),
+        ({"limits": fedlab.Limits(), "model": object()}, "model, limits"),
     ],
 )
 def test_with_a_federation_of_ones_own_nothing_is_passed_over(given, named):
@@ -1654,16 +1675,17 @@ def test_two_servers_in_one_process_each_keep_their_own_task(monkeypatch):
     pack = wire.pack
     monkeypatch.setattr(wire, "pack", lambda message: packed.append(1) or pack(message))
     federations = [Federation(toy(), fed_avg()) for _ in range(2)]
-    headers = {"Authorization": f"Bearer {TOKEN}"}
     clients = []
     for federation in federations:
         for name in ("a", "b", "c"):
             federation.join(name, 10)
         federation.start(Plan(1))
-        clients.append(create_app(federation, TOKEN, {"localhost"}).test_client())
+        app = create_app(federation, TOKEN, {"localhost"})
+        clients.append((app.test_client(), app.extensions["fedlab"][2]))
     try:
         for name in ("a", "b", "c"):
-            for client in clients:
+            for client, access in clients:
+                headers = {"Authorization": f"Bearer {access.enrol(name, '')}"}
                 answer = client.get(f"/task?client={name}&wait=5", headers=headers)
                 assert answer.status_code == 200
         assert len(packed) == 2

@@ -341,7 +341,10 @@ def test_the_original_json_is_a_list_of_nested_lists():
             '[{"a": 1}, [3]]',
             "weights cannot be read .*; expected a JSON list of nested lists of numbers",
         ),
-        ("[" * 20_000, "weights cannot be read .*; expected a JSON list"),
+        ("[" * 4, "weights cannot be read .*; expected a JSON list"),
+        ("[" * 20_000, "20,000 lists and 0 commas; expected at most 5 lists with 9 numbers"),
+        ("[[" + "1," * 20_000, "2 lists and 20,000 commas; expected at most 5 lists with 9 "),
+        ('{"a":' * 20, "20 lists and 0 commas; expected at most 5 lists"),
     ],
 )
 def test_the_originals_json_that_is_no_weights(text, words):

@@ -182,8 +182,10 @@ class Federation:
             if member is None or table.closed:
                 return False
             if not table.strategy.asynchronous or table.plan is None:
-                there = table.plan is not None and table.exchange is not None
-                return not there or table.exchange.task(client) is None
+                exchange = table.exchange if table.plan is not None else None
+                if exchange is None or exchange.task(client) is None:
+                    return True
+                return exchange.sessions.get(client, member.session) != member.session
             done = member.done >= merging.last_round(member, table.plan)
             return not table.opened or (done and table.plan.rounds is not None)
 

@@ -75,7 +75,9 @@ class Access:
     def __init__(self, token: str, hosts: Iterable[str] = LOOPBACK, teacher: str | None = None):
         self._hosts = frozenset(hosts)
         self._class, self._teacher = _known(token), _known(teacher or secrets.token_urlsafe(24))
-        self.looker = secrets.token_urlsafe(24)  # not the token: any port of this host gets cookies
+        # Not the token, for any port of this host gets cookies; but of it, so that a page goes on
+        # with the server that takes another's place.
+        self.looker = hmac.digest(token.encode("utf-8", "replace"), b"looker", "sha256").hex()
         self._key = secrets.token_bytes(32)
         self._names: dict[bytes, str] = {}
         self._tokens: dict[str, bytes] = {}
@@ -84,7 +86,8 @@ class Access:
         """A token for this client: the same for the same session, which repeats itself when an
         answer was lost. An earlier one of this name is worth nothing from now on.
         """
-        sealed = hmac.digest(self._key, f"{client}\n{session}".encode(), "sha256")
+        text = f"{client}\n{session}".encode("utf-8", "surrogatepass")  # JSON may hold any text
+        sealed = hmac.digest(self._key, text, "sha256")
         token = base64.urlsafe_b64encode(sealed[:24]).decode()
         self._names.pop(self._tokens.pop(client, b""), None)
         while len(self._names) >= MOST_KEPT:

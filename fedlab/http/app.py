@@ -16,7 +16,7 @@ from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.federation import Federation
 from fedlab.http import routes
-from fedlab.http.access import CLIENT, LOOPBACK, ORIGINAL, Access, Denied
+from fedlab.http.access import CLIENT, LOOPBACK, NOBODY, ORIGINAL, Access, Denied, Identity
 from fedlab.http.routes import GuestProtocol
 from fedlab.messages import (
     AlreadyCounted,
@@ -106,7 +106,8 @@ def create_app(
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
-        if response.status_code in (401, 403):
+        nobody = g.get("who", Identity()).kind == NOBODY
+        if response.status_code in (401, 403) or nobody:
             response.headers["Connection"] = "close"  # whoever it is, is not waited for
         if response.status_code != 204 and request.endpoint not in NOT_RECORDED:
             asked = g.client, request.method, request.path, response.status_code

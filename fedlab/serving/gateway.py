@@ -81,6 +81,17 @@ class Gateway:
                 event.set()
 
     async def __call__(self, scope: dict, receive, send) -> None:
+        try:
+            await self._exchange(scope, receive, send)
+        except (asyncio.CancelledError, RuntimeError):
+            if not self._closed:
+                raise
+            # No thread is left that would answer: who comes now is told nothing, and a notebook
+            # is not shown a traceback.
+            scope["state"]["cut"]()
+            await _disconnected(receive)
+
+    async def _exchange(self, scope: dict, receive, send) -> None:
         environ = environ_of(scope)
         body = b""
         if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:

@@ -39,6 +39,12 @@ IDLE = 75.0
 TO_READ = 60.0
 """Seconds that the other side may take to read an answer."""
 
+MOST_HEADERS = 65_536
+"""Bytes of a request's headers."""
+
+PIECE = 16_384
+"""Bytes that are read of it at a time: only between two pieces is it seen how many there are."""
+
 # "Invalid HTTP request received." would land under a cell of the notebook
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
@@ -90,6 +96,14 @@ class Connection(H11Protocol):
         """Close it at once, whatever is on its way."""
         self.connections.discard(self)
         self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """In pieces where headers are to come; a body as it comes."""
+        while self.idle and len(data) > PIECE:
+            super().data_received(data[:PIECE])
+            data = data[PIECE:]
+        if not self.transport.is_closing():
+            super().data_received(data)
 
     def handle_events(self) -> None:
         super().handle_events()
@@ -153,7 +167,7 @@ class Listener:
             access_log=False,
             proxy_headers=False,
             timeout_keep_alive=IDLE,
-            h11_max_incomplete_event_size=65_536,
+            h11_max_incomplete_event_size=MOST_HEADERS,
         )
         config.load()
         loop, connections = self._loop, self._state.connections
@@ -178,13 +192,28 @@ class Listener:
         try:
             loop.run_forever()
         finally:
-            serving.close()
-            for connection in list(connections):
-                connection.cut()
-            # Not cancelled: each sees that its connection has gone.
-            if left := asyncio.all_tasks(loop):
-                loop.run_until_complete(asyncio.wait(left, timeout=2))
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.remove_reader(self._socket)
+            loop.run_until_complete(_end(connections))
+            serving.close()  # now: asyncio lets go of what it has just accepted unless it serves
             loop.close()
+
+
+async def _end(connections: set) -> None:
+    """Cut every connection, and let the loop close it: one that has just been accepted is in
+    `connections` only a moment later, and a socket of TLS lies below another.
+    """
+    for _ in range(5):
+        await asyncio.sleep(0)
+        for connection in list(connections):
+            connection.cut()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def tls(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
