@@ -229,9 +229,7 @@ class Examination:
         self.federation.wait()
         self._scene("restarted")
         before = len(self.recorder.heard)
-        # The same name for somebody else: the candidate's own token is unknown from now on, as
-        # every client's is to a server that was restarted.
-        self.server.app.extensions["fedlab"][2].enrol(self.name, self._session)
+        self.server.app.extensions["fedlab"][2].forget()
         self._goes_on("token", before)
         self._scene("forgotten")
         before = len(self.recorder.heard)
@@ -253,7 +251,10 @@ class Examination:
         again = since()[0]
         if again.route != "POST /clients" or again.status != 201:
             raise _Ended  # a verdict says why
-        self._until(lambda: any(h.route == "GET /task" for h in since()))
+        asked: list[Heard] = []
+        self._until(lambda: asked.extend(h for h in since() if h.route == "GET /task") or asked)
+        if asked[0].status == 401:
+            raise _Ended  # it will get no task any more: a verdict says why
 
     def _joins(self) -> None:
         self._until(lambda: self._joined() or len(self._heard()) >= ENOUGH)

@@ -67,9 +67,11 @@ class Gateway:
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="fedlab-answers")
         self._waiting: dict[str, tuple[Later, asyncio.Event]] = {}
         self._bodies: dict[str, int] = {}
+        self._closed = False
 
     def close(self) -> None:
         """End the threads. Whatever still waits is answered no more."""
+        self._closed = True
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def look_again(self) -> None:
@@ -133,7 +135,12 @@ class Gateway:
 
     async def _answered(self, environ: dict, body: bytes) -> tuple[str, list, bytes]:
         call = functools.partial(called, self._app.wsgi_app, environ, body)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+        except RuntimeError:  # it came while the threads were ended
+            if self._closed:
+                raise Hangup from None
+            raise
 
     async def _wait(self, later: Later, receive) -> bool:
         """Until it is time to call again; False where nobody waits any more."""

@@ -179,12 +179,12 @@ class Listener:
             loop.run_forever()
         finally:
             serving.close()
-            for connection in list(connections):
-                connection.cut()
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.run_until_complete(asyncio.sleep(0))
+            for _ in range(3):  # what has just been accepted is a connection only a turn later
+                for connection in list(connections):
+                    connection.cut()
+                for task in asyncio.all_tasks(loop):
+                    task.cancel()
+                loop.run_until_complete(asyncio.sleep(0))
             loop.close()
 
 
