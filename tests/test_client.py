@@ -412,7 +412,13 @@ def test_a_server_that_is_not_there(make, short_waits):
 
 @pytest.mark.parametrize(
     "trouble",
-    [None, (500, error("the server failed")), (502, b"<html>Bad Gateway</html>"), (503, b"")],
+    [
+        None,
+        (408, error("the body came too slowly")),
+        (500, error("the server failed")),
+        (502, b"<html>Bad Gateway</html>"),
+        (503, b""),
+    ],
 )
 def test_what_passes_is_tried_again(make, classifier, trouble):
     with Scripted(
