@@ -179,11 +179,13 @@ class Listener:
             loop.run_forever()
         finally:
             serving.close()
-            for _ in range(3):  # what has just been accepted is a connection only a turn later
+            for turn in range(5):
+                # What has just been accepted is a connection only some turns later; were its task
+                # cancelled before, nobody would close its socket.
+                for task in asyncio.all_tasks(loop) if turn > 2 else ():
+                    task.cancel()
                 for connection in list(connections):
                     connection.cut()
-                for task in asyncio.all_tasks(loop):
-                    task.cancel()
                 loop.run_until_complete(asyncio.sleep(0))
             loop.close()
 
