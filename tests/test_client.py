@@ -567,7 +567,13 @@ def test_stopping_ends_a_client_at_once_that_waits_for_its_server(make, monkeypa
 
 @pytest.mark.parametrize(
     "trouble",
-    [None, (500, error("the server failed")), (502, b"<html>Bad Gateway</html>"), (503, b"")],
+    [
+        None,
+        (408, error("the body came too slowly")),
+        (500, error("the server failed")),
+        (502, b"<html>Bad Gateway</html>"),
+        (503, b""),
+    ],
 )
 def test_what_passes_is_tried_again(make, classifier, trouble):
     with Scripted(

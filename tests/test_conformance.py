@@ -63,7 +63,7 @@ class Plain:
         self.name, self.data = name, data
         with requests.Session() as self.http:
             self.http.trust_env = False
-            self.authorize()
+            self.authorize()  # one that does not join has no token of its own
             self.session = secrets.token_hex(8)
             self.join()
             self.loop()
@@ -75,7 +75,13 @@ class Plain:
         return {"client": self.name, "num_examples": len(self.data), "session": self.session}
 
     def join(self):
-        assert self.say("POST", "clients", json=self.about_me()).status_code == 201
+        self.authorize()
+        answer = self.say("POST", "clients", json=self.about_me())
+        assert answer.status_code == 201
+        self.is_known(answer.json()["token"])
+
+    def is_known(self, token):
+        self.http.headers["Authorization"] = f"Bearer {token}"
 
     def say(self, method, path, **content):
         """An answer, however often it has to be asked for."""
@@ -95,8 +101,10 @@ class Plain:
             answer = self.ask()
             if answer.status_code == 410:
                 return self.over()
-            if answer.status_code == 404:
+            if answer.status_code in (401, 404):
                 self.join()
+            elif answer.status_code == 403:
+                answer.raise_for_status()
             elif answer.status_code == 204:
                 self.nothing()
             else:
@@ -122,7 +130,7 @@ class Plain:
 
     def send(self, body):
         answer = self.post(body)
-        if answer.status_code == 404:
+        if answer.status_code in (401, 404):
             return self.join()
         if answer.status_code not in (202, 409):
             answer.raise_for_status()
@@ -141,6 +149,52 @@ class NoHeader(Plain):
 class TokenInBoth(Plain):
     def ask(self):
         return self.say("GET", f"task?client={self.name}&wait=10&key={self.token}")
+
+
+class OwnTokenInBoth(Plain):
+    def is_known(self, token):
+        super().is_known(token)
+        self.own = token
+
+    def ask(self):
+        return self.say("GET", f"task?client={self.name}&wait=10&key={self.own}")
+
+
+class UnknownToken(Plain):
+    def is_known(self, token):
+        super().is_known(token[1:])
+
+    def ask(self):
+        answer = super().ask()
+        answer.raise_for_status() if answer.status_code == 401 else None
+        return answer
+
+
+class ClassToken(Plain):
+    """As before there was a token for each client."""
+
+    def is_known(self, token):
+        pass
+
+
+class Persistent(ClassToken):
+    """The same, and it does not look at what it is answered."""
+
+    def ask(self):
+        answer = super().ask()
+        if answer.status_code == 403:
+            answer.status_code = 204
+            time.sleep(0.2)
+        return answer
+
+
+class SendsWithTheClassToken(Plain):
+    def post(self, body):
+        own = self.http.headers["Authorization"]
+        self.authorize()
+        answer = super().post(body)
+        self.http.headers["Authorization"] = own
+        return answer
 
 
 class JoinsEveryRound(Plain):
@@ -290,6 +344,11 @@ CALM_MISTAKES = [  # the rule, a client that breaks it, a word of the hint
     ("join", JoinsEveryRound, "times; expected once"),
     ("join", NoHeader, "answered 401"),
     ("token", TokenInBoth, "in the header only"),
+    ("token", OwnTokenInBoth, "in the header only"),
+    ("token", UnknownToken, "GET /task came without a token that is known here"),
+    ("own_token", ClassToken, "GET /task came with the class's token and was answered 403"),
+    ("own_token", Persistent, "expected its own, which the answer to joining holds"),
+    ("own_token", SendsWithTheClassToken, "POST /updates came with the class's token"),
     ("wait", Impatient, "a long poll"),
     ("no_task", ReadsNothing, "after a 204"),
     ("update", WrongShape, "shape"),
@@ -322,7 +381,9 @@ class NewSession(Plain):
             self.session = secrets.token_hex(8)
             with suppress(requests.RequestException):
                 path = self.address + "clients"
-                return self.http.post(path, json=self.about_me()).raise_for_status()
+                answer = self.http.post(path, json=self.about_me())
+                answer.raise_for_status()
+                return self.is_known(answer.json()["token"])
 
 
 class SaysItOnce(Plain):
@@ -355,9 +416,55 @@ class TrainsAgain(Plain):
             with suppress(requests.RequestException):
                 path, headers = self.address + "updates", {"Content-Type": wire.CONTENT_TYPE}
                 answer = self.http.post(path, data=body, headers=headers, timeout=30)
-                return self.join() if answer.status_code == 404 else None
+                return self.join() if answer.status_code in (401, 404) else None
             self.data = self.data.subset(np.arange(50 + number))
             body = wire.encode_update(self.update(self.task))
+
+
+class StopsAtA401(Plain):
+    def ask(self):
+        answer = super().ask()
+        if answer.status_code == 401:
+            answer.raise_for_status()
+        return answer
+
+
+class AsksAgainAtA401(Plain):
+    def ask(self):
+        while (answer := super().ask()).status_code == 401:
+            time.sleep(0.05)
+        return answer
+
+
+class JoinsWithItsOwn(Plain):
+    """Once it has a token of its own, it knows no other."""
+
+    known = False
+
+    def authorize(self):
+        if not self.known:
+            super().authorize()
+
+    def is_known(self, token):
+        super().is_known(token)
+        self.known = True
+
+
+class KeepsTheFirst(JoinsWithItsOwn):
+    def join(self):
+        self.known, first = False, self.http.headers["Authorization"]
+        super().join()
+        if first != f"Bearer {self.token}":
+            self.http.headers["Authorization"] = first
+
+
+class SessionOfEachJoin(Plain):
+    joins = 0
+
+    def join(self):
+        self.joins += 1
+        self.session = self.session if self.joins == 1 else secrets.token_hex(8)
+        super().join()
 
 
 class Unknown(Plain):
@@ -366,6 +473,9 @@ class Unknown(Plain):
 
     def loop(self):
         while (answer := self.ask()).status_code != 410:
+            if answer.status_code == 401:
+                self.join()
+                continue
             if answer.status_code == 200:
                 self.task = wire.decode_task(answer.content)
                 self.send(wire.encode_update(self.update(self.task)))
@@ -399,6 +509,11 @@ LOSSY_MISTAKES = [
     ),
     ("lost_update", once("updates"), "expected the same update once more"),
     ("lost_update", TrainsAgain, "another update came"),
+    ("restarted", StopsAtA401, "expected it to join again"),
+    ("restarted", AsksAgainAtA401, "GET /task came; expected it to join again"),
+    ("restarted", JoinsWithItsOwn, "joined with its own token, which cannot be known"),
+    ("restarted", KeepsTheFirst, "went on with another token"),
+    ("restarted", SessionOfEachJoin, "with another session"),
     ("forgotten", Unknown, "expected it to join again"),
     ("over", NeverStops, "expected it to stop"),
 ]

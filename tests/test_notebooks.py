@@ -105,10 +105,14 @@ def lesson_02_says(said: dict[str, str]) -> None:
     """What it says of its own client, and of who may speak for whom, is so."""
     rounds = re.findall(r"round \d: (\S+) with your client, (\S+) with the lib", said["same"])
     assert len(rounds) == 3 and all(mine == theirs for mine, theirs in rounds)
-    kinds = re.findall(r": (\d+) (\w+)$", said["wrong"] + said["as-bob"], re.MULTILINE)
+    answers = said["wrong"] + said["as-bob"] + said["token"]
+    kinds = re.findall(r": (\d+) (\w+)$", answers, re.MULTILINE)
     refused = ["bad_update", "not_finite", "conflict", "bad_update", "bad_update"]
-    assert [kind for _, kind in kinds[:6]] == [*refused, "unknown_client"]
-    assert kinds[6:] == [("202", "counted"), ("409", "already_counted"), ("202", "counted")]
+    assert [kind for _, kind in kinds[:5]] == refused
+    assert kinds[5:] == [("403", "not_yours"), ("202", "counted"), ("202", "counted")]
+    assert re.search(r"history says: {'alice': 20000, 'bob': 20000}", said["token"])
+    assert re.findall(r": (\d{3}) (\w+)", said["who"]) == [
+        ("409", "a"), ("201", "welcome"), ("403", "this"), ("401", "the")]  # fmt: skip
 
 
 def lesson_03_says(said: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ a real server says."""
 import ast
 import json
 import re
+import secrets
 import threading
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import fedlab
 from fedlab import original, wire
 from fedlab.conformance.rules import FIELDS
 from fedlab.http import app as http_app
+from fedlab.http.access import ADMITTED, CLASS, CLIENT, LOOKER, NOBODY, TEACHER
 from fedlab.http.app import create_app
 from fedlab.http.routes import LONGEST_WAIT
 from fedlab.messages import Task, Training, Update
@@ -36,7 +38,7 @@ def names(cell: str) -> list[str]:
 
 
 def test_it_is_two_pages():
-    assert len(TEXT.splitlines()) <= 130
+    assert len(TEXT.splitlines()) <= 160
 
 
 def test_the_routes_are_those_of_the_server():
@@ -49,8 +51,31 @@ def test_the_routes_are_those_of_the_server():
     }
     told = [names(row[0]) for row in table("## Routes")]
     assert sorted(route for (route,) in told) == sorted(real)
-    for _, _, answers in table("## Routes"):
+    for *_, answers in table("## Routes"):
         assert re.fullmatch(r"\d{3}(, \d{3})*", answers)
+
+
+WHO = {
+    "class, teacher": {CLASS, TEACHER},
+    "the client itself": {CLIENT},
+    "the client itself, teacher": {CLIENT, TEACHER},
+    "all": {TEACHER, CLASS, CLIENT, LOOKER},
+    "no token": {NOBODY},
+}
+
+
+def test_who_may_ask_is_what_the_server_goes_by():
+    federation = fedlab.Federation(WEIGHTS, fedlab.async_average())
+    app = create_app(federation, "a-token", original_protocol=original.Original())
+    endpoints = {
+        f"{method} {rule.rule}": rule.endpoint
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    for route, who, *_ in table("## Routes"):
+        endpoint = endpoints[names(route)[0]]
+        page = {NOBODY} if endpoint == "page" else set()  # it says by itself what it lacks
+        assert ADMITTED[endpoint] == WHO[who] | page, route
 
 
 def kinds() -> dict[str, int]:
@@ -64,10 +89,13 @@ def kinds() -> dict[str, int]:
             found[kind] = http_app.STATUS.get(kind, 400)
     found[fedlab.Refused.kind] = 400
     found |= {kind: status for status, kind in http_app.KINDS.items()}
-    for file in (ROOT / "fedlab" / "http").glob("*.py"):
+    files = [file for room in ("http", "serving") for file in (ROOT / "fedlab" / room).glob("*.py")]
+    for file in files:
         source = file.read_text("utf-8")
         found |= {kind: int(n) for n, kind in re.findall(r'Denied\((\d+), "(\w+)"', source)}
-        found |= {kind: int(n) for n, kind in re.findall(r'failure\((\d+), "(\w+)"', source)}
+        found |= {
+            kind: int(n) for n, kind in re.findall(r'(?:failure|failed)\((\d+), "(\w+)"', source)
+        }
     return found
 
 
@@ -102,16 +130,16 @@ def test_the_numbers_are_those_of_the_code():
     assert told == [w.shape for w in fedlab.Classifier().weights]
 
 
-LINE = re.compile(r"^([<>]) (.*?)(?:   +.*)?$", re.MULTILINE)
+LINE = re.compile(r"^([<>]) (.*?)(?:   +(.*))?$", re.MULTILINE)
 
 
-def transcript() -> list[tuple[str, str]]:
-    """(what is said, what is heard)."""
+def transcript() -> list[tuple[str, str, str]]:
+    """(what is said, what the page remarks on it, what is heard)."""
     lines = LINE.findall(TEXT.split("## A round", 1)[1])
-    asked = [said for mark, said in lines if mark == ">"]
-    heard = [said for mark, said in lines if mark == "<"]
-    assert len(asked) == len(heard) == 11
-    return list(zip(asked, heard, strict=True))
+    asked = [(said, remark) for mark, said, remark in lines if mark == ">"]
+    heard = [said for mark, said, _ in lines if mark == "<"]
+    assert len(asked) == len(heard) == 14
+    return [(*both, said) for both, said in zip(asked, heard, strict=True)]
 
 
 class Others:
@@ -127,62 +155,134 @@ class Others:
             task = self.federation.task(name, wait=5)
             self.federation.report(Update(name, task.round, 100, task.weights, run=task.run))
 
+    def leave(self):
+        for name in ("bob", "carol"):
+            self.federation.leave(name)
+
+
+class Talk:
+    """One server, as one client after the other speaks with it."""
+
+    def __init__(self, token=None):
+        self.token = token or secrets.token_urlsafe(24)
+        self.begin()
+
+    def begin(self):
+        """A server like this one; the same token, and it knows nobody."""
+        federation = fedlab.Federation([w.copy() for w in WEIGHTS], fedlab.fed_avg())
+        self.server = fedlab.Server(federation=federation, linger=0, token=self.token)
+        self.others = Others(federation)
+
+    def ask(self, method, path, token, **content):
+        headers = {**content.pop("headers", {}), "Authorization": f"Bearer {token}"}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(
+                method,
+                self.server.address[:-1] + path,
+                timeout=20,
+                headers=headers,
+                **content,
+            )
+
+    def own(self, client):
+        """A client's own token, as joining would answer it."""
+        return self.server.app.extensions["fedlab"][2].enrol(client, "a session")
+
 
 @pytest.fixture
-def server():
-    weights = [w.copy() for w in WEIGHTS]
-    federation = fedlab.Federation(weights, fedlab.fed_avg())
-    with fedlab.Server(federation=federation, linger=0) as server, requests.Session() as session:
-        session.trust_env = False
-        session.headers["Authorization"] = "Bearer " + server.url.split("token=")[1]
-        server.ask = lambda method, path, **content: session.request(
-            method, server.address[:-1] + path, timeout=20, **content
-        )
-        yield server
+def talk():
+    talk = Talk()
+    yield talk
+    talk.server.close()
 
 
-def test_the_transcript_is_what_a_server_says(server):
-    others, closing = Others(server.federation), None
-    for said, heard in transcript():
+def test_the_transcript_is_what_a_server_says(talk):
+    closing, own, tokens = None, "", {}
+    for said, remark, heard in transcript():
         method, path, *rest = said.split(" ", 2)
-        content = {}
+        content, token = {}, own
         if path == "/clients":
-            content = {"json": json.loads(rest[0])}
+            content, token = {"json": json.loads(rest[0])}, talk.token
         elif path == "/updates":
             number = int(re.fullmatch(r"update: round (\d+)", rest[0])[1])
-            run = server.federation.state.progress.run
+            run = talk.server.federation.state.progress.run
             body = wire.encode_update(Update("ada", number, 100, WEIGHTS, run=run))
             content = {"data": body, "headers": {"Content-Type": wire.CONTENT_TYPE}}
+        if remark == "with the class's token":
+            token = talk.token
+        if remark == "the server was restarted":
+            talk.server.close()
+            talk.begin()
         if heard == "200 task: round 1":
-            server.start(rounds=2)
+            talk.server.start(rounds=2)
         elif heard == "200 task: round 2":
-            others.answer()
+            talk.others.answer()
         elif heard == "410 run_over":
-            for name in ("bob", "carol"):
-                server.federation.leave(name)
-            closing = threading.Thread(target=server.close, args=(5,))
+            talk.others.leave()
+            closing = threading.Thread(target=talk.server.close, args=(5,))
             closing.start()
-        answer = server.ask(method, path, **content)
+        answer = talk.ask(method, path, token, **content)
         status, _, words = heard.partition(" ")
         assert answer.status_code == int(status), (said, answer.text)
         if words.startswith("{"):
-            assert answer.json() == json.loads(words)
+            told, real = json.loads(words), answer.json()
+            if "token" in told:
+                own = real.pop("token")
+                assert tokens.setdefault(told.pop("token"), own) == own
+            assert real == told
         elif words.startswith("task"):
             assert f"task: round {wire.decode_task(answer.content).round}" == words
         elif words:
             assert answer.json()["kind"] == words
+    assert len(set(tokens.values())) == len(tokens) == 2
     closing.join(10)
 
 
-def test_who_has_the_token_may_send_as_anyone(server):
-    """As the page says of today's token."""
-    Others(server.federation)
-    server.start(rounds=1)
-    run = server.federation.task("bob", wait=5).run
-    body = wire.encode_update(Update("bob", 1, 100, WEIGHTS, run=run))
-    headers = {"Content-Type": wire.CONTENT_TYPE}
-    assert server.ask("POST", "/updates", data=body, headers=headers).status_code == 202
-    assert server.ask("DELETE", "/clients/carol").status_code == 204
+UPDATE = {"headers": {"Content-Type": wire.CONTENT_TYPE}}
+JOIN = {"json": {"client": "zoe", "num_examples": 1, "session": "of zoe"}}
+
+
+@pytest.mark.parametrize(
+    ("route", "content", "good", "answer"),
+    [
+        ("GET /task?client=bob", {}, ["bob"], 200),
+        ("POST /updates", UPDATE, ["bob"], 202),
+        ("DELETE /clients/bob", {}, ["bob", "teacher"], 204),
+        ("POST /clients", JOIN, ["class", "teacher"], 201),
+        ("GET /status", {}, ["class", "teacher", "bob", "carol"], 200),
+    ],
+)
+def test_who_has_which_token_may_do_what_the_page_says(talk, route, content, good, answer):
+    """Each of the tokens, from the worst to the one that is right."""
+    talk.server.start(rounds=1)
+    task = talk.server.federation.task("bob", wait=5)
+    if content is UPDATE:
+        update = Update("bob", task.round, 100, WEIGHTS, run=task.run)
+        content = {**UPDATE, "data": wire.encode_update(update)}
+    tokens = {"class": talk.token, "teacher": talk.server.teacher, "nobody": "a-guess"}
+    tokens |= {name: talk.own(name) for name in ("bob", "carol")}
+    for whose in [name for name in tokens if name not in good]:
+        refused = talk.ask(*route.split(" "), tokens[whose], **content)
+        said = refused.status_code, refused.json()["kind"]
+        assert said == ((401, "token") if whose == "nobody" else (403, "not_yours")), whose
+        assert refused.headers["Connection"] == "close"
+    for whose in good if answer in (200, 201) else good[-1:]:
+        assert talk.ask(*route.split(" "), tokens[whose], **content).status_code == answer
+
+
+def test_a_name_that_was_banned_is_free_for_nobody(talk):
+    path = "/clients/bob?ban=1"
+    assert talk.ask("DELETE", path, talk.server.teacher).status_code == 204
+    join = {"json": {"client": "bob", "num_examples": 1}}
+    answer = talk.ask("POST", "/clients", talk.token, **join)
+    assert (answer.status_code, answer.json()["kind"]) == (403, "banned")
+
+
+def test_a_join_without_a_session_cannot_be_repeated(talk):
+    join = {"json": {"client": "zoe", "num_examples": 1}}
+    assert talk.ask("POST", "/clients", talk.token, **join).status_code == 201
+    assert talk.ask("POST", "/clients", talk.token, **join).status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -203,12 +303,17 @@ def test_who_has_the_token_may_send_as_anyone(server):
         ("GET /?token=wrong", {}, 401),
     ],
 )
-def test_a_route_answers_as_its_row_says(server, route, content, status):
+def test_a_route_answers_as_its_row_says(talk, route, content, status):
     method, path = route.split(" ")
-    answer = server.ask(method, path, **content)
+    token = talk.token
+    if path.startswith(("/task", "/updates")):
+        token = talk.own("nobody" if "nobody" in path else "bob")
+    elif method == "DELETE":
+        token = talk.server.teacher
+    answer = talk.ask(method, path, token, **content)
     assert answer.status_code == status
     own = re.sub(r"^(/clients|/pages)/.*", r"\1/<", path.split("?")[0])
-    rows = {names(row[0])[0]: row[2] for row in table("## Routes")}
+    rows = {names(row[0])[0]: row[3] for row in table("## Routes")}
     (told,) = [
         statuses
         for name, statuses in rows.items()

@@ -328,8 +328,9 @@ def test_an_answer_that_cannot_be_is_refused_at_the_door(phase, change, error, s
 
 
 def test_a_client_that_answers_for_another_stops_the_round_and_learns_nothing():
-    """With the token anybody may speak as anybody (the course says so); the keys then are not
-    those of the one who was spoken for, which it notices before it sends anything.
+    """Over HTTP it is refused: each client sends with a token of its own. But a server that cheats
+    may do so, and whoever has read a token on its way. The keys then are not those of the one who
+    was spoken for, which it notices before it sends anything.
     """
     played = Played(secured(fedlab.fed_avg()), 4)
     stranger, answer = SecureSide(), played.answer

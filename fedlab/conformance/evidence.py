@@ -43,8 +43,8 @@ class Sent:
 class Evidence:
     """All that is known of a candidate.
 
-    heard:  its requests. name: its own. token: the server's. data: its examples, where they are
-            known. classifier: the model.
+    heard:  its requests. name: its own. token: the class's, with which it may join. data: its
+            examples, where they are known. classifier: the model.
     """
 
     def __init__(
@@ -61,6 +61,12 @@ class Evidence:
     def of(self, route: str, scene: str | None = None) -> list[Heard]:
         """Its requests of this route (in this scene)."""
         return [h for h in self.heard if h.route == route and scene in (None, h.scene)]
+
+    @cached_property
+    def own_tokens(self) -> list[str]:
+        """Those that joining has answered it, in order."""
+        answered = [heard.said.get("token") for heard in self.of("POST /clients")]
+        return [token for token in answered if isinstance(token, str)]
 
     def after(self, heard: Heard) -> list[Heard]:
         """What came later."""

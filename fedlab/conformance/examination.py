@@ -95,7 +95,8 @@ class Examination:
     data:   its examples, where they are known: then its training is checked number by number.
     model:  a built Keras classifier; the 2NN if None.
     lossy:  False: nothing gets lost; how it joins, waits, trains, answers and stops. True: a join,
-            a task and an answer get lost, a server is busy, and forgets it.
+            a task and an answer get lost, a server is busy, does not know its token any more, and
+            forgets it.
     limit:  seconds for all of it.
 
     >>> import fedlab
@@ -144,7 +145,7 @@ class Examination:
 
     @property
     def url(self) -> str:
-        """To give to the candidate: it holds the token."""
+        """To give to the candidate: it holds the class's token."""
         return self.server.url
 
     def __enter__(self) -> Examination:
@@ -184,6 +185,8 @@ class Examination:
         began = time.monotonic()
         self._scene("quiet")
         self._until(lambda: len(self._heard("GET /task")) > 1 and time.monotonic() > began + QUIET)
+        if all(heard.status in (401, 403) for heard in self._heard("GET /task")):
+            raise _Ended  # it will get no task: a verdict says why
         for scene, training in (
             ("first", {}),
             ("second", {"epochs": 2, "batch_size": None, "learning_rate": 0.05}),
@@ -224,13 +227,34 @@ class Examination:
         self._until(lambda: self._after_the_refusal("already_counted"))
         self._examiner_answers()
         self.federation.wait()
+        self._scene("restarted")
+        before = len(self.recorder.heard)
+        self.server.app.extensions["fedlab"][2].forget()
+        self._goes_on("token", before)
         self._scene("forgotten")
+        before = len(self.recorder.heard)
         self.recorder.script["POST /updates"] = [self._close_the_round]
         self._start(deadline=FORGETS)
-        self._until(lambda: self._after_the_refusal("unknown_client"))
-        self._until(lambda: self._heard("POST /clients"))
-        joined = len(self._heard())
-        self._until(lambda: any(h.route == "GET /task" for h in self._heard()[joined:]))
+        self._goes_on("unknown_client", before)
+
+    def _goes_on(self, refused: str, before: int) -> None:
+        """Wait until it was refused so (after its first `before` requests), has joined again, and
+        asks for a task. Raises _Ended where it does something else.
+        """
+
+        def since() -> list[Heard]:
+            heard = list(self.recorder.heard)[before:]
+            told = [number for number, h in enumerate(heard) if h.said.get("kind") == refused]
+            return heard[told[0] + 1 :] if told else []
+
+        self._until(since)
+        again = since()[0]
+        if again.route != "POST /clients" or again.status != 201:
+            raise _Ended  # a verdict says why
+        asked: list[Heard] = []
+        self._until(lambda: asked.extend(h for h in since() if h.route == "GET /task") or asked)
+        if asked[0].status == 401:
+            raise _Ended  # it will get no task any more: a verdict says why
 
     def _joins(self) -> None:
         self._until(lambda: self._joined() or len(self._heard()) >= ENOUGH)

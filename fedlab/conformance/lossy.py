@@ -4,6 +4,7 @@ requests."""
 from __future__ import annotations
 
 from fedlab.conformance.evidence import Broken, Evidence, Rule
+from fedlab.conformance.recorder import Heard
 from fedlab.conformance.rules import over
 
 SHORTEST_PAUSE = 0.1  # seconds before a client says again what a busy server did not hear
@@ -89,21 +90,49 @@ def lost_update(seen: Evidence) -> str:
     return "sent the same update once more when the answer was lost"
 
 
+def restarted(seen: Evidence) -> str:
+    """401 token: the server does not know its token any more. Join again, with the class's."""
+    told = next((h for h in seen.of("GET /task") if h.status == 401), None)
+    if told is None:
+        raise Broken("it did not ask for a task; expected GET /task?client=...")
+    return _joins_again(seen, told, "a 401 (the server was restarted: its token is unknown)")
+
+
 def forgotten(seen: Evidence) -> str:
     """404 unknown_client: the server has forgotten it. Join again."""
     told = next((h for h in seen.heard if h.said.get("kind") == "unknown_client"), None)
     if told is None:
-        raise Broken("no update came for the third task; expected one")
+        raise Broken("no update came for the task of this scene; expected one")
+    return _joins_again(seen, told, "a 404 unknown_client (the server has forgotten it)")
+
+
+def _joins_again(seen: Evidence, told: Heard, what: str) -> str:
+    """What is expected after this refusal: the class's token, the same session, and on it goes."""
     later = seen.after(told)
     if not later or later[0].route != "POST /clients":
         came = f"{later[0].route} came" if later else "nothing came"
+        raise Broken(f"after {what} {came}; expected it to join again")
+    again = later[0]
+    if again.authorization != f"Bearer {seen.token}":
         raise Broken(
-            f"after a 404 unknown_client (the server has forgotten it) {came}; expected it to join"
-            " again"
+            f"after {what} it joined with its own token, which cannot be known; expected the"
+            " class's, from the address that it was given"
         )
-    if not any(heard.route == "GET /task" for heard in later):
+    if again.status == 409:
+        raise Broken(
+            f"after {what} it joined with another session, and its name was taken, by itself;"
+            " expected one session, made once and sent in every join"
+        )
+    own = again.said.get("token")
+    asked = [heard for heard in later if heard.route == "GET /task"]
+    if not asked:
         raise Broken("after it had joined again it did not ask for a task; expected it to go on")
-    return "joined again when the server had forgotten it"
+    if asked[0].authorization != f"Bearer {own}":
+        raise Broken(
+            f"after {what} it joined, and went on with another token; expected the one that this"
+            " joining has answered"
+        )
+    return f"joined again after {what}"
 
 
 LOSSY: list[Rule] = [
@@ -111,6 +140,7 @@ LOSSY: list[Rule] = [
     ("busy", busy),
     ("first", lost_task),
     ("update", lost_update),
+    ("restarted", restarted),
     ("forgotten", forgotten),
     ("over", over),
 ]

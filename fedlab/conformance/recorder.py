@@ -71,6 +71,8 @@ class Recorder:
     script:  for each route what happens to its next requests, first to last: PASS, BUSY, TWICE, or
              a function that says which.
     lose:    answers that get lost, once each: (route, status).
+
+    What a server refuses by its headers alone is heard too, without its body: `refused`.
     """
 
     ROUTES = ("POST /clients", "DELETE /clients", "GET /task", "POST /updates")
@@ -84,22 +86,10 @@ class Recorder:
         self.lose: set[tuple[str, int]] = set()
 
     def __call__(self, environ, start_response):
-        path = environ.get("PATH_INFO", "")
-        route = f"{environ['REQUEST_METHOD']} /{path.strip('/').split('/')[0]}"
-        if route not in self.ROUTES:
+        heard = self._request(environ)
+        if heard is None:
             return self._app(environ, start_response)
-        query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        heard = Heard(
-            time.monotonic(),
-            self.scene,
-            route,
-            path,
-            query,
-            environ.get("HTTP_AUTHORIZATION", ""),
-            environ.get("CONTENT_TYPE", ""),
-            body,
-        )
+        route, query, body = heard.route, heard.query, heard.body
         planned = self.script.get(route)
         act = planned.pop(0) if planned else PASS
         act = act() if callable(act) else act
@@ -116,14 +106,40 @@ class Recorder:
         if lost:
             self.lose.discard((route, number))
             number = 0
-        with self.changed:
-            until = time.monotonic()
-            self.heard.append(replace(heard, until=until, status=number, answer=answer))
-            self.changed.notify_all()
+        self._write(heard, number, answer)
         if lost:
             raise Hangup
         start_response(status, headers)
         return [answer]
+
+    def refused(self, environ, status: int, answer: bytes) -> None:
+        """A request was refused at the door: its body is not read."""
+        heard = self._request({**environ, "wsgi.input": io.BytesIO()})
+        if heard is not None:
+            self._write(heard, status, answer)
+
+    def _request(self, environ) -> Heard | None:
+        """What is asked here; None where it is not one of `ROUTES`."""
+        path = environ.get("PATH_INFO", "")
+        route = f"{environ['REQUEST_METHOD']} /{path.strip('/').split('/')[0]}"
+        if route not in self.ROUTES:
+            return None
+        return Heard(
+            time.monotonic(),
+            self.scene,
+            route,
+            path,
+            dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)),
+            environ.get("HTTP_AUTHORIZATION", ""),
+            environ.get("CONTENT_TYPE", ""),
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)),
+        )
+
+    def _write(self, heard: Heard, status: int, answer: bytes) -> None:
+        with self.changed:
+            until = time.monotonic()
+            self.heard.append(replace(heard, until=until, status=status, answer=answer))
+            self.changed.notify_all()
 
     def _answered(self, environ, query: dict[str, str], body: bytes):
         """(status, headers, body) of what the federation's own application answers."""

@@ -62,19 +62,46 @@ def join(seen: Evidence) -> str:
 
 
 def token(seen: Evidence) -> str:
-    """The token is in the header, and nowhere else."""
+    """A token is in the header, and nowhere else."""
+    known = [seen.token, *seen.own_tokens]
     for heard in seen.heard:
-        if heard.authorization != f"Bearer {seen.token}":
+        if heard.authorization not in [f"Bearer {one}" for one in known]:
             raise Broken(
-                f"{heard.route} came without the token; expected the header 'Authorization: Bearer'"
-                " and the token in every request"
+                f"{heard.route} came without a token that is known here; expected the header"
+                " 'Authorization: Bearer' and a token in every request"
             )
-        if seen.token in str(heard.query) or seen.token.encode() in heard.body:
+        said = f"{heard.path} {heard.query}"
+        if any(one in said or one.encode() in heard.body for one in known):
             raise Broken(
                 f"{heard.route} has the token in its address or its body too, where others may read"
                 " it later; expected it in the header only"
             )
-    return "the token is in the header of every request, and nowhere else"
+    return "a token is in the header of every request, and nowhere else"
+
+
+def own_token(seen: Evidence) -> str:
+    """It joins with the class's token, and goes on with the one that joining has answered."""
+    own = ""
+    for heard in seen.heard:
+        if heard.route == "POST /clients":
+            if heard.authorization != f"Bearer {seen.token}":
+                raise Broken(
+                    "it joined with another token than the class's; expected the one from the"
+                    " address that it was given"
+                )
+            own = heard.said.get("token", own)
+        elif heard.authorization == f"Bearer {seen.token}":
+            raise Broken(
+                f"{heard.route} came with the class's token and was answered {heard.status};"
+                ' expected its own, which the answer to joining holds: {"client": ..., "token":'
+                " ...}"
+            )
+        elif heard.authorization != f"Bearer {own}":
+            raise Broken(
+                f"{heard.route} came with a token that is not its own any more; expected the one"
+                " that the last answer to joining holds"
+            )
+    return "joined with the class's token, and went on with its own"
 
 
 def wait(seen: Evidence) -> str:
@@ -309,6 +336,7 @@ def over(seen: Evidence) -> str:
 CALM: list[Rule] = [
     ("join", join),
     ("join", token),
+    ("join", own_token),
     ("quiet", wait),
     ("quiet", no_task),
     ("first", update),

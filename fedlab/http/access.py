@@ -97,6 +97,12 @@ class Access:
         self._names[_known(token)] = client
         return token
 
+    def forget(self) -> None:
+        """No client's own token is known any more, as after a restart: each has to join again."""
+        self._key = secrets.token_bytes(32)
+        self._names.clear()
+        self._tokens.clear()
+
     def identity(self, request: Request) -> Identity:
         """The header, always; a cookie only to read with."""
         header = request.headers.get("Authorization", "")

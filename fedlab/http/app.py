@@ -159,7 +159,12 @@ def at_the_door(app: Flask, environ: dict) -> Response | None:
             # Whose it is: the gateway counts what comes of one client at a time.
             environ[SENDER] = g.who.name if g.who.kind == CLIENT else ""
         except Exception as error:  # as Flask does: `refused`, `denied` and the others know it
-            return app.process_response(app.make_response(app.handle_user_exception(error)))
+            answer = app.process_response(app.make_response(app.handle_user_exception(error)))
+            # What never comes in is told to whoever stands around the application, to write down
+            # what is said to it.
+            if told := getattr(app.wsgi_app, "refused", None):
+                told(environ, answer.status_code, answer.get_data())
+            return answer
     return None
 
 

@@ -400,7 +400,7 @@ class Client:
             # In one piece: `answer.content` would put 800 kB together from pieces of 10, and take
             # three times as long.
             body = b"".join(answer.iter_content(None))
-            if answer.status_code >= 500 or answer.status_code == 408:
+            if answer.status_code >= 500 or answer.status_code == 408:  # 408: our line was slow
                 raise _Trouble(f"it answered {answer.status_code}")
             return answer.status_code, self._understood(answer, body)
 

@@ -250,11 +250,11 @@ def dp_fed_avg(
     which nobody was drawn, or came, is one of noise alone.
 
     ε is for whoever sees all models, and does not know who took part when. The server knows, and
-    tells everybody who has its token (its page, `/status`, `/history`): against them it is
-    `epsilon_unsampled`, with the rounds in which a client took part. The server sees single
-    updates, too, unless they are `secured`. That a client leaves in the middle for reasons of its
-    data is not counted. What clients say of their own models, accuracy and loss, is not written
-    down.
+    tells everybody who may look on (its page, `/status`, `/history`): whoever has the class's
+    token, and every client with its own. Against them it is `epsilon_unsampled`, with the rounds
+    in which a client took part. The server sees single updates, too, unless they are `secured`.
+    That a client leaves in the middle for reasons of its data is not counted. What clients say of
+    their own models, accuracy and loss, is not written down.
     Raises Refused for values that cannot be.
     """
     if combine is not None:

@@ -148,7 +148,12 @@ class Gateway:
         if self._closed:
             raise Hangup
         call = functools.partial(called, self._app.wsgi_app, environ, body)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+        except RuntimeError:  # it came while the threads were ended
+            if self._closed:
+                raise Hangup from None
+            raise
 
     async def _wait(self, later: Later, receive) -> bool:
         """Until it is time to call again; False where nobody waits any more."""

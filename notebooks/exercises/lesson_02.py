@@ -95,8 +95,8 @@ def check_client(client: Callable) -> str:
 
 @checker
 def check_lossy(client: Callable) -> str:
-    """Exercise 3: a client that goes on when answers get lost, the server is busy, or has forgotten
-    it.
+    """Exercise 3: a client that goes on when answers get lost, the server is busy, does not know
+    its token any more, or has forgotten it.
     """
     report = _examined(client, lossy=True)
     return (

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import requests
 
 import fedlab
 from fedlab import wire
@@ -50,6 +51,16 @@ def body_of(update):
     }
 
 
+def class_token(url, name, images):
+    """Goes on with the token from the URL, as if joining had answered none."""
+    address, token = url.split("?token=")
+    headers = {"Authorization": f"Bearer {token}"}
+    me = {"client": name, "num_examples": len(images), "session": "of alice"}
+    requests.post(address + "clients", json=me, headers=headers, timeout=9).raise_for_status()
+    asked = {"client": name, "wait": 10}
+    requests.get(address + "task", params=asked, headers=headers, timeout=9).raise_for_status()
+
+
 def asleep(url, name, images):
     time.sleep(0.1)
 
@@ -91,6 +102,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_client", (...,), "three dots"),
     ("check_client", ("client",), "the function itself"),
     ("check_client", (asleep,), "rule 1, join: nothing came"),
+    ("check_client", (class_token,), "own_token: GET /task came with the class's token"),
     ("check_client", (as_in_the_lesson,), "ValueError in line"),
     ("check_client", (gives_up,), "stale"),
     ("check_lossy", (...,), "three dots"),
