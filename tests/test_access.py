@@ -4,7 +4,7 @@ import json
 from contextlib import contextmanager
 
 import pytest
-from test_server import COOKIE, TEACHER, TOKEN, Api, update
+from test_server import COOKIE, TEACHER, TOKEN, Api, known_run, update  # noqa: F401
 
 from fedlab import original, wire
 from fedlab.http.access import ADMITTED, MOST_KEPT, NOBODY, Access, Identity, Secret

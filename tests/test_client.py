@@ -375,7 +375,7 @@ def test_a_server_that_was_restarted_gives_it_another_token(make, classifier):
         GET_task=[WRONG, task(classifier), OVER],
         POST_updates=[WRONG, TAKEN],
     ) as server:
-        make(server.url, tries=1).run()
+        make(server.url, patience=0).run()
         assert shown(server) == [
             ("clients", TOKEN), ("task", "one"), ("clients", TOKEN), ("task", "two"),
             ("updates", "two"), ("clients", TOKEN), ("updates", "three"), ("task", "three"),

@@ -669,11 +669,11 @@ def test_a_client_takes_part_over_tls(pem):
     data = fedlab.Dataset(rng.integers(0, 256, (20, 28, 28), np.uint8), np.arange(20) % 10)
     model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, activation="softmax")])
     with Server(model=model, certificate=pem[0], key=str(pem[1]), linger=1) as server:
-        stranger = fedlab.Client(server.url, "bob", data, model=model, tries=1)
+        stranger = fedlab.Client(server.url, "bob", data, model=model, patience=0)
         with pytest.raises(fedlab.ServerAway, match="SSLError"):
             stranger.start()
         plain = fedlab.Client(
-            server.url.replace("https", "http"), "bob", data, model=model, tries=1
+            server.url.replace("https", "http"), "bob", data, model=model, patience=0
         )
         with pytest.raises(fedlab.ServerAway):
             plain.start()

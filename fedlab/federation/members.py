@@ -53,7 +53,7 @@ UNLIMITED = Limits(MOST, MOST, MOST)
 
 def sealed(session: str) -> str:
     """As what a session is written down: with the session itself one could join in its place."""
-    return hashlib.sha256(session.encode()).hexdigest()[:32]
+    return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 Given = tuple[int, Weights]

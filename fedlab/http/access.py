@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import secrets
@@ -75,12 +76,19 @@ class Access:
     def __init__(self, token: str, hosts: Iterable[str] = LOOPBACK, teacher: str | None = None):
         self._hosts = frozenset(hosts)
         self._class, self._teacher = _known(token), _known(teacher or secrets.token_urlsafe(24))
-        # Not the token, for any port of this host gets cookies; but of it, so that a page goes on
-        # with the server that takes another's place.
-        self.looker = hmac.digest(token.encode("utf-8", "replace"), b"looker", "sha256").hex()
+        self._token = token
         self._key = secrets.token_bytes(32)
         self._names: dict[bytes, str] = {}
         self._tokens: dict[str, bytes] = {}
+
+    @functools.cached_property
+    def looker(self) -> str:
+        """The secret in a browser's cookie. Not the token: any port of this host gets cookies; and
+        made of it so slowly that not even a short token can be guessed from it. A server that takes
+        another's place keeps its lookers-on.
+        """
+        token = self._token.encode("utf-8", "replace")
+        return hashlib.scrypt(token, salt=b"fedlab looker", n=2**14, r=8, p=1, dklen=24).hex()
 
     def enrol(self, client: str, session: str) -> str:
         """A token for this client: the same for the same session, which repeats itself when an
