@@ -124,12 +124,12 @@ def crowds(rounds: int, figures: dict, faults: list[str]) -> None:
 
 
 def polls(rounds: int, figures: dict, faults: list[str]) -> None:
-    """The greedy one, who otherwise plays like the 30 others."""
+    """The greedy one, who has joined, beside 30 others, whose updates are enough for a round."""
     with Away(model="two_nn") as server:
-        alone = played(server, OTHERS + 1, rounds, 60)
+        alone = played(server, OTHERS, rounds, 60)
         with Greedy(server.url, f"client-{OTHERS:03}", POLLS) as greedy:
             time.sleep(1)
-            beside = played(server, OTHERS + 1, rounds, 60)
+            beside = played(server, OTHERS, rounds, 60)
     slower = beside["seconds"] / alone["seconds"]
     said = f"{slower:.1f} x as long" if math.isfinite(slower) else "no second round in a minute"
     found = f"{said} ({greedy.asked:,} asked, {greedy.most:,} at a time)"

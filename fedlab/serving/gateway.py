@@ -31,8 +31,13 @@ LEFT_OVER = 1_000_000
 """Bytes of a refused body that are still read, so that its sender, who is busy sending, gets to
 read the answer; who sends more is cut off."""
 
+A_SECOND = 1.0
+"""Seconds: so often at most an earlier question is answered at once because of a later one. Whoever
+asks a thousand times at the same time would otherwise keep everybody busy with that."""
+
 AT_ONCE = 8
-"""Bodies that one sender may have under way; the next ones are told to come later."""
+"""Bodies that one sender may have under way, and eight times as many an address whose senders have
+no names; the next ones are told to come later."""
 
 
 @dataclass
@@ -65,7 +70,8 @@ class Gateway:
     def __init__(self, app: Flask, door: Callable[[Flask, dict], Response | None], workers: int):
         self._app, self._door = app, door
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="fedlab-answers")
-        self._waiting: dict[str, tuple[Later, asyncio.Event]] = {}
+        self._waiting: dict[str, tuple[Later, asyncio.Event, Callable[[], None]]] = {}
+        self._ended: dict[str, float] = {}  # when a question was last answered for a later one
         self._bodies: dict[str, int] = {}
         self._closed = False
 
@@ -76,7 +82,7 @@ class Gateway:
 
     def look_again(self) -> None:
         """Something has changed: who waits for that is answered. Called in the loop's thread."""
-        for later, event in self._waiting.values():
+        for later, event, _ in self._waiting.values():
             if later.ready():
                 event.set()
 
@@ -115,15 +121,16 @@ class Gateway:
                 return await _disconnected(receive)
             if status[:3] != "204" or later.over or not later.seconds:
                 return await _send(send, status, headers, answer)
-            if not await self._wait(later, receive):
+            if not await self._wait(later, receive, scope["state"]["spare"]):
                 return
 
     async def _body(self, environ: dict, receive) -> bytes | tuple | None:
         """The whole body; what is answered where it does not come; None where nobody is there."""
-        length, sender = int(environ["CONTENT_LENGTH"]), environ.get(SENDER, "")
+        length, name = int(environ["CONTENT_LENGTH"]), environ.get(SENDER, "")
+        sender, most = (name, AT_ONCE) if name else ("@" + environ["REMOTE_ADDR"], 8 * AT_ONCE)
         under_way = self._bodies.get(sender, 0)
-        if sender and under_way >= AT_ONCE:
-            return failed(503, "busy", f"got {under_way + 1} bodies at once; expected {AT_ONCE}")
+        if under_way >= most:
+            return failed(503, "busy", f"got {under_way + 1} bodies at once; expected {most}")
         self._bodies[sender] = under_way + 1
         pieces, most = [], PATIENCE + length / SLOWEST
         try:
@@ -155,24 +162,28 @@ class Gateway:
                 raise Hangup from None
             raise
 
-    async def _wait(self, later: Later, receive) -> bool:
-        """Until it is time to call again; False where nobody waits any more."""
-        event = asyncio.Event()
-        if later.name in self._waiting:  # an earlier question of the same name: answered now
-            earlier, asked = self._waiting[later.name]
+    async def _wait(self, later: Later, receive, spare: Callable[[], None]) -> bool:
+        """Until it is time to call again; False where nobody waits any more. An earlier question
+        of the same name is over: answered now, or, where that was done just now, at its end.
+        """
+        event, now = asyncio.Event(), asyncio.get_running_loop().time()
+        if later.name in self._waiting:
+            earlier, asked, spared = self._waiting[later.name]
             earlier.over = True
-            asked.set()
-        self._waiting[later.name] = later, event
+            spared()
+            if now - self._ended.get(later.name, -A_SECOND) >= A_SECOND:
+                self._ended[later.name] = now
+                asked.set()
+        self._waiting[later.name] = later, event, spare
         if later.ready():  # it has changed between the call and here
             event.set()
         gone = asyncio.ensure_future(_disconnected(receive))
         changed = asyncio.ensure_future(event.wait())
-        began = asyncio.get_running_loop().time()
         try:
             await asyncio.wait(
                 {gone, changed}, timeout=later.seconds, return_when=asyncio.FIRST_COMPLETED
             )
-            later.seconds -= asyncio.get_running_loop().time() - began
+            later.seconds -= asyncio.get_running_loop().time() - now
             later.over = later.over or later.seconds <= 0
             return not gone.done()
         finally:
@@ -180,6 +191,7 @@ class Gateway:
             changed.cancel()
             if self._waiting.get(later.name, (None,))[0] is later:
                 del self._waiting[later.name]
+                self._ended.pop(later.name, None)
 
 
 async def _disconnected(receive) -> None:

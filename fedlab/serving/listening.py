@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,11 @@ from uvicorn.server import ServerState
 from fedlab.checks import Refused
 from fedlab.serving.gateway import Gateway, failed
 
-CONNECTIONS = 500
-"""With what a notebook has open, below the 1,024 files that a process usually may."""
+CONNECTIONS = 2_000
+"""At most, and at most half of the files that this process may have open."""
+
+FILES = 4_096
+"""Files that a process is allowed where its user may have so many: as Jupyter does it."""
 
 STRANGERS = 64
 """Connections of one address that have not asked for anything yet. (A class behind one router has
@@ -49,21 +53,47 @@ PIECE = 16_384
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
+class State(ServerState):
+    """What the connections of a Listener share. most: how many there may be. strangers: by address,
+    in the order in which they came, those that have not asked for anything yet.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.most = min(CONNECTIONS, files_allowed() // 2)
+        self.strangers: defaultdict[str, dict[Connection, None]] = defaultdict(dict)
+
+
 class Connection(H11Protocol):
     """One connection. since: when what it is doing now began; asked: whether it has said a whole
-    request before.
+    request before; spare: whether what it waits for is nobody's question any more.
     """
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
-        self.app_state = {"cut": self.cut}
-        self.asked, self._doing, self.since = False, None, time.monotonic()
-        mine = [c for c in self.connections if not c.asked and c.address == self.address]
-        idle = [c for c in self.connections if c.idle and c is not self]
-        if len(mine) > STRANGERS:
-            min(mine, key=lambda c: c.since).cut()
-        elif len(self.connections) > CONNECTIONS:
-            min(idle, key=lambda c: (c.asked, c.since), default=self).cut()
+        self.app_state = {"cut": self.cut, "spare": self.be_spare}
+        self.asked, self.spare, self._doing, self.since = False, False, None, time.monotonic()
+        strangers = self.server_state.strangers[self.address]
+        strangers[self] = None
+        if len(strangers) > STRANGERS:
+            next(iter(strangers)).cut()
+        elif len(self.connections) > min(CONNECTIONS, self.server_state.most):
+            others = [c for c in self.connections if (c.idle or c.spare) and c is not self]
+            min(others, key=lambda c: (c.asked, not c.spare, c.since), default=self).cut()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._no_stranger()
+        super().connection_lost(exc)
+
+    def _no_stranger(self) -> None:
+        strangers = self.server_state.strangers
+        strangers[self.address].pop(self, None)
+        if not strangers[self.address]:
+            del strangers[self.address]
+
+    def be_spare(self) -> None:
+        """Another connection has asked the same since: where there are too many, this one goes."""
+        self.spare = True
 
     @property
     def address(self) -> str:
@@ -81,7 +111,6 @@ class Connection(H11Protocol):
         half = bool(self.conn.trailing_data[0])
         doing = writing, self.idle, half, self.conn.our_state
         if doing != self._doing:
-            self.asked = self.asked or not self.idle
             self._doing, self.since = doing, now
         if writing:
             most = TO_READ
@@ -95,6 +124,7 @@ class Connection(H11Protocol):
     def cut(self) -> None:
         """Close it at once, whatever is on its way."""
         self.connections.discard(self)
+        self._no_stranger()
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -107,7 +137,9 @@ class Connection(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        self.asked = self.asked or not self.idle
+        if not self.asked and not self.idle:
+            self.asked = True
+            self._no_stranger()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is told so in this server's JSON."""
@@ -132,7 +164,7 @@ class Listener:
     ):
         self._gateway, self._socket, self._context = gateway, listening, context
         self._loop = asyncio.new_event_loop()
-        self._state = ServerState()
+        self._state = State()
         self._changed = False
         self._thread = threading.Thread(target=self._run, name="fedlab-server", daemon=True)
         self._thread.start()
@@ -214,6 +246,20 @@ async def _end(connections: set) -> None:
         await asyncio.wait(tasks, timeout=1)
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+def files_allowed() -> int:
+    """How many files this process may have open; more than it was, where its user may."""
+    try:
+        import resource
+    except ImportError:  # Windows, where sockets are none
+        return FILES
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now < FILES:
+        now = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+        with contextlib.suppress(ValueError, OSError):  # macOS says more than it allows
+            resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+    return max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 0) or FILES
 
 
 def tls(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
