@@ -361,3 +361,10 @@ def test_a_secret_is_printed_and_not_shown():
     assert str(url) == f"{url}" == f"http://127.0.0.1:8642/?token={TOKEN}"
     assert repr(url) == "'http://127.0.0.1:8642/?token=…'" and TOKEN not in repr([url, {1: url}])
     assert repr(Secret(TOKEN)) == repr(Secret("Bearer x")) == "'…'"
+
+
+def test_a_compressed_body_is_refused():
+    with an_api() as api:
+        headers = {"Content-Encoding": "gzip"}
+        answer = api.call("POST", "/clients", {"client": "zoe", "num_examples": 1}, headers=headers)
+        assert (answer.status_code, answer.json["kind"]) == (415, "media_type")

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
 from fedlab import wire
 from fedlab.checks import Refused
@@ -96,6 +96,8 @@ def create_app(
         g.client = g.who.name
         if "Transfer-Encoding" in request.headers:
             raise Denied(411, KINDS[411], "the body has no Content-Length; expected one")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnsupportedMediaType("the body is compressed; expected it as it is")
         request.max_content_length = most.get(request.endpoint, SMALL)
         if (request.content_length or 0) > request.max_content_length:
             raise RequestEntityTooLarge
