@@ -117,7 +117,7 @@ def run(scale: float, seed: int) -> Result:
         ada.close()
     tried = (
         f"{len(HOSTS)} Hosts x {len(ORIGINS)} Origins x {len(METHODS)} methods x {len(routes)}"
-        f" routes x 2 tokens or a cookie, this server's own names too: {count:,}; {sockets} on sockets"
+        f" routes x 2 tokens or a cookie, own names too: {count:,}; {sockets} on sockets"
     )
     if not read:
         faults.append("nobody was served at all: this row tests nothing")
