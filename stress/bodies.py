@@ -133,6 +133,7 @@ def kinds(good: bytes, run: str) -> dict[str, bytes]:
         "an accuracy of 2": update(accuracy="2"),
         "an accuracy of words": update(accuracy="good"),
         "another phase": update(phase="unmask"),
+        "another phase, and no arrays": update({}, phase="unmask"),
         # no joining
         "a name that is taken": join(session="of another"),
         "no name": join(client=None),
