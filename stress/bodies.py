@@ -133,7 +133,9 @@ def kinds(good: bytes, run: str) -> dict[str, bytes]:
         "an accuracy of 2": update(accuracy="2"),
         "an accuracy of words": update(accuracy="good"),
         "another phase": update(phase="unmask"),
-        "another phase, and no arrays": update({}, phase="unmask"),
+        "another phase, and no arrays": tensors(
+            {"__metadata__": texts | {"phase": "unmask"}}, b""
+        ),
         # no joining
         "a name that is taken": join(session="of another"),
         "no name": join(client=None),
