@@ -20,6 +20,7 @@ from stress.result import Result, say
 ROWS = (
     "bodies",
     "hosts",
+    "authentication",
     "crashes",
     "disk",
     "damage",

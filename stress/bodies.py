@@ -1,8 +1,9 @@
 """Row "bodies": bad bodies on every route that takes one, and seeded mutations of good ones.
 
-None may be answered by a 5xx, change the model by a bit, or stay in memory. The mutations start
-from a good update with the very weights of the global model, under a bound so small that any other
-is refused: so even one that is still an update, and is counted, may change nothing.
+None may be answered by a 5xx, change the model by a bit, or stay in memory. Each differs in one
+thing from a good body, which is really taken at the end: an update of a task that was fetched, with
+the very weights of the global model, under a bound so small that any other is refused. So even a
+mutation that is still an update, and is counted, may change nothing.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from fedlab.messages import Task, Training
+from fedlab.messages import Task
 from stress.result import Result, first, part, say
 from stress.served import Away
-from stress.wire import AWAY, FORM, JSON, TENSORS, Peer, status_of, tiny
+from stress.wire import AWAY, FORM, JSON, TENSORS, Answer, Peer, status_of, tiny
 
 FULL = 100_000
 BOUND = 1e-300
 """The longest change that is accepted: none."""
 
+GOOD = b"".join(w.tobytes() for w in tiny())
+"""The global model's own numbers."""
+
 MOST_GROWTH = 64.0
 """MB by which the server may grow over everything."""
 
-MEANT = {501: "an unknown transfer coding"}  # RFC 9112, 6.1
 
-
-def tensors(header, data: bytes = bytes(60), length: int | None = None) -> bytes:
+def tensors(header, data: bytes = GOOD, length: int | None = None) -> bytes:
     """A safetensors file of this header: bytes, or what becomes JSON."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
@@ -42,10 +44,10 @@ def array(shape=(4, 3), begin=0, end=48, dtype="F32") -> dict:
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
-def kinds(good: bytes) -> dict[str, bytes]:
-    """Name -> a bad body, whatever the route."""
+def kinds(good: bytes, run: str) -> dict[str, bytes]:
+    """Name -> a bad body, whatever the route. run: of the task that a good one would answer."""
     texts = {"kind": "update", "client": "ada", "round": "1", "num_examples": "100"}
-    texts |= {"accuracy": "0.5", "loss": "1.0"}
+    texts |= {"accuracy": "0.5", "loss": "1.0", "run": run}
     two = {"0000": array(), "0001": array((3,), 48, 60)}
 
     def update(arrays=None, **changes) -> bytes:
@@ -116,6 +118,9 @@ def kinds(good: bytes) -> dict[str, bytes]:
         "NaN": tensors({"__metadata__": texts} | two, struct.pack("<f", float("nan")) * 15),
         "infinity": tensors({"__metadata__": texts} | two, struct.pack("<f", float("inf")) * 15),
         "the largest floats": tensors({"__metadata__": texts} | two, b"\xff\xff\x7f\x7f" * 15),
+        "no run": update(run=""),
+        "another run": update(run="0" * len(run)),
+        "a run of 4,000 letters": update(run="x" * 4_000),
         "another client": update(client="nobody"),
         "a client of controls": update(client="\x1b[2J\x00ada"),
         "an earlier round": update(round="0"),
@@ -128,6 +133,9 @@ def kinds(good: bytes) -> dict[str, bytes]:
         "an accuracy of 2": update(accuracy="2"),
         "an accuracy of words": update(accuracy="good"),
         "another phase": update(phase="unmask"),
+        "another phase, and no arrays": tensors(
+            {"__metadata__": texts | {"phase": "unmask"}}, b""
+        ),
         # no joining
         "a name that is taken": join(session="of another"),
         "no name": join(client=None),
@@ -192,70 +200,69 @@ def framings(size: int) -> dict[str, dict[str, str]]:
 
 @dataclass
 class Tally:
-    """What was answered."""
+    """What was answered. reasons: the kinds of refusals of updates."""
 
     statuses: Counter = field(default_factory=Counter)
+    reasons: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def take(self, what: str, status: int, bad: bool) -> None:
         """Note an answer. bad: it may not be yes."""
         self.statuses[f"{status // 100}xx" if status else "closed"] += 1
-        if (status >= 500 and status not in MEANT) or (bad and 200 <= status < 300):
+        if status >= 500 or (bad and 200 <= status < 300):
             self.faults.append(f"{what}: {status}")
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route that takes a body. kind: its Content-Type. good: a body to start from."""
+    """A route that takes a body. kind: its Content-Type. good: a body to start from; taken: the
+    status that it is answered with.
+    """
 
     path: str
     kind: str
     good: bytes
+    taken: int
 
 
-def routes(original: bool) -> Iterator[Route]:
-    """All of a server. The good update is of round 1, by ada."""
-    peer = Peer("http://127.0.0.1:1/?token=x", "ada")
-    yield Route("/updates", TENSORS, peer.update(Task(1, 0, [], Training()), tiny()))
-    yield Route("/clients", JSON, peer.join_body())
+def routes(original: bool, peer: Peer, task: Task) -> Iterator[Route]:
+    """All of a server; the update last. ada, who has this task, sends."""
+    yield Route("/clients", JSON, peer.join_body(), 201)
     if original:
         weights = json.dumps([w.tolist() for w in tiny()])
         fields = {"id": "ada", "send": "True", "datasets": "100", "weights": weights}
-        yield Route("/", FORM, urlencode(fields).encode())
+        yield Route("/", FORM, urlencode(fields).encode(), 200)
+    yield Route("/updates", TENSORS, peer.update(task, tiny()), 202)
 
 
-def named(server: Away, peer: Peer, original: bool, tally: Tally) -> int:
+def named(peer: Peer, task: Task, url: str, original: bool, tally: Tally) -> int:
     """Every named kind on every route; how many there were."""
     count = 0
-    for route in routes(original):
-        bad = kinds(route.good) | {"the good body as text": route.good}
+    for route in routes(original, peer, task):
+        bad = kinds(route.good, task.run) | {"the good body as text": route.good}
         for name, body in bad.items():
-            kind = "text/plain" if name == "the good body as text" else route.kind
-            answer = asked(peer, "POST", route.path, body, kind)
-            tally.take(f"{name} to {route.path}", answer, bad=not fits(route, name))
+            as_text = name == "the good body as text"
+            answer = told(peer, route, body, "text/plain" if as_text else route.kind)
+            # To the original's `/` every form with an id that does not send is a question.
+            tally.take(f"{name} to {route.path}", answer.status, not (as_text and original))
+            if route.path == "/updates":
+                tally.reasons[answer.kind] += 1
         chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(route.good), route.good)
         for name, headers in framings(len(route.good)).items():
             about = headers | {"Content-Type": route.kind}
             body = chunks if "in good chunks" in name else route.good
             request = peer.raw("POST", route.path, body, about)
-            tally.take(f"{name} to {route.path}", status_of(server.url, request), bad=False)
+            tally.take(f"{name} to {route.path}", status_of(url, request), "gzip said" not in name)
         count += len(bad) + len(framings(0))
     return count
 
 
-def fits(route: Route, name: str) -> bool:
-    """Whether this bad body is a good one for this route after all: to the original's `/` every
-    form with an id that does not send is a question.
-    """
-    return route.path == "/" and name == "the good body as text"
-
-
-def asked(peer: Peer, *request) -> int:
-    """The status; 0 where the server closed the connection without one."""
+def told(peer: Peer, route: Route, body: bytes, kind: str = "") -> Answer:
+    """The answer; of status 0 where the server closed the connection without one."""
     try:
-        return peer.ask(*request).status
+        return peer.ask("POST", route.path, body, kind or route.kind)
     except AWAY:
-        return 0
+        return Answer(0, b"")
 
 
 def mutated(good: bytes, rng: random.Random) -> bytes:
@@ -280,21 +287,23 @@ def mutated(good: bytes, rng: random.Random) -> bytes:
 def mutations(server: Away, count: int, original: bool, rng: random.Random, tally: Tally) -> None:
     """So many mutated bodies, the routes in turn. One that is counted starts a new run, so that the
     next ones are looked at as deeply."""
-    peer = begun(server)
-    every = list(routes(original))
+    peer, task = begun(server)
+    every = list(routes(original, peer, task))
     for number in range(count):
         route = every[number % len(every)]
-        status = asked(peer, "POST", route.path, mutated(route.good, rng), route.kind)
-        tally.take(f"mutation {number} of {route.path}", status, bad=False)
-        if status == 202 and route.path == "/updates":
+        answer = told(peer, route, mutated(route.good, rng))
+        tally.take(f"mutation {number} of {route.path}", answer.status, bad=False)
+        tally.reasons[answer.kind] += route.path == "/updates"
+        if answer.status == 202:
             peer.close()
-            peer = begun(server)
+            peer, task = begun(server)
+            every = list(routes(original, peer, task))
         if number % 10_000 == 9_999:
             say(f"{number + 1:,} of {count:,} mutations")
     peer.close()
 
 
-def begun(server: Away) -> Peer:
+def begun(server: Away) -> tuple[Peer, Task]:
     """A run in which ada has its first task, and a second client never answers."""
     server.do("stop")
     never, peer = (Peer(server.url, client, shards=10**6) for client in ("zoe", "ada"))
@@ -302,8 +311,7 @@ def begun(server: Away) -> Peer:
     never.close()
     peer.join()
     server.do("start", rounds=None, bound=BOUND, strict=False, min_clients=2)
-    peer.task()
-    return peer
+    return peer, peer.task()
 
 
 def run(scale: float, seed: int) -> Result:
@@ -311,20 +319,25 @@ def run(scale: float, seed: int) -> Result:
     rng, tally, grown, count, same = random.Random(seed), Tally(), [], 0, True
     each = part(scale, FULL, 200) // 2
     for original in (False, True):
-        strategy = "async_average" if original else "fed_avg"
-        with Away(strategy=strategy, original=original) as server:
-            peer = begun(server)
-            named(server, peer, original, tally)  # once to be warm
+        with Away(strategy="async_average" if original else "fed_avg", original=original) as server:
+            peer, task = begun(server)
+            named(peer, task, server.url, original, tally)  # once to be warm
             before = server.facts()
-            count += named(server, peer, original, tally)
+            count += named(peer, task, server.url, original, tally)
             peer.close()
             mutations(server, each, original, rng, tally)
             after = server.facts()
-        same = same and before["bits"] == after["bits"]
-        grown.append(round(after["memory"] - before["memory"], 1))
+            same = same and before["bits"] == after["bits"]
+            grown.append(round(after["memory"] - before["memory"], 1))
+            peer, task = begun(server)
+            for route in routes(original, peer, task):
+                if (status := told(peer, route, route.good).status) != route.taken:
+                    tally.faults.append(f"the good body to {route.path} in the end: {status}")
+            peer.close()
     tried = f"{count} named bad bodies on 3 routes, {2 * each:,} mutations, over HTTP"
     figures = {
         "answers": ", ".join(f"{n:,} {name}" for name, n in sorted(tally.statuses.items())),
+        "updates": ", ".join(f"{n:,} {kind or 'taken'}" for kind, n in tally.reasons.most_common()),
         "wrong": first(sorted(set(tally.faults)), 6),
         "memory grew by": " and ".join(f"{mb} MB" for mb in grown),
         "model": "identical to the bit" if same else "CHANGED",

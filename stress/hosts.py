@@ -1,5 +1,5 @@
 """Row "hosts": wrong Hosts and strange Origins, with every method, on every route that the server
-has (enumerated from its `url_map`), with the right token and cookie.
+has (enumerated from its `url_map`), with the class's token, a client's own, and a looker's cookie.
 
 A web page that rebinds its own name to this machine has Origin equal to Host: only the list of
 Hosts helps. And no answer, to whomever, may allow another page to read it.
@@ -20,7 +20,7 @@ from fedlab.http.server import Server
 from fedlab.original import Original
 from fedlab.strategies import async_average
 from stress.result import Result, first
-from stress.wire import JSON, parts_of, status_of, tiny
+from stress.wire import JSON, Peer, parts_of, status_of, tiny
 
 METHODS = "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"
 HOSTS = (
@@ -96,9 +96,12 @@ def run(scale: float, seed: int) -> Result:
     federation = Federation(tiny(), async_average())
     with Server(federation=federation, original_protocol=Original(), linger=0) as server:
         _, port, token = parts_of(server.url)
+        ada = Peer(server.url, "ada")
+        ada.join()
+        looker = {"Cookie": f"fedlab-{port}={server.app.extensions['fedlab'][2].looker}"}
         before = [w.tobytes() for w in server.weights], server.federation.status().members
         routes = paths(server.app)
-        keys = {"Authorization": f"Bearer {token}"}, {"Cookie": f"fedlab-{port}={token}"}
+        keys = *({"Authorization": f"Bearer {key}"} for key in (token, ada.token)), looker
         for host, origin, method, path, key in itertools.product(
             HOSTS, ORIGINS, METHODS, routes, keys
         ):
@@ -108,12 +111,13 @@ def run(scale: float, seed: int) -> Result:
             if fault := wrong(answer, False, False, "Cookie" not in key):
                 faults.append(f"{method} {path} of {host} from {origin}: {fault}")
         after = [w.tobytes() for w in server.weights], server.federation.status().members
-        own, read = with_own_names(server, port, token, routes, faults)
+        own, read = with_own_names(server, port, looker, routes, faults)
         count += own
-        sockets = on_sockets(server, port, token, faults)
+        sockets = on_sockets(server, port, ada.token, faults)
+        ada.close()
     tried = (
         f"{len(HOSTS)} Hosts x {len(ORIGINS)} Origins x {len(METHODS)} methods x {len(routes)}"
-        f" routes x token or cookie, this server's own names too: {count:,}; {sockets} on sockets"
+        f" routes x 2 tokens or a cookie, own names too: {count:,}; {sockets} on sockets"
     )
     if not read:
         faults.append("nobody was served at all: this row tests nothing")
@@ -126,13 +130,13 @@ def run(scale: float, seed: int) -> Result:
 
 
 def with_own_names(
-    server: Server, port: int, token: str, routes: dict, faults: list[str]
+    server: Server, port: int, cookie: dict, routes: dict, faults: list[str]
 ) -> tuple[int, int]:
     """The server's own names, with a cookie alone: other pages' browsers may send one along. It
     may read, and change nothing; and without a token no page may use the original's wire. (How
     many were asked, how many were read.)
     """
-    count, read, cookie = 0, 0, {"Cookie": f"fedlab-{port}={token}"}
+    count, read = 0, 0
     for host, origin, method, path in itertools.product(OWN, ORIGINS, METHODS, routes):
         headers = {"Host": f"{host}:{port}"} | cookie | ({"Origin": origin} if origin else {})
         answer = asked(server.app, port, method, path, headers)

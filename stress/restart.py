@@ -86,7 +86,7 @@ def play(folder: Path, phase: str | None, kills: int) -> tuple[str, int]:
 
     down = threading.Event()
     clients = [
-        Client(site.server.url, name, data(n), model=model(), tries=8)
+        Client(site.server.url, name, data(n), model=model(), patience=60)
         for n, name in enumerate(CLIENTS)
     ]
     clients[0]._on_status = on_status

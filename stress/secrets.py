@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -44,12 +45,12 @@ CELLS = {
     "a name that cannot be": "fedlab.Client(server.url, 'a/b', images)",
     "no examples": "fedlab.Client(server.url, 'bob', nobody)",
     "another port": "fedlab.Client(server.url.replace(str(server.port), '1'), 'bob', images,"
-    " tries=1).start()",
+    " patience=0).start()",
     "no http": "fedlab.Client(server.url.replace('http', 'htp'), 'bob', images)",
     "a port of letters": "fedlab.Client(server.url.replace(str(server.port), 'x'), 'bob', images)",
     "a token with a letter more": "fedlab.Client(server.url + 'x', 'bob', images).start()",
     "a token with an umlaut": "fedlab.Client(server.url + 'ü', 'bob', images)",
-    "tries of 0": "fedlab.Client(server.url, 'bob', images, tries=0)",
+    "a patience below 0": "fedlab.Client(server.url, 'bob', images, patience=-1)",
     "a plan that cannot be": "server.run(rounds=1, fraction=2)",
     "a setting that is none": "server.run(rounds=1, epoch=2)",
     "the port is taken": "fedlab.Server(federation=server.federation, port=server.port)",
@@ -61,7 +62,7 @@ def broken(update, task):
 server.start(1, min_clients=2, strict=False)
 fedlab.Client(server.url, 'eve', images, model=softmax(), transforms=[broken]).run()""",
     "the server is closed": "server.close(0); fedlab.Client(server.url, 'bob', images,"
-    " tries=1).start()",
+    " patience=0).start()",
 }
 """Cells of a notebook, most of which fail."""
 
@@ -75,8 +76,9 @@ def keras_softmax():
 
 
 def told(server) -> set[str]:
-    """The tokens that exist: the server's, and those that joining answers, as they come."""
-    tokens = {parts_of(server.url)[2]}
+    """The secrets that exist: the server's, and the tokens that joining answers, as they come."""
+    looker = server.app.extensions["fedlab"][2].looker
+    tokens = {parts_of(server.url)[2], str(server.teacher), looker}
 
     @server.app.after_request
     def note(answer):
@@ -140,7 +142,8 @@ def files(found: dict[str, int]) -> None:
         path = Path(name) / "model.safetensors"
         federation = Federation(tiny(), fed_avg(), checkpoint=path)
         with Server(federation=federation, linger=0) as server:
-            tokens, peer = told(server), Peer(server.url, "ada")
+            tokens, peer = told(server), Peer(server.url, "ada", session=secrets.token_hex(8))
+            tokens.add(peer.session)
             peer.join()
             server.start(rounds=2)
             for _ in range(2):
@@ -166,41 +169,45 @@ def lessons(found: dict[str, int]) -> None:
 
 
 def processes(found: dict[str, int]) -> None:
-    """What `ps` shows of a client in a terminal. It is first asked to take the token from its
-    surroundings, as the server does; where it cannot, it is started with the whole address.
+    """What `ps` shows of a client in a terminal that has its token from elsewhere. (An address
+    that somebody types with a token in it is there to be seen.)
     """
     from fedlab.federation import Federation
     from fedlab.http.server import Server
     from fedlab.options import TOKEN
     from fedlab.strategies import fed_avg
 
-    with Server(federation=Federation(softmax(), fed_avg()), linger=0) as server:
-        token = parts_of(server.url)[2]
-        for url in (server.address, server.url):
-            command = [sys.executable, "-m", "fedlab", "client", url, "--id", "ada"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(federation=Federation(softmax(), fed_avg()), linger=0) as server,
+    ):
+        token, file = parts_of(server.url)[2], Path(folder) / "token"
+        file.write_text(f"{token}\n", encoding="utf-8")
+        ways = {TOKEN: ([], {TOKEN: token}), "--token-file": (["--token-file", str(file)], {})}
+        for place, (way, (more, known)) in enumerate(ways.items(), 1):
+            command = [sys.executable, "-m", "fedlab", "client", server.address, "--patience", "5"]
             client = subprocess.Popen(
-                [*command, "--shards", "1", "1", "--tries", "1"],
+                [*command, "--id", f"ada {place}", "--shards", "1", "1", *more],
                 cwd=ROOT,
-                env=environment() | {TOKEN: token},
+                env=environment() | known,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
             try:
-                if joined(server, client):
-                    shown = listed(client.pid)
-                    found["ps, of fedlab client"] = shown.count(token)
-                    return
+                if joined(server, client, place):
+                    found[f"ps, of fedlab client with {way}"] = listed(client.pid).count(token)
+                else:
+                    found[f"ps: the client with {way} did not start"] = 1
             finally:
                 client.kill()
                 client.wait()
-    found["ps: the client did not start"] = 1
 
 
-def joined(server, client: subprocess.Popen) -> bool:
-    """Whether the client takes part within a minute; False when it ends before."""
+def joined(server, client: subprocess.Popen, place: int) -> bool:
+    """Whether so many take part within a minute; False when this client ends before."""
     end = time.monotonic() + 60
     while client.poll() is None and time.monotonic() < end:
-        if server.federation.status().members:
+        if len(server.federation.status().members) >= place:
             return True
         time.sleep(0.05)
     return False

@@ -87,12 +87,16 @@ class Peer:
 
     @property
     def token(self) -> str:
-        """The client's own, where joining has answered one; else everybody's."""
+        """The client's own, where joining has answered one; else the class's."""
         return self._own or self._shared
+
+    def key(self, path: str) -> str:
+        """The token for this path: one joins with the class's."""
+        return self._shared if path == "/clients" else self.token
 
     def ask(self, method: str, path: str, body=None, kind: str = "", **headers) -> Answer:
         """One request on this peer's connection, which is opened where it is closed."""
-        named = {"Authorization": f"Bearer {headers.pop('token', self.token)}"}
+        named = {"Authorization": f"Bearer {headers.pop('token', self.key(path))}"}
         named |= {"Content-Type": kind} if kind else {}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         try:
@@ -113,7 +117,7 @@ class Peer:
 
     def join(self) -> Answer:
         """Take part, from now on with the token that is answered."""
-        answer = self.ask("POST", "/clients", self.join_body(), JSON, token=self._shared)
+        answer = self.ask("POST", "/clients", self.join_body(), JSON)
         self._own = answer.said.get("token", "") if answer.status == 201 else self._own
         return answer
 
@@ -155,7 +159,7 @@ class Peer:
     def raw(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """A request as bytes, with exactly these headers beside Host and the token."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}"]
-        lines += [f"Authorization: Bearer {self.token}"]
+        lines += [f"Authorization: Bearer {self.key(path)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body
 
@@ -171,16 +175,33 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def status_of(url: str, request: bytes, timeout: float = 10.0) -> int:
+def status_of(url: str, request: bytes, timeout: float = 3.0) -> int:
     """The status of the answer to these bytes: 0 where the server closed without one, or does not
     see a whole request in them (then its patience is not waited for).
     """
     with connected(url, timeout) as sock:
         try:
             sock.sendall(request)
-            sock.shutdown(socket.SHUT_WR)
             line = sock.recv(65_536).split(b"\r\n", 1)[0]
         except OSError:
             return 0
     words = line.split()
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def asked(url: str, method: str, path: str, headers=(), body: bytes = b"") -> Answer:
+    """One request on a connection of its own, with these (name, value) and no others beside Host
+    and Content-Length: a name may be there twice, a value hold any letter. Raises one of AWAY.
+    """
+    connection = http.client.HTTPConnection(*parts_of(url)[:2], timeout=20)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers:
+            connection.putheader(name, value.encode("latin-1"))
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body or None)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read())
+    finally:
+        connection.close()
