@@ -458,7 +458,8 @@ def test_help_explains_every_option(capsys):
         unexplained = re.findall(r"^  (--[\w-]+)(?: [^ ]+)*\n(?!     )", page, re.MULTILINE)
         assert unexplained == []
         assert max(map(len, page.splitlines())) < 140
-    assert options["client"] == {"--id", "--shards", "--patience", "--data", "--secure"}
+    own = {"--id", "--shards", "--patience", "--data", "--secure", "--token-file", "--certificate"}
+    assert options["client"] == own
     assert options["lab"] == {"--no-browser", "--allow-root"}
     assert options["check"] == {"--port", "--data"}
     training = {

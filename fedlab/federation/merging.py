@@ -9,7 +9,16 @@ from collections.abc import Iterable
 
 from fedlab.checks import counted
 from fedlab.federation.members import SILENT_AFTER, Given, Joined
-from fedlab.messages import AlreadyCounted, Conflict, RunOver, Task, Update, Weights
+from fedlab.messages import (
+    TRAIN,
+    AlreadyCounted,
+    BadUpdate,
+    Conflict,
+    RunOver,
+    Task,
+    Update,
+    Weights,
+)
 from fedlab.plan import Plan
 from fedlab.strategies import State
 
@@ -44,7 +53,11 @@ def task_for(
 
 
 def check(update: Update, member: Joined, plan: Plan) -> None:
-    """Raise Conflict unless this is an update that was not merged yet."""
+    """Raise Conflict unless this is an update that was not merged yet, BadUpdate for one of
+    another phase.
+    """
+    if update.phase != TRAIN:
+        raise BadUpdate(f"the update answers phase {update.phase[:40]!r}; expected {TRAIN!r}")
     if member.guest:
         return  # it does not count its rounds: whatever it sends is its next update
     what = f"an update of {update.client!r} for round {update.round}"

@@ -354,8 +354,10 @@ class Client:
         self._show(session, self._token)
         try:
             _, answer = self._request(session, "POST", "clients", json=fields)
+            token = ""
             with contextlib.suppress(ValueError, KeyError, TypeError):  # one that answers none
-                self._own = Secret(check_token(json.loads(answer)["token"]))
+                token = str(json.loads(answer)["token"])
+            self._own = Secret(check_token(token)) if token else self._token
         finally:
             self._show(session, self._own)
         self._joined, self._trying = True, self._patience  # it is the right address
@@ -480,5 +482,7 @@ def split_url(url: str) -> tuple[str, str]:
         shown = str(url).split("?")[0][:60]  # without the token
         expected = "what the server printed, such as http://127.0.0.1:8642/?token=..."
         raise Refused(f"the server's URL is {shown!r}; expected {expected}") from None
-    token = Secret(check_token(parse_qs(parts.query).get("token", [""])[0]))
+    token = Secret(parse_qs(parts.query).get("token", [""])[0])
+    parts = parts._replace(query="")  # no traceback from here shows it
+    check_token(token)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/", token
