@@ -27,6 +27,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.measure import in_process, in_turn, machine, table
 
+ROUND, RUN = b"ROUND!", b"THE-NAME-OF-RUN!"
+"""In a message that is made beforehand, as long as what takes their place."""
+
 SAMPLED = (100, 500)  # updates after which memory is looked at, and once more at the end
 
 
@@ -53,21 +56,25 @@ def load(url: str, client: str, updates: int, ready) -> None:
     assert status == 201, answer
     headers = {"Authorization": f"Bearer {json.loads(answer)['token']}"}
     binary = {**headers, "Content-Type": "application/vnd.safetensors"}
-    before, after = ready_made(client)
+    head, weights = ready_made(client)
     ready.wait()
     for _ in range(updates):
         status = 204
         while status == 204:
             status, task = exchange("GET", f"/task?client={client}&wait=10", headers)
         assert status == 200, task
-        round = task[task.index(b'"round":"') + 9 :].split(b'"', 1)[0]
-        status, answer = exchange("POST", "/updates", binary, before + round.zfill(6) + after)
+        round, run = (
+            task[task.index(b'"%b":"' % name) + len(name) + 4 :].split(b'"', 1)[0]
+            for name in (b"round", b"run")
+        )
+        body = head.replace(ROUND, round.zfill(6)).replace(RUN, run) + weights
+        status, answer = exchange("POST", "/updates", binary, body)
         assert status == 202, answer
     connection.close()
 
 
 def ready_made(client: str) -> tuple[bytes, bytes]:
-    """The bytes of an update of the 2NN before and after its round, which has six digits."""
+    """The bytes of an update of the 2NN: what says its round and its run, and the rest."""
     import numpy as np
 
     from fedlab.wire import pack, parts
@@ -75,10 +82,10 @@ def ready_made(client: str) -> tuple[bytes, bytes]:
     rng = np.random.default_rng(0)
     shapes = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]
     weights = [rng.standard_normal(shape, dtype=np.float32) / 100 for shape in shapes]
-    texts = {"client": client, "round": "ROUND!", "num_examples": 600}
+    texts = {"client": client, "num_examples": 600, "round": ROUND.decode(), "run": RUN.decode()}
     body = pack(parts(weights, kind="update", accuracy="nan", loss="nan", **texts))
-    before, after = body.split(b"ROUND!", 1)
-    return before, after
+    header = 8 + int.from_bytes(body[:8], "little")
+    return body[:header], body[header:]
 
 
 class Load:
