@@ -181,7 +181,7 @@ class History:
         """Everything, as JSON: a list of rounds; not-a-number becomes null. Returned, and written
         to `path` if given.
         """
-        return _written(json.dumps([_plain(asdict(record)) for record in self]), path)
+        return _written(json.dumps([plain(asdict(record)) for record in self]), path)
 
     @classmethod
     def from_json(cls, text: str) -> History:
@@ -217,10 +217,10 @@ def _short(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def _plain(value):
+def plain(value):
     """NaN and infinity as null: JSON has neither."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

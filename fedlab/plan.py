@@ -103,9 +103,9 @@ class Progress:
     checkpoint, so that a server that was killed goes on with the same run, to the same end.
 
     run:        the name of the run: random, in every task and update of it.
-    plan:       what it does, in words: another plan is another run.
+    plan:       its rounds and training, in words: with others it is another run.
     last_round: of the plan; 0 where there is none.
-    version:    of the model that this belongs to.
+    version:    asynchronous: of the model that this belongs to.
     done:       asynchronous: each client's session, sealed, and how many of its rounds are in that
                 model.
     """

@@ -15,7 +15,7 @@ from flask import Flask
 from werkzeug.wrappers import Response
 
 from fedlab.federation import Federation
-from fedlab.http.access import READ_ONLY
+from fedlab.http.access import ADMITTED, LOOKER
 from fedlab.http.server import Server
 from fedlab.original import Original
 from fedlab.strategies import async_average
@@ -140,7 +140,8 @@ def with_own_names(
     for host, origin, method, path in itertools.product(OWN, ORIGINS, METHODS, routes):
         headers = {"Host": f"{host}:{port}"} | cookie | ({"Origin": origin} if origin else {})
         answer = asked(server.app, port, method, path, headers)
-        looked = method in ("GET", "HEAD") and routes[path] & set(READ_ONLY)
+        looking = any(LOOKER in ADMITTED[endpoint] for endpoint in routes[path])
+        looked = looking and method in ("GET", "HEAD")
         reading = bool(looked) or method == "OPTIONS"
         from_no_page = path == "/" and origin is None
         if fault := wrong(answer, True, reading or from_no_page, False):

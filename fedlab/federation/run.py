@@ -104,8 +104,8 @@ class Federation:
                  client repeats itself when an answer was lost.
         guest:   sends updates without asking for tasks, and goes without a word: nobody knows how
                  many it plans, or waits for it.
-        Raises Conflict when the id is taken, Refused for a bad id or count, RunOver when the server
-        is closing.
+        Raises Conflict when the id is taken, Full, Banned, Refused for a bad id or count, RunOver
+        when the server is closing.
         """
         table = self._table
         with table.changed:
@@ -113,12 +113,6 @@ class Federation:
                 raise table.over() if table.error else RunOver("the server is closing")
             table.members.join(client, num_examples, shards, session, guest, table.clock.now())
             table.notify()
-
-    def taken(self, client: str) -> bool:
-        """Whether a newcomer of this name is refused: see `Members.taken`."""
-        table = self._table
-        with table.changed:
-            return table.members.taken(client, table.clock.now())
 
     def leave(self, client: str, reason: str = "") -> None:
         """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did.
@@ -257,7 +251,9 @@ class Federation:
             expected, most = table.state.weights, member.num_examples
             task = table.exchange.tasks.get(update.client) if table.exchange else None
             bound = table.plan.bound
-            began = member.given[1] if member.given and table.strategy.asynchronous else expected
+            began = expected
+            if table.strategy.asynchronous and not member.guest:
+                _, began = member.given or (0, table.first.weights)
 
         check = functools.partial(table.strategy.check_answer, task=task)
         check_update(update, expected, most, check)

@@ -37,10 +37,6 @@ ADMITTED = {
 """Whom each route admits; one that is not in here admits nobody. A client may only do what is its
 own: `Identity.check`."""
 
-READ_ONLY = ("model", "status", "history", "requests", "pages", PAGE)
-"""Where a browser's cookie will do: it changes nothing, so no other page can make a browser do
-so."""
-
 MOST_KEPT = 10_000
 """Tokens of clients that are remembered."""
 
@@ -117,7 +113,9 @@ class Access:
         if header:
             known = _known(header.removeprefix("Bearer ")) if header.startswith("Bearer ") else b""
             return self._whose(known)
-        reading = request.endpoint in READ_ONLY and request.method in ("GET", "HEAD")
+        # It changes nothing, so no other page can make a browser do so.
+        looking = LOOKER in ADMITTED.get(request.endpoint, ())
+        reading = looking and request.method in ("GET", "HEAD")
         shown = _known(request.cookies.get(cookie(request), ""))
         if reading and hmac.compare_digest(shown, _known(self.looker)):
             return Identity(LOOKER)

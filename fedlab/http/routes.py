@@ -19,7 +19,7 @@ from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.data import Dataset
 from fedlab.federation import Evaluate, Federation
-from fedlab.history import History
+from fedlab.history import History, plain
 from fedlab.http.access import NOBODY, ORIGINAL, PAGE, TEACHER, Denied, cookie
 from fedlab.messages import BadUpdate, Weights
 from fedlab.serving.gateway import LATER
@@ -124,7 +124,7 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
         if "looker" in request.args:
             looker, version = request.args["looker"][:40], request.args.get("shown", -1, int)
             looks.append((time.monotonic(), looker, version))
-        return jsonify(without_nan(asdict(federation.status())))
+        return jsonify(plain(asdict(federation.status())))
 
     @app.get("/history")
     def history():
@@ -217,10 +217,3 @@ def json_body() -> dict:
             " application/json"
         )
     return fields
-
-
-def without_nan(value):
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

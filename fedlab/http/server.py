@@ -39,8 +39,8 @@ class Server:
     model:     a built Keras classifier; the 2NN with weights from `seed` if None.
     seed:      decides first weights, sampling and batches.
     host, port: where to listen; loopback and a free port by default. "0.0.0.0" listens on every
-                network of this machine: plain HTTP, so
-               whoever is on that network can read what is sent, the token too.
+               network of this machine: without a certificate whoever is on that network can read
+               what is sent, tokens too.
     checkpoint: a file to write after every round, and to go on from if it exists.
     original_protocol: also answer the original demonstration's own client: `fedlab.Original()`.
                        Its requests carry no token: loopback only.
@@ -51,6 +51,8 @@ class Server:
                own; a new random one if None. A server that takes another's place keeps its clients
                with the same one.
     teacher:   the teacher's secret, with which anybody can be removed; a new random one if None.
+    federation: one that is there already, in place of test, strategy, model, seed, checkpoint and
+               limits.
     limits:    what clients may claim; all of MNIST, and a thousand clients, if None.
     certificate, key: PEM files for TLS (HTTPS); plain HTTP without.
 
@@ -109,6 +111,8 @@ class Server:
                 " the original merges"
             )
         self.federation = federation
+        if token == teacher:
+            raise Refused("token and teacher are the same; expected two secrets")
         self._token, self._teacher = check_token(token), check_token(teacher)
         self._linger, self._scheme = linger, "https" if context else "http"
         self._public_host = (
@@ -165,8 +169,8 @@ class Server:
         """Train for so many rounds with the clients who have joined, and wait for the end.
 
         settings: epochs (E), batch_size (B), learning_rate, optimizer of `Training`; fraction (C),
-                  deadline, min_updates, min_clients,
-        evaluate_every, target, strict of `Plan`.
+                  deadline, min_updates, min_clients, evaluate_every, target, strict, bound... of
+                  `Plan`.
         Returns the history. Raises what went wrong, a client's failure too; an interrupt stops the
         run.
         """

@@ -127,10 +127,11 @@ class Gateway:
     async def _body(self, environ: dict, receive) -> bytes | tuple | None:
         """The whole body; what is answered where it does not come; None where nobody is there."""
         length, name = int(environ["CONTENT_LENGTH"]), environ.get(SENDER, "")
-        sender, most = (name, AT_ONCE) if name else ("@" + environ["REMOTE_ADDR"], 8 * AT_ONCE)
+        sender, bodies = (name, AT_ONCE) if name else ("@" + environ["REMOTE_ADDR"], 8 * AT_ONCE)
         under_way = self._bodies.get(sender, 0)
-        if under_way >= most:
-            return failed(503, "busy", f"got {under_way + 1} bodies at once; expected {most}")
+        if under_way >= bodies:
+            sentence = f"got {under_way + 1} bodies at once; expected at most {bodies}"
+            return failed(503, "busy", sentence)
         self._bodies[sender] = under_way + 1
         pieces, most = [], PATIENCE + length / SLOWEST
         try:

@@ -80,7 +80,7 @@ class Connection(H11Protocol):
         strangers[self] = None
         if len(strangers) > STRANGERS:
             next(iter(strangers)).cut()
-        elif len(self.connections) > min(CONNECTIONS, self.server_state.most):
+        elif len(self.connections) > self.server_state.most:
             others = [c for c in self.connections if (c.idle or c.spare) and c is not self]
             min(others, key=lambda c: (c.asked, not c.spare, c.since), default=self).cut()
 
@@ -144,6 +144,13 @@ class Connection(H11Protocol):
             self.asked = True
             self._no_stranger()
 
+    def on_response_complete(self) -> None:
+        """What it does now begins now, though it looks as before: the next look may see the same
+        state, and a busy connection is not an idle one.
+        """
+        self._doing, self.spare = None, False
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is told so in this server's JSON."""
         _, headers, body = failed(400, "http", "the request cannot be read; expected HTTP/1.1")
@@ -206,6 +213,7 @@ class Listener:
         )
         config.load()
         loop, connections = self._loop, self._state.connections
+        # Sockets that break in the middle of something: nobody is there to be told
         loop.set_exception_handler(lambda *_: None)
         serving = loop.run_until_complete(
             loop.create_server(
