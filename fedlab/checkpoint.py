@@ -54,7 +54,7 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
     message.texts["digest"] = digest(message)
     body = pack(message)
     with named(path), part_of(path) as beside:
-        with open(beside, "wb") as file:
+        with open(beside, "xb") as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
@@ -78,7 +78,7 @@ def prepare(path: str | Path) -> None:
     """
     path = Path(path)
     with named(path), part_of(path) as beside:
-        beside.write_bytes(b"")
+        open(beside, "xb").close()
         for left in path.parent.glob(f".{path.name}.*.part"):
             if left != beside and _dead(left.name.split(".")[-2]):
                 left.unlink(missing_ok=True)
@@ -94,6 +94,7 @@ def before(path: str | Path) -> Path:
 def part_of(path: Path) -> Iterator[Path]:
     """A name beside `path` for what is being written, of this process; gone afterwards."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.unlink(missing_ok=True)  # in a shared folder it may be another's, that leads elsewhere
     try:
         yield beside
     finally:

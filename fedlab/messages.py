@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -207,7 +208,9 @@ def check_client_id(client) -> str:
 
     (An id of dots alone would vanish from a URL's path.)
     """
-    if not isinstance(client, str) or not re.fullmatch(r"\w([\w.@ -]{0,38}[\w.@-])?", client):
+    good = isinstance(client, str) and re.fullmatch(r"\w([\w.@ -]{0,38}[\w.@-])?", client)
+    # What NFKC changes looks like something else: full-width letters, letters that nobody sees.
+    if not good or unicodedata.normalize("NFKC", client) != client:
         raise Refused(
             f"the client id is {str(client)[:60]!r}; expected 1 to 40 letters, digits, spaces or ."
             " _ - @, for example 'alice'"

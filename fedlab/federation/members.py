@@ -110,11 +110,13 @@ class Members:
         """This client, without having heard of it; None when it has not joined."""
         return self._joined.get(client)
 
-    def heard(self, client: str, now: float) -> Joined:
-        """This client, which has just said something. Raises UnknownClient, or RunOver when it has
-        left.
+    def heard(self, client: str, now: float, session: str | None = None) -> Joined:
+        """This client, which has just said something, in this session where one is known. Raises
+        UnknownClient, or RunOver when it has left, or somebody else has its name.
         """
         member = self._joined.get(client)
+        if member is not None and session not in (None, member.session):
+            raise RunOver(f"client {client!r} has left: somebody else has its name now")
         if member is None:
             if client in self._left:
                 raise RunOver(f"client {client!r} has left, or was removed")
@@ -145,9 +147,12 @@ class Members:
                 f"a client called {client!r} has already joined; expected an id of your own, or"
                 " remove that one first"
             )
-        done = member.done if again else self._done_before(client, session)
-        self._joined[client] = Joined(num_examples, shards, session, now, done, guest=guest)
         self._left.pop(client, None)
+        if again:  # what it has to do, and since when, stays
+            member.num_examples, member.shards = num_examples, shards
+            return
+        done = self._done_before(client, session)
+        self._joined[client] = Joined(num_examples, shards, session, now, done, guest=guest)
 
     def ban(self, client: str) -> None:
         """Nobody of this name may join any more."""

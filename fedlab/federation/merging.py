@@ -87,14 +87,16 @@ def began(
 
 
 def waited_until(member: Joined, plan: Plan, longest: float) -> float:
-    """Until when the end of the run waits for this client, if it says nothing more. Who trains has
-    the plan's deadline (and never less than who does not), or the `longest` time without one.
+    """Until when the end of the run waits for this client, if it sends nothing more. Who trains has
+    the plan's deadline (and never less than who does not), or the `longest` time without one; that
+    it asks for its task again and again does not help.
     """
     if not member.guest and member.done >= last_round(member, plan):
         return -math.inf
     if not (member.guest or member.training):
         return member.seen + SILENT_AFTER
-    return member.seen + (longest if plan.deadline is None else max(SILENT_AFTER, plan.deadline))
+    began = member.seen if member.guest else member.since
+    return began + (longest if plan.deadline is None else max(SILENT_AFTER, plan.deadline))
 
 
 def ends(members: Iterable[Joined], plan: Plan, longest: float) -> float:

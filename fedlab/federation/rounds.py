@@ -110,6 +110,11 @@ class Exchange:
         """Wait no longer for `client`."""
         self.awaited.discard(client)
 
+    def drop(self, client: str) -> None:
+        """Forget what `client` has sent, unless it has been given on."""
+        if self._answers.get(client) is not None:
+            del self._answers[client]
+
     def settled(self, client: str, now: float) -> bool:
         """Whether there is nothing more to wait for from `client`."""
         return client not in self.awaited or (self.ends is not None and now >= self.ends)

@@ -114,13 +114,14 @@ class Federation:
             table.members.join(client, num_examples, shards, session, guest, table.clock.now())
             table.notify()
 
-    def leave(self, client: str, reason: str = "") -> None:
-        """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did.
-        Raises UnknownClient, or RunOver when it has left before.
+    def leave(self, client: str, reason: str = "", session: str | None = None) -> None:
+        """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did;
+        session: as which it has joined, where that is known. Raises UnknownClient, or RunOver when
+        it has left before.
         """
         table = self._table
         with table.changed:
-            table.members.heard(client, table.clock.now())
+            table.members.heard(client, table.clock.now(), session)
             table.at_work(client, taken=False)
             table.members.leave(client)
             if table.exchange:
@@ -130,20 +131,26 @@ class Federation:
             table.notify()
 
     def remove(self, client: str, ban: bool = False) -> None:
-        """Have `client` go, who then hears that it was removed. It may join again, unless there is
-        a ban: that holds for its name, joined or not. Raises as `leave` does.
+        """Have `client` go, who then hears that it was removed; what it has sent in the round under
+        way counts no more, unless it was summed already. It may join again, unless there is a ban:
+        that holds for its name in whatever letters, joined or not. Raises as `leave` does.
         """
-        with self._table.changed:
+        table, going = self._table, [client]
+        with table.changed:
             if ban:
-                self._table.members.ban(client)
-            if not ban or client in self._table.members:
-                self.leave(client)
+                table.members.ban(client)
+                names = table.members.ids()
+                going = [name for name in names if name.casefold() == client.casefold()]
+            for name in going:
+                self.leave(name)
+                if table.exchange:
+                    table.exchange.drop(name)
 
     # ---- tasks and updates -----------------------------------------------------------------------
 
-    def task(self, client: str, wait: float = 0.0) -> Task | None:
-        """The task that waits for `client`; None when there was none within `wait` seconds. Asked
-        again, it answers the same.
+    def task(self, client: str, wait: float = 0.0, session: str | None = None) -> Task | None:
+        """The task that waits for `client` (in this session, where it is known); None when there
+        was none within `wait` seconds. Asked again, it answers the same.
 
         Raises UnknownClient, or RunOver when there will be none.
         """
@@ -151,7 +158,7 @@ class Federation:
         end = time.monotonic() + wait
         with table.changed:
             while True:
-                member = table.members.heard(client, table.clock.now())
+                member = table.members.heard(client, table.clock.now(), session)
                 if table.closed:
                     table.forget(client)
                     raise table.over()
@@ -168,12 +175,12 @@ class Federation:
                     return None
                 table.changed.wait(left)
 
-    def waits(self, client: str) -> bool:
+    def waits(self, client: str, session: str | None = None) -> bool:
         """Whether `task` would have to wait for something to change; nothing is changed by this."""
         table = self._table
         with table.changed:
             member = table.members.find(client)
-            if member is None or table.closed:
+            if member is None or table.closed or session not in (None, member.session):
                 return False
             if not table.strategy.asynchronous or table.plan is None:
                 exchange = table.exchange if table.plan is not None else None
@@ -230,23 +237,26 @@ class Federation:
             there = exchange is not None and exchange.task(client) is task
             return there and not exchange.settled(client, at)
 
-    def report(self, update: Update) -> None:
-        """Take an update in. In the asynchronous way it is merged at once.
+    def report(self, update: Update, session: str | None = None) -> None:
+        """Take an update in, from this session where it is known. In the asynchronous way it is
+        merged at once.
 
         Raises BadUpdate, Conflict (stale, or counted already: then do not send it again),
         UnknownClient or RunOver; then nothing has changed.
         """
         try:
-            self._report(update)
+            self._report(update, session)
         except Conflict as conflict:
-            if not isinstance(conflict, AlreadyCounted):
+            member = self._table.members.find(update.client)
+            had = member is not None and member.task == (update.round, update.phase)
+            if had and not isinstance(conflict, AlreadyCounted):
                 self._table.at_work(update.client, taken=False)
             raise
 
-    def _report(self, update: Update) -> None:
+    def _report(self, update: Update, session: str | None) -> None:
         table = self._table
         with table.changed:
-            member = table.members.heard(update.client, table.clock.now())
+            member = table.members.heard(update.client, table.clock.now(), session)
             table.check_current(update, member)
             expected, most = table.state.weights, member.num_examples
             task = table.exchange.tasks.get(update.client) if table.exchange else None

@@ -7,8 +7,9 @@ import functools
 import hashlib
 import hmac
 import secrets
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import Request
 
@@ -51,10 +52,13 @@ class Denied(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who sends a request. name: of the client whose token it has."""
+    """Who sends a request. name, session: of the client whose token it has; who has joined under
+    this name since in another session is somebody else.
+    """
 
     kind: str = NOBODY
     name: str = ""
+    session: str | None = field(default=None, repr=False)
 
     def check(self, client: str) -> None:
         """Raise Denied where a client does something in the name of another."""
@@ -74,7 +78,8 @@ class Access:
         self._class, self._teacher = _known(token), _known(teacher or secrets.token_urlsafe(24))
         self._token = token
         self._key = secrets.token_bytes(32)
-        self._names: dict[bytes, str] = {}
+        self._enrolling = threading.Lock()
+        self._clients: dict[bytes, Identity] = {}
         self._tokens: dict[str, bytes] = {}
 
     @functools.cached_property
@@ -93,18 +98,19 @@ class Access:
         text = f"{client}\n{session}".encode("utf-8", "surrogatepass")  # JSON may hold any text
         sealed = hmac.digest(self._key, text, "sha256")
         token = base64.urlsafe_b64encode(sealed[:24]).decode()
-        self._names.pop(self._tokens.pop(client, b""), None)
-        while len(self._names) >= MOST_KEPT:
-            oldest = next(iter(self._names))
-            del self._tokens[self._names.pop(oldest)]
-        self._tokens[client] = _known(token)
-        self._names[_known(token)] = client
+        with self._enrolling:
+            self._clients.pop(self._tokens.pop(client, b""), None)
+            while len(self._clients) >= MOST_KEPT:
+                oldest = next(iter(self._clients))
+                del self._tokens[self._clients.pop(oldest).name]
+            self._tokens[client] = _known(token)
+            self._clients[_known(token)] = Identity(CLIENT, client, session)
         return token
 
     def forget(self) -> None:
         """No client's own token is known any more, as after a restart: each has to join again."""
         self._key = secrets.token_bytes(32)
-        self._names.clear()
+        self._clients.clear()
         self._tokens.clear()
 
     def identity(self, request: Request) -> Identity:
@@ -133,8 +139,7 @@ class Access:
             return Identity(TEACHER)
         if hmac.compare_digest(known, self._class):
             return Identity(CLASS)
-        name = self._names.get(known)
-        return Identity(CLIENT, name) if name is not None else Identity()
+        return self._clients.get(known, Identity())
 
     def check(self, request: Request) -> Identity:
         """Who sends this request. Raises Denied unless it may be answered."""

@@ -340,6 +340,7 @@ class Client:
         # No proxy stands between a laptop and its own loopback or its neighbours.
         session.trust_env = False
         session.verify = self._verify
+        session.headers["Accept-Encoding"] = "identity"  # nothing that grows when it is read
         self._show(session, self._own)
         return session
 

@@ -78,7 +78,11 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
         if g.who.kind == TEACHER:
             federation.remove(client, ban=request.args.get("ban") == "1")
         else:
-            federation.leave(client, request.headers.get("X-Reason", "")[:300])
+            # It may end up in somebody's terminal
+            reason = "".join(
+                c if c.isprintable() else " " for c in request.headers.get("X-Reason", "")
+            )
+            federation.leave(client, reason[:300], session=g.who.session)
         return "", 204
 
     @app.get("/task")
@@ -86,10 +90,11 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
         g.who.check(request.args.get("client", ""))
         wait, later = waiting_time(), request.environ.get(LATER)
         # This thread waits only where nobody else does (another WSGI server than ours)
-        found = federation.task(g.client, 0 if later else wait)
+        session = g.who.session
+        found = federation.task(g.client, 0 if later else wait, session)
         if found is None:
             if later and not later.over:
-                later.ask(g.client, wait, lambda: not federation.waits(later.name))
+                later.ask(g.client, wait, lambda: not federation.waits(later.name, session))
             return "", 204
         body = encode_task(found)
         federation.count_bytes(down=len(body))
@@ -108,7 +113,7 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
         g.who.check(update.client)
         # Before it may close a round: what it costs belongs to that one.
         federation.count_bytes(up=len(body))
-        federation.report(update)
+        federation.report(update, g.who.session)
         return jsonify(round=update.round), 202
 
     # -- for everyone

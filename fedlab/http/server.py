@@ -115,6 +115,7 @@ class Server:
             raise Refused("token and teacher are the same; expected two secrets")
         self._token, self._teacher = check_token(token), check_token(teacher)
         self._linger, self._scheme = linger, "https" if context else "http"
+        host = host or "0.0.0.0"  # which an empty one means
         self._public_host = (
             lan_address() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         )

@@ -46,6 +46,9 @@ TO_READ = 60.0
 MOST_HEADERS = 65_536
 """Bytes of a request's headers."""
 
+MOST_LINES = 100
+"""Lines of a request's headers: thousands of tiny ones would take long to read."""
+
 PIECE = 16_384
 """Bytes that are read of it at a time: only between two pieces is it seen how many there are."""
 
@@ -75,7 +78,8 @@ class Connection(H11Protocol):
         # would wait 40 ms for the first to be acknowledged.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {"cut": self.cut, "spare": self.be_spare}
-        self.asked, self.spare, self._doing, self.since = False, False, None, time.monotonic()
+        self.asked, self.spare, self.lines = False, False, 0
+        self._doing, self.since = None, time.monotonic()
         strangers = self.server_state.strangers[self.address]
         strangers[self] = None
         if len(strangers) > STRANGERS:
@@ -132,11 +136,15 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """In pieces where headers are to come; a body as it comes."""
-        while self.idle and len(data) > PIECE:
-            super().data_received(data[:PIECE])
-            data = data[PIECE:]
-        if not self.transport.is_closing():
-            super().data_received(data)
+        while data and not self.transport.is_closing():
+            piece = data[:PIECE] if self.idle else data
+            if self.idle:
+                self.lines += piece.partition(b"\r\n\r\n")[0].count(b"\n")
+                if self.lines > MOST_LINES:
+                    return self.send_400_response("")
+            super().data_received(piece)
+            self.lines = self.lines if self.idle else 0
+            data = data[len(piece) :]
 
     def handle_events(self) -> None:
         super().handle_events()

@@ -52,33 +52,3 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     )
 }
 """The strategies by the name of their function: what a menu offers, what an option takes."""
-
-__all__ = [
-    "STRATEGIES",
-    "Adam",
-    "Finished",
-    "Mean",
-    "Median",
-    "Momentum",
-    "Replace",
-    "Setting",
-    "State",
-    "Strategy",
-    "TooFewUpdates",
-    "TrimmedMean",
-    "Updates",
-    "Yogi",
-    "async_average",
-    "fed_adam",
-    "fed_async",
-    "fed_avg",
-    "fed_avg_momentum",
-    "fed_buff",
-    "fed_prox",
-    "fed_yogi",
-    "median",
-    "scaffold",
-    "settings_of",
-    "trimmed_mean",
-    "weighted_mean",
-]
