@@ -313,7 +313,8 @@ def whose(access: Access, token: str) -> Identity:
 def test_one_session_of_one_client_has_one_token():
     access = Access(TOKEN, teacher=TEACHER)
     one = access.enrol("alice", "one")
-    assert access.enrol("alice", "one") == one and whose(access, one) == Identity("client", "alice")
+    alice = Identity("client", "alice", "one")
+    assert access.enrol("alice", "one") == one and whose(access, one) == alice
     bobs = access.enrol("bob", "one")
     two = access.enrol("alice", "two")
     assert len({one, two, bobs, TOKEN, TEACHER, access.looker}) == 6
@@ -351,7 +352,10 @@ def test_what_shows_an_access_shows_no_secret():
     access = Access(TOKEN, teacher=TEACHER)
     token = access.enrol("alice", "one")
     shown = (
-        repr(access) + str(access) + repr(vars(access)["_names"]) + repr(Identity("client", "x"))
+        repr(access)
+        + str(access)
+        + repr(vars(access)["_clients"])
+        + repr(Identity("client", "x", token))
     )
     assert not any(secret in shown for secret in (TOKEN, TEACHER, token))
 

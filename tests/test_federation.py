@@ -2080,6 +2080,39 @@ def test_a_ban_holds_for_a_name_joined_or_not(make):
     assert [member.client for member in federation.status().members] == ["alice", "bob"]
 
 
+def test_who_is_banned_goes_in_whatever_letters_and_what_it_sent_counts_no_more(make):
+    federation = make(clients=["alice", "bob"])
+    federation.start(Plan(1))
+    play(federation, "bob", 1e6)
+    federation.remove("BOB", ban=True)
+    play(federation, "alice", 3)
+    record = federation.wait().last
+    assert list(record.clients) == ["alice"] and number(federation.weights) == 3
+    for name in ("bob", "Bob"):
+        with pytest.raises(Banned):
+            federation.join(name, 1)
+
+
+def test_a_token_of_an_earlier_session_does_nothing_in_a_later_one(make):
+    """Whoever had the name before: not fetch, not send, not leave."""
+    federation = make(clients=[])
+    federation.join("ada", 300, session="first")
+    federation.leave("ada", session="first")
+    federation.join("ada", 300, session="second")
+    federation.start(Plan(1))
+    run = federation.task("ada", 5, "second").run
+    for act in (
+        lambda: federation.leave("ada", session="first"),
+        lambda: federation.task("ada", 0, "first"),
+        lambda: federation.report(Update("ada", 1, 300, toy(9), run=run), "first"),
+    ):
+        with pytest.raises(RunOver, match="'ada' has left: somebody else has its name now"):
+            act()
+    assert not federation.waits("ada", "first")
+    play(federation, "ada", 2)
+    assert number(federation.wait() and federation.weights) == 2
+
+
 def test_of_what_clients_claim_the_owner_decides(make):
     """A federation of one's own clients limits nothing."""
     make(clients=[]).join("alice", 10**9, 10**9)

@@ -54,7 +54,8 @@ def test_when_all_are_done():
     assert merging.ends([done, busy], Plan(2), 600) == 60
     assert merging.ends([done, guest], Plan(2), 600) == 600
     assert merging.ends([done], Plan(None), 600) == math.inf
-    busy.task, busy.seen = (4, "train"), 1000.0
+    busy.task, busy.since = (4, "train"), 1000.0
+    busy.seen = 5000.0  # it asks again and again
     assert merging.ends([busy], Plan(2), 600) == 1600
     assert merging.ends([busy], Plan(2, deadline=90), 600) == 1090
     assert merging.ends([busy], Plan(2, deadline=9), 600) == 1060, "no less than who has no task"

@@ -288,7 +288,7 @@ def test_more_bodies_of_one_client_than_it_may_send_at_once(serve, links):
     until(lambda: bodies == {"alice": gateway.AT_ONCE})
     status, said, _ = answered(links(server, half))
     assert (status, kind(said)) == (503, "busy")
-    assert b"got 9 bodies at once; expected 8" in said
+    assert b"got 9 bodies at once; expected at most 8" in said
     # Others go on, and so does it once these have gone
     assert post(server, "updates", data=b"junk", headers=binary(others)).status_code == 400
     for link in sent:
@@ -507,6 +507,26 @@ def test_who_is_nobody_is_not_kept(serve, links):
         assert (code, answer["Connection"]) == (status, "close") and kind(said)
     link = links(server, head("GET", "/nowhere", headers_of(server)))
     assert answered(link)[0] == 404 and not cut(link, 0.1)
+
+
+def test_a_busy_connection_is_not_an_idle_one(serve, links, monkeypatch):
+    """Each look finds it between two requests, and it lives on."""
+    monkeypatch.setattr(listening, "IDLE", 1.5)
+    server = serve()
+    own = joined(server, "alice")
+    link = links(server, head("GET", "/status", own))
+    for _ in range(20):
+        assert answered(link)[0] == 200
+        time.sleep(0.2)
+        link.sendall(head("GET", "/status", own))
+    assert answered(link)[0] == 200
+    assert cut(link, 5), "and now it is idle"
+
+
+def test_thousands_of_tiny_headers_are_not_read(serve, links):
+    server = serve()
+    link = links(server, b"GET /status HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a:\r\n" * 5_000)
+    assert answered(link)[0] == 400
 
 
 def test_of_too_many_connections_one_that_does_nothing_goes(serve, links, monkeypatch):
