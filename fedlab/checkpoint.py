@@ -78,7 +78,8 @@ def prepare(path: str | Path) -> None:
     """
     path = Path(path)
     with named(path), part_of(path) as beside:
-        open(beside, "xb").close()
+        with open(beside, "xb"):
+            pass
         for left in path.parent.glob(f".{path.name}.*.part"):
             if left != beside and _dead(left.name.split(".")[-2]):
                 left.unlink(missing_ok=True)

@@ -90,7 +90,7 @@ GUARDS = tuple(Guard(*one) for one in (
      "if self.kind == CLIENT and self.name != client:", NOT,
      "access.py::test_a_task_of_anothers_name_and_an_update_in_anothers_name"),
     ("a token ends with its name", "http/access.py",
-     'self._names.pop(self._tokens.pop(client, b""), None)', 'self._tokens.pop(client, b"")',
+     'self._clients.pop(self._tokens.pop(client, b""), None)', 'self._tokens.pop(client, b"")',
      "access.py::test_who_takes_a_free_name_gets_another_token_and_the_earlier_is_nobodys"),
     ("a cookie only reads", "http/access.py",
      'reading = looking and request.method in ("GET", "HEAD")',

@@ -67,6 +67,9 @@ def played(server: Away, clients: int, rounds: int, seconds: float, **about) -> 
         settings = {"deadline": max(5.0, seconds / rounds), "strict": False, "enough": clients}
         server.do("start", rounds=rounds, min_clients=clients, **settings)
         finished, faults = crowd.wait(seconds)
+    end = time.monotonic() + 5  # the last update is in; its round is still to be written down
+    while finished == clients and server.facts()["running"] and time.monotonic() < end:
+        time.sleep(0.05)
     facts = server.do("stop")
     times = facts["seconds"][before:]
     each = [after - first for first, after in zip(times, times[1:], strict=False)]

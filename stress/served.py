@@ -142,8 +142,8 @@ def die_after(federation, reports: int, committed: bool) -> None:
     """
     report, left = federation.report, [reports]
 
-    def counted(update):
-        report(update)
+    def counted(update, *session):
+        report(update, *session)
         left[0] -= 1
         if not left[0]:
             while committed and not len(federation.history):
