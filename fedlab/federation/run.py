@@ -114,6 +114,12 @@ class Federation:
             table.members.join(client, num_examples, shards, session, guest, table.clock.now())
             table.notify()
 
+    def taken(self, client: str) -> bool:
+        """Whether a newcomer of this name is refused: see `Members.taken`."""
+        table = self._table
+        with table.changed:
+            return table.members.taken(client, table.clock.now())
+
     def leave(self, client: str, reason: str = "", session: str | None = None) -> None:
         """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did;
         session: as which it has joined, where that is known. Raises UnknownClient, or RunOver when
