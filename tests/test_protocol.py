@@ -187,7 +187,7 @@ class Talk:
 
     def own(self, client):
         """A client's own token, as joining would answer it."""
-        return self.server.app.extensions["fedlab"][2].enrol(client, "a session")
+        return self.server.app.extensions["fedlab"][2].enrol(client, "")  # as which `Others` joined
 
 
 @pytest.fixture

@@ -112,15 +112,20 @@ class Api:
             path, method=method, data=body, content_type=kind, headers=sent, **options
         )
 
+    def enrolled(self, client: str) -> str:
+        """This client's own token, for the session in which it has joined."""
+        member = self.federation._table.members.find(client)
+        return self.access.enrol(client, member.session if member else "")
+
     def own(self, method: str, path: str, body) -> str:
         """The token of whoever may make this request."""
         if path.startswith("/task"):
             asked = parse_qs(urlsplit(path).query).get("client", [""])
-            return self.access.enrol(asked[0], "")
+            return self.enrolled(asked[0])
         if path == "/updates":
             with contextlib.suppress(Refused, TypeError):
-                return self.access.enrol(wire.decode_update(body).client, "")
-            return self.access.enrol("alice", "")
+                return self.enrolled(wire.decode_update(body).client)
+            return self.enrolled("alice")
         return TEACHER if method == "DELETE" else TOKEN
 
     def send(self, body: bytes, kind: str = wire.CONTENT_TYPE, **options):
@@ -283,7 +288,7 @@ def test_a_wait_that_is_no_number(api, wait):
 
 def test_a_wait_is_held_to_its_limits(make_api, monkeypatch):
     api, waits = make_api(plan=None), []
-    monkeypatch.setattr(api.federation, "task", lambda client, wait: waits.append(wait))
+    monkeypatch.setattr(api.federation, "task", lambda client, wait, session: waits.append(wait))
     for wait in ("-5", "0", "2.5", "1e9", "inf", "-inf"):
         assert api.call("GET", f"/task?client=alice&wait={wait}").status_code == 204
     assert waits == [0, 0, 2.5, 30, 30, 0]
