@@ -304,7 +304,7 @@ def _say_how_to_join(serving, args) -> None:
     if args.original:
         print(f"the original's clients:    send to {serving.address} and need no token")
     if args.host not in ("127.0.0.1", "localhost") and not args.certificate:
-        print("Everyone on this network can read the token and the weights: plain HTTP.")
+        print("Everyone on this network can read the tokens and the weights: plain HTTP.")
     if len(serving.history):
         print(f"Goes on from {args.checkpoint}: {summary(serving.history)}.")
     if args.min_clients:

@@ -289,6 +289,16 @@ def check_finite(what: str, array: np.ndarray) -> None:
         )
 
 
+class Secret(str):
+    """A text that has a secret in it: a traceback or a notebook that shows its value shows dots.
+    `print` shows it.
+    """
+
+    def __repr__(self) -> str:
+        shown = str(self).split("token=")[0] if "token=" in self else ""
+        return repr(f"{shown}token=…" if shown else "…")
+
+
 def check_token(token: str) -> str:
     """`token`, if it can travel in an HTTP header. Raises Refused, without saying what it is."""
     if not (token.isascii() and token.isprintable()):

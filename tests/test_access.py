@@ -7,7 +7,8 @@ import pytest
 from test_server import COOKIE, TEACHER, TOKEN, Api, known_run, update  # noqa: F401
 
 from fedlab import original, wire
-from fedlab.http.access import ADMITTED, MOST_KEPT, NOBODY, Access, Identity, Secret
+from fedlab.http.access import ADMITTED, MOST_KEPT, NOBODY, Access, Identity
+from fedlab.messages import Secret
 from fedlab.plan import Plan
 from fedlab.strategies import async_average, fed_avg
 

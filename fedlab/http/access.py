@@ -181,13 +181,3 @@ def cookie(request: Request) -> str:
 def _known(token: str) -> bytes:
     """As what a token is kept."""
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
-
-
-class Secret(str):
-    """A text that has a secret in it: a traceback or a notebook that shows its value shows dots.
-    `print` shows it.
-    """
-
-    def __repr__(self) -> str:
-        shown = str(self).split("token=")[0] if "token=" in self else ""
-        return repr(f"{shown}token=…" if shown else "…")

@@ -107,10 +107,10 @@ def create_app(
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
-        # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
         nobody = g.get("who", Identity()).kind == NOBODY
         if response.status_code in (401, 403) or nobody:
             response.headers["Connection"] = "close"  # whoever it is, is not waited for
+        # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
         if response.status_code != 204 and request.endpoint not in NOT_RECORDED:
             asked = g.client, request.method, request.path, response.status_code
             sizes = request.content_length or 0, response.content_length or 0

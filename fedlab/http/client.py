@@ -21,7 +21,6 @@ import requests
 from fedlab import wire
 from fedlab.checks import counted, number
 from fedlab.data import Dataset
-from fedlab.http.access import Secret
 from fedlab.messages import (
     TRAIN,
     AlreadyCounted,
@@ -31,6 +30,7 @@ from fedlab.messages import (
     Refused,
     RunFailed,
     RunOver,
+    Secret,
     Task,
     UnknownClient,
     Update,

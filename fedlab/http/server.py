@@ -15,10 +15,10 @@ from fedlab.checks import Refused
 from fedlab.data import Dataset
 from fedlab.federation import Federation, Limits
 from fedlab.history import History, RoundRecord
-from fedlab.http.access import LOOPBACK, Secret
+from fedlab.http.access import LOOPBACK
 from fedlab.http.app import RequestRecord, at_the_door, create_app
 from fedlab.http.routes import GuestProtocol
-from fedlab.messages import Weights, check_token
+from fedlab.messages import Secret, Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.progress import rounds_bar

@@ -234,10 +234,12 @@ class Listener:
         )
 
         def look() -> None:
+            loop.call_later(
+                1.0, look
+            )  # first: whatever happens to one of them, others are looked at
             now = time.monotonic()
             for connection in list(connections):
                 connection.look(now)
-            loop.call_later(1.0, look)
 
         look()
         try:
