@@ -1,4 +1,4 @@
-"""The command `fedlab`: six commands, and how they end. What they start lives in the other
+"""The command `fedlab`: seven commands, and how they end. What they start lives in the other
 modules, their options in options.py."""
 
 from __future__ import annotations
@@ -429,6 +429,13 @@ def client(args) -> int:
     return 0
 
 
+def join(args) -> int:
+    """Take part in a live class until it is over."""
+    from fedlab.attending import join
+
+    return join(args)
+
+
 def _with_token(url: str, file: str | None) -> str:
     """The URL, with a token from elsewhere where it has none. Raises Refused, OSError."""
     if "token=" in url:
@@ -611,6 +618,7 @@ COMMANDS = {
     "check": check,
     "server": server,
     "client": client,
+    "join": join,
     "evaluate": evaluate,
     "simulate": simulate,
 }

@@ -23,6 +23,9 @@ TRAIN = "train"
 DENSE = "dense"
 """The codec that sends every number of an update as it is."""
 
+HALF = "float16"
+"""The codec that sends weights in half precision, both ways: half of the bytes."""
+
 
 class BadUpdate(Refused):
     """An update that cannot be right: its shapes, types, numbers or count."""
@@ -153,7 +156,8 @@ class Task:
                     demonstration does, not on all of it.
     version: a number that grows with every new model: 0 is the untrained one.
     phase:   what is asked: "train"; a strategy whose round has several exchanges names the others.
-    codec:   how the update's arrays are to be written: "dense", every number as it is.
+    codec:   how weights are written, here and in the update: "dense", every number as it is; or
+             "float16".
     more:    further arrays of the strategy's by name, a list each (SCAFFOLD's control variate).
     note:    further texts of the strategy's, by name.
     lineage: which untrained model this one comes from; another one, and the server has begun again.
@@ -187,6 +191,7 @@ class Update:
              update is its client, round and phase.
     more, note: as in Task: what a strategy of several exchanges needs beside the weights.
     run:     as the task said: in another run this update is not wanted.
+    codec:   how its weights are written: as the task said, or "dense".
     """
 
     client: str
@@ -200,6 +205,7 @@ class Update:
     more: Mapping[str, Weights] = field(default_factory=dict, repr=False)
     note: Mapping[str, str] = field(default_factory=dict)
     run: str = ""
+    codec: str = DENSE
 
 
 def check_client_id(client) -> str:

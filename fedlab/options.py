@@ -174,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--version", action="version", version=f"fedlab {__version__}")
     page.set_defaults(command=None)
     commands = page.add_subparsers(title="commands", metavar="COMMAND", prog="fedlab")
-    for add in (_lab, _check, _server, _client, _evaluate, _simulate):
+    for add in (_lab, _check, _server, _client, _join, _evaluate, _simulate):
         add(commands)
     return page
 
@@ -372,6 +372,26 @@ def _client(commands) -> None:
     add("--certificate", metavar="F", help=text)
     text = "send nothing but masked updates, of which the server can read only the sum"
     add("--secure", action="store_true", help=text)
+    _add_common(page)
+
+
+def _join(commands) -> None:
+    page = _command(
+        commands,
+        "join",
+        "URL [--code CODE] [--name NAME] [--data PATH]",
+        "take part in a live class, with the shards that the teacher deals",
+        """
+        Come into the class that a teacher's screen shows (lesson 11), train when asked to on the
+        images that the teacher deals, and send back weights. The class sees a name that is given,
+        and yours as soon as the teacher has approved it. Phones come by their browser.
+        """,
+    )
+    add = page.add_argument
+    text = "what the teacher's screen shows: http://192.168.1.20:8642/J/K7QXM"
+    add("url", metavar="URL", help=text)
+    add("--code", metavar="CODE", help="the five characters, where URL has none")
+    add("--name", metavar="NAME", help="the name that you wish for, at most 20 characters")
     _add_common(page)
 
 

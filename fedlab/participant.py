@@ -10,6 +10,7 @@ from typing import Protocol
 from fedlab.data import Dataset
 from fedlab.messages import (
     DENSE,
+    HALF,
     TRAIN,
     Diverged,
     NotFinite,
@@ -137,8 +138,8 @@ class Participant:
             answer = self.phases[task.phase](self, task)
             about = {"client": self.client, "round": task.round, "phase": task.phase}
             return replace(answer, version=task.version, run=task.run, **about)
-        if task.codec != DENSE:
-            raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r}")
+        if task.codec not in (DENSE, HALF):
+            raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r} or {HALF!r}")
         return self._train(task, on_epoch, stop, on_test, on_step)
 
     def _train(self, task: Task, on_epoch, stop, on_test, on_step) -> Update:
@@ -169,7 +170,7 @@ class Participant:
                 on_test()
             test = data if isinstance(self.test, str) else self.test
             measured = self.classifier.evaluate(trained, test)[::-1]
-        about = {"version": task.version, "run": task.run}
+        about = {"version": task.version, "run": task.run, "codec": task.codec}
         update = Update(self.client, task.round, len(data), trained, *measured, **about)
         for transform in self.transforms:
             update = transform(update, task)

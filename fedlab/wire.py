@@ -18,7 +18,17 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedlab.checks import counted
-from fedlab.messages import DENSE, TRAIN, BadUpdate, Refused, Task, Training, Update, Weights
+from fedlab.messages import (
+    DENSE,
+    HALF,
+    TRAIN,
+    BadUpdate,
+    Refused,
+    Task,
+    Training,
+    Update,
+    Weights,
+)
 
 CONTENT_TYPE = "application/vnd.safetensors"
 MAX_HEADER = 1_000_000
@@ -128,11 +138,25 @@ def _once(pairs: list[tuple]) -> dict:
 # ---- tasks and updates ---------------------------------------------------------------------------
 
 
+def narrowed(weights: Weights, codec: str) -> Weights:
+    """Weights as they are sent. What is too large for half precision becomes infinite, and is
+    refused on the other side.
+    """
+    with np.errstate(over="ignore"):
+        return [w.astype(np.float16) for w in weights] if codec == HALF else weights
+
+
+def widened(weights: Weights, codec: str) -> Weights:
+    """Weights as they are worked with."""
+    half = codec == HALF
+    return [w.astype(np.float32) if half and w.dtype == np.float16 else w for w in weights]
+
+
 def task_parts(task: Task) -> Parts:
     """A Task as parts."""
     training = task.training
     return parts(
-        task.weights,
+        narrowed(task.weights, task.codec),
         task.more,
         kind="task",
         round=task.round,
@@ -156,6 +180,7 @@ def task_parts(task: Task) -> Parts:
 def task_from(message: Parts) -> Task:
     """The Task in these parts. Raises BadUpdate when there is none."""
     arrays, texts = groups(message.arrays), message.texts
+    codec = _field(texts, "codec", str, DENSE)
     whole = texts.get("batch_size") == "all"
     try:
         training = Training(
@@ -170,7 +195,7 @@ def task_from(message: Parts) -> Task:
     return Task(
         round=_field(texts, "round", int),
         rounds=_field(texts, "rounds", int),
-        weights=arrays.pop(""),
+        weights=widened(arrays.pop(""), codec),
         training=training,
         seed=_field(texts, "seed", int),
         shard_by_shard=bool(_field(texts, "shard_by_shard", int)),
@@ -178,7 +203,7 @@ def task_from(message: Parts) -> Task:
         lineage=_field(texts, "lineage", str, ""),
         run=_field(texts, "run", str, ""),
         phase=_field(texts, "phase", str, TRAIN),
-        codec=_field(texts, "codec", str, DENSE),
+        codec=codec,
         more=arrays,
         note=_notes(texts),
     )
@@ -187,7 +212,7 @@ def task_from(message: Parts) -> Task:
 def update_parts(update: Update) -> Parts:
     """An Update as parts."""
     return parts(
-        update.weights,
+        narrowed(update.weights, update.codec),
         update.more,
         kind="update",
         client=update.client,
@@ -198,6 +223,7 @@ def update_parts(update: Update) -> Parts:
         version=update.version,
         phase=update.phase,
         run=update.run,
+        **({} if update.codec == DENSE else {"codec": update.codec}),
         **{NOTE + name: text for name, text in update.note.items()},
     )
 
@@ -205,16 +231,18 @@ def update_parts(update: Update) -> Parts:
 def update_from(message: Parts) -> Update:
     """The Update in these parts. Raises BadUpdate when there is none."""
     arrays, texts = groups(message.arrays), message.texts
+    codec = _field(texts, "codec", str, DENSE)
     return Update(
         client=_field(texts, "client", str),
         round=_field(texts, "round", int),
         num_examples=_field(texts, "num_examples", int),
-        weights=arrays.pop(""),
+        weights=widened(arrays.pop(""), codec),
         accuracy=_field(texts, "accuracy", float),
         loss=_field(texts, "loss", float),
         version=_field(texts, "version", int, "0"),
         phase=_field(texts, "phase", str, TRAIN),
         run=_field(texts, "run", str, ""),
+        codec=codec,
         more=arrays,
         note=_notes(texts),
     )

@@ -56,7 +56,7 @@ def test_the_routes_are_those_of_the_server():
 
 
 WHO = {
-    "class, teacher": {CLASS, TEACHER},
+    "class, teacher, the client itself": {CLASS, TEACHER, CLIENT},
     "the client itself": {CLIENT},
     "the client itself, teacher": {CLIENT, TEACHER},
     "all": {TEACHER, CLASS, CLIENT, LOOKER},

@@ -422,3 +422,32 @@ def test_a_name_that_is_there_twice_is_refused(header):
     body = len(header).to_bytes(8, "little") + header.encode() + bytes(8)
     with pytest.raises(BadUpdate, match="is not a safetensors file: .*(twice|duplicate)"):
         wire.unpack(body)
+
+
+def test_half_precision_is_half_of_the_bytes_and_comes_back_as_32_bits():
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in ((784, 200), (200,))]
+    task = Task(1, 2, weights, Training(), codec="float16")
+    update = Update("ada", 1, 24, weights, codec="float16")
+    for body, read in (
+        (wire.encode_task(task), wire.decode_task),
+        (wire.encode_update(update), wire.decode_update),
+    ):
+        assert len(body) < 2 * 157_000 + 1_000
+        again = read(body)
+        assert again.codec == "float16"
+        for sent, came in zip(weights, again.weights, strict=True):
+            assert came.dtype == np.float32
+            assert np.array_equal(came, sent.astype(np.float16).astype(np.float32))
+
+
+def test_half_precision_that_nobody_has_named_stays_what_it_is():
+    """Then its types are not the model's, and it is refused."""
+    half = [np.zeros((2, 2), np.float16)]
+    texts = wire.update_parts(Update("ada", 1, 24, half)).texts
+    assert wire.decode_update(wire.pack(wire.parts(half, **texts))).weights[0].dtype == np.float16
+
+
+def test_what_is_too_large_for_half_precision_is_not_finite():
+    update = Update("ada", 1, 24, [np.full(2, 1e6, np.float32)], codec="float16")
+    assert np.isinf(wire.decode_update(wire.encode_update(update)).weights[0]).all()

@@ -103,7 +103,7 @@ class Curve(widgets.VBox):
 
         def draw_here(ax) -> None:
             draw(ax, label="global")
-            _lay_out(ax)
+            lay_out(ax)
 
         words = views.summary(history, rounds, [label for label, _ in earlier])
         self._draw = lambda ax: draw(ax, others=list(earlier))
@@ -120,7 +120,7 @@ class Curve(widgets.VBox):
         return picture(self._draw, *SAVED)
 
 
-def _lay_out(ax) -> None:
+def lay_out(ax) -> None:
     """Room for the names right of the axes, reckoned: to have Matplotlib measure everything would
     take longer than the drawing, every round.
     """

@@ -59,6 +59,9 @@ class Facts:
     guests:       who has joined from elsewhere.
     unit:         what is counted: "round", or "update" or "model" where there are no rounds.
     weighs:       whether an update's weight is its share of the images.
+    aside:        who is to be seen, but takes no part now.
+    said:         client id -> in a word or two what it does, where the round does not say it.
+    idle:         the sentence below the steps while nothing runs; "" for a panel's own.
     """
 
     examples: Mapping[str, int]
@@ -73,6 +76,9 @@ class Facts:
     guests: frozenset[str] = frozenset()
     unit: str = "round"
     weighs: bool = True
+    aside: frozenset[str] = frozenset()
+    said: Mapping[str, str] = field(default_factory=dict)
+    idle: str = ""
 
     @property
     def part(self) -> list[str]:
@@ -80,7 +86,7 @@ class Facts:
         if self.replayed:
             return list(self.record.clients) if self.record else []
         if not self.running or self.status.asynchronous or not self.participants:
-            return list(self.examples)
+            return [name for name in self.examples if name not in self.aside]
         here = {member.client for member in self.status.members}
         return [name for name in self.participants if name in here]
 
@@ -173,6 +179,8 @@ def _doing(facts: Facts, name: str) -> tuple[str, float, bool]:
         if facts.unit != "round":
             return ("merged" if came else ""), float(came), False
         return ("averaged" if came else "too late" if drawn else "not drawn"), float(came), False
+    if name in facts.said and not (facts.rounds_go and name in facts.part):
+        return facts.said[name], 0.0, False
     phase = getattr(status, "phase", "")
     if not facts.running:
         return DOING["failed"] if phase == "failed" else _images(facts, name), 0.0, False
@@ -231,6 +239,8 @@ def says(facts: Facts, step: int) -> str:
     if facts.held:
         return HELD[facts.held]
     if not facts.running:
+        if facts.idle:
+            return facts.idle
         if facts.record:
             return "Look back at a round, or draw a digit for the models."
         return "Each client has its own images. Only weights will travel."

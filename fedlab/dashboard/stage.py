@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anywidget
 import traitlets
@@ -21,16 +21,28 @@ class RoundPicture(anywidget.AnyWidget):
 
 
 class Stage(anywidget.AnyWidget):
-    """The button for the whole screen; the key N, which calls `on_next`; a name for every control;
+    """The button for the whole screen; the key N, which calls `on_next`, and further keys (lower
+    case letters; with any of them, P is the button for the whole screen); a name for every control;
     files to save.
     """
 
     _esm = module(STATIC / "stage.js")
+    keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
-    def __init__(self, on_next: Callable[[], None]):
-        super().__init__()
+    def __init__(
+        self,
+        on_next: Callable[[], None],
+        keys: Mapping[str, Callable[[], None]] | None = None,
+    ):
+        self._called = {"next": on_next, **(keys or {})}
+        super().__init__(keys=list(keys or {}))
         self.add_class("fl-stage")
-        self.on_msg(lambda _, content, buffers: on_next() if content == {"key": "next"} else None)
+        self.on_msg(lambda _, content, buffers: self._pressed(content))
+
+    def _pressed(self, content) -> None:
+        key = content.get("key") if isinstance(content, dict) else None
+        if isinstance(key, str) and key in self._called:
+            self._called[key]()
 
     def save(self, name: str, type: str, content: bytes) -> None:
         """Let the browser save a file: its name, its media type, its bytes."""

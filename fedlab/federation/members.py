@@ -178,7 +178,11 @@ class Members:
         """
         for client in clients:
             if client in self._joined and now - self._joined[client].seen > SILENT_AFTER:
-                del self._joined[client]
+                self.dismiss(client)
+
+    def dismiss(self, client: str) -> None:
+        """`client`, who has joined, is a member no more, and not remembered as gone."""
+        del self._joined[client]
 
     def begin(self, done: Mapping[str, tuple[str, int]], now: float) -> None:
         """A run begins, or goes on, of which these clients (by sealed sessions) have done so much;

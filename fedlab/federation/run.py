@@ -136,6 +136,18 @@ class Federation:
                 table.failures.append(f"client {client!r} failed in round {table.round}: {reason}")
             table.notify()
 
+    def dismiss(self, client: str) -> None:
+        """Wait no more for `client`, which has not answered for long. With its next word it hears
+        that it is unknown, and joins again. Does nothing where it has not joined.
+        """
+        table = self._table
+        with table.changed:
+            if client in table.members:
+                table.members.dismiss(client)
+                if table.exchange:
+                    table.exchange.excuse(client)
+                table.notify()
+
     def remove(self, client: str, ban: bool = False) -> None:
         """Have `client` go, who then hears that it was removed; what it has sent in the round under
         way counts no more, unless it was summed already. It may join again, unless there is a ban:
@@ -449,6 +461,13 @@ class Federation:
     def weights(self) -> Weights:
         """The current global model."""
         return self._table.state.weights
+
+    @property
+    def model(self) -> tuple[int, Weights]:
+        """The current global model, and its version: the same as in tasks."""
+        table = self._table
+        with table.changed:
+            return table.model_version, table.state.weights
 
     @property
     def state(self) -> State:

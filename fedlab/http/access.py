@@ -6,9 +6,10 @@ import base64
 import functools
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flask import Request
@@ -27,7 +28,7 @@ URL, the original's clients have none."""
 _EVERYONE = frozenset({TEACHER, CLASS, CLIENT, LOOKER})
 
 ADMITTED = {
-    "join": frozenset({TEACHER, CLASS}),
+    "join": frozenset({TEACHER, CLASS, CLIENT}),
     "task": frozenset({CLIENT}),
     "updates": frozenset({CLIENT}),
     "leave": frozenset({TEACHER, CLIENT}),
@@ -70,11 +71,21 @@ class Identity:
 class Access:
     """token: the class's, in the URL. teacher: the teacher's secret. hosts: the Host names that are
     answered (without port, in lower case); a web page that rebinds its own name to this address is
-    refused (DNS rebinding).
+    refused (DNS rebinding). numbers: so are all addresses in numbers, which nobody can rebind: of
+    several that this machine has, others know better which one reaches it. more: whom further
+    routes admit.
     """
 
-    def __init__(self, token: str, hosts: Iterable[str] = LOOPBACK, teacher: str | None = None):
-        self._hosts = frozenset(hosts)
+    def __init__(
+        self,
+        token: str,
+        hosts: Iterable[str] = LOOPBACK,
+        teacher: str | None = None,
+        numbers: bool = False,
+        more: Mapping[str, frozenset[str]] | None = None,
+    ):
+        self._hosts, self._numbers = frozenset(hosts), numbers
+        self._admitted = ADMITTED | dict(more or {})
         self._class, self._teacher = _known(token), _known(teacher or secrets.token_urlsafe(24))
         self._token = token
         self._key = secrets.token_bytes(32)
@@ -95,10 +106,10 @@ class Access:
         """A token for this client: the same for the same session, which repeats itself when an
         answer was lost. An earlier one of this name is worth nothing from now on.
         """
-        text = f"{client}\n{session}".encode("utf-8", "surrogatepass")  # JSON may hold any text
-        sealed = hmac.digest(self._key, text, "sha256")
-        token = base64.urlsafe_b64encode(sealed[:24]).decode()
+        token = self.token(client, session)
         with self._enrolling:
+            if self._tokens.get(client) == _known(token):
+                return token  # it stays valid all the time
             self._clients.pop(self._tokens.pop(client, b""), None)
             while len(self._clients) >= MOST_KEPT:
                 oldest = next(iter(self._clients))
@@ -106,6 +117,21 @@ class Access:
             self._tokens[client] = _known(token)
             self._clients[_known(token)] = Identity(CLIENT, client, session)
         return token
+
+    def token(self, client: str, session: str) -> str:
+        """What `enrol` answers, or has answered."""
+        text = f"{client}\n{session}".encode("utf-8", "surrogatepass")  # JSON may hold any text
+        sealed = hmac.digest(self._key, text, "sha256")
+        return base64.urlsafe_b64encode(sealed[:24]).decode()
+
+    def enrolled(self, who: Identity) -> bool:
+        """Whether the token with which this client's request came is still worth something."""
+        return self._clients.get(self._tokens.get(who.name, b"")) == who
+
+    def revoke(self, client: str) -> None:
+        """This client's own token is worth nothing from now on."""
+        with self._enrolling:
+            self._clients.pop(self._tokens.pop(client, b""), None)
 
     def forget(self) -> None:
         """No client's own token is known any more, as after a restart: each has to join again."""
@@ -120,7 +146,7 @@ class Access:
             known = _known(header.removeprefix("Bearer ")) if header.startswith("Bearer ") else b""
             return self._whose(known)
         # It changes nothing, so no other page can make a browser do so.
-        looking = LOOKER in ADMITTED.get(request.endpoint, ())
+        looking = LOOKER in self._admitted.get(request.endpoint, ())
         reading = looking and request.method in ("GET", "HEAD")
         shown = _known(request.cookies.get(cookie(request), ""))
         if reading and hmac.compare_digest(shown, _known(self.looker)):
@@ -144,7 +170,7 @@ class Access:
     def check(self, request: Request) -> Identity:
         """Who sends this request. Raises Denied unless it may be answered."""
         name = request.host if request.host.endswith("]") else request.host.rsplit(":", 1)[0]
-        if name.lower() not in self._hosts:
+        if name.lower() not in self._hosts and not (self._numbers and _in_numbers(name)):
             known = ", ".join(sorted(self._hosts))
             more = f"expected one of {known} (Server's allowed_hosts, --allow-host)"
             raise Denied(403, "host", f"the Host header is {request.host[:100]!r}; {more}")
@@ -160,7 +186,8 @@ class Access:
         who = self.identity(request)
         if request.endpoint in (PAGE, ORIGINAL, None):
             return who
-        if who.kind in ADMITTED.get(request.endpoint, ()):
+        admits = self._admitted.get(request.endpoint, ())
+        if who.kind in admits:
             return who
         header = "expected the header 'Authorization: Bearer <token>'"
         if who.kind == NOBODY:
@@ -169,13 +196,21 @@ class Access:
         what = f"this is the {who.kind}'s token"
         if who.kind == CLASS:
             raise Denied(403, "not_yours", f"{what}; {header} with the one that joining answered")
-        admits = " or ".join(sorted(ADMITTED.get(request.endpoint, ())))
-        raise Denied(403, "not_yours", f"{what}; expected one of the kind {admits}")
+        kinds = " or ".join(sorted(admits))
+        raise Denied(403, "not_yours", f"{what}; expected one of the kind {kinds}")
 
 
 def cookie(request: Request) -> str:
     """The cookie's name. Cookies ignore the port: two servers must not share one."""
     return f"fedlab-{request.host.rsplit(':', 1)[-1]}"
+
+
+def _in_numbers(host: str) -> bool:
+    """Whether this Host is an IP address: no name was looked up that could have been rebound."""
+    try:
+        return not ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_unspecified
+    except ValueError:
+        return False
 
 
 def _known(token: str) -> bytes:

@@ -17,7 +17,7 @@ from fedlab.checks import Refused
 from fedlab.federation import Federation
 from fedlab.http import routes
 from fedlab.http.access import CLIENT, LOOPBACK, NOBODY, ORIGINAL, Access, Denied, Identity
-from fedlab.http.routes import GuestProtocol
+from fedlab.http.routes import Extension, GuestProtocol
 from fedlab.messages import (
     AlreadyCounted,
     Banned,
@@ -72,10 +72,12 @@ def create_app(
     hosts: set[str] | None = None,
     original_protocol: GuestProtocol | None = None,
     teacher: str | None = None,
+    extension: Extension | None = None,
+    numbers: bool = False,
 ) -> Flask:
     """The Flask application: every route, and what all of them check.
 
-    token, teacher, hosts: as in `Access`; loopback's names if None.
+    token, teacher, hosts, numbers: as in `Access`; loopback's names if None.
     Every error is JSON: {"error": a sentence, "kind": one word for programs}.
     extensions["fedlab"] are the latest RequestRecords; who looks on (when a page asked for the
     status, its name, and the version of the status that it showed); and the Access.
@@ -85,8 +87,9 @@ def create_app(
     if original_protocol:
         most[ORIGINAL] = original_protocol.size_limit(federation.weights)
     app.config["MAX_FORM_MEMORY_SIZE"] = max(most.values())
-    access, numbers = Access(token, hosts or LOOPBACK, teacher), itertools.count(1)
-    records = deque(maxlen=200)
+    more = extension.admitted if extension else {}
+    access = Access(token, hosts or LOOPBACK, teacher, numbers, more)
+    records, counter = deque(maxlen=200), itertools.count(1)
     app.extensions["fedlab"] = records, deque(maxlen=1_000), access
 
     @app.before_request
@@ -111,10 +114,11 @@ def create_app(
         if response.status_code in (401, 403) or nobody:
             response.headers["Connection"] = "close"  # whoever it is, is not waited for
         # Who asked, what, and how large: no query (a token may be in it), and no empty polls.
-        if response.status_code != 204 and request.endpoint not in NOT_RECORDED:
+        quiet = request.endpoint in NOT_RECORDED or request.endpoint in more
+        if response.status_code != 204 and not quiet:
             asked = g.client, request.method, request.path, response.status_code
             sizes = request.content_length or 0, response.content_length or 0
-            records.append(RequestRecord(next(numbers), time.time(), *asked, *sizes))
+            records.append(RequestRecord(next(counter), time.time(), *asked, *sizes))
         return response
 
     @app.errorhandler(Refused)
@@ -147,7 +151,9 @@ def create_app(
         what = f"the server failed ({type(error).__name__})"
         return failure(500, "server", f"{what}; expected nothing of the kind, please report it")
 
-    routes.add(app, federation, original_protocol)
+    routes.add(app, federation, original_protocol, extension.home if extension else "")
+    if extension:
+        extension.add(app)
     return app
 
 

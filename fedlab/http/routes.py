@@ -20,7 +20,7 @@ from fedlab.checks import Refused
 from fedlab.data import Dataset
 from fedlab.federation import Evaluate, Federation
 from fedlab.history import History, plain
-from fedlab.http.access import NOBODY, ORIGINAL, PAGE, TEACHER, Denied, cookie
+from fedlab.http.access import CLIENT, NOBODY, ORIGINAL, PAGE, TEACHER, Denied, cookie
 from fedlab.messages import BadUpdate, Weights
 from fedlab.serving.gateway import LATER
 
@@ -34,6 +34,20 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
+
+
+class Extension(Protocol):
+    """Further routes, of a leaf: `fedlab.classroom` has one."""
+
+    admitted: Mapping[str, frozenset[str]]
+    """Endpoints, and whom they admit (`Identity.kind`). They are not among the recorded requests:
+    what is asked again and again would hide the rest."""
+
+    home: str
+    """Where a browser goes that has no token, relative to the server's root."""
+
+    def add(self, app: Flask) -> None:
+        """Add its routes to `app`, whose extensions["fedlab"] is as `create_app` says."""
 
 
 class GuestProtocol(Protocol):
@@ -52,8 +66,10 @@ class GuestProtocol(Protocol):
         """One request (its form or query, `size` bytes), and what to answer as JSON."""
 
 
-def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | None) -> None:
-    """Add every route to `app`."""
+def add(
+    app: Flask, federation: Federation, original_protocol: GuestProtocol | None, home: str = ""
+) -> None:
+    """Add every route to `app`. home: as in `Extension`."""
     records, looks, access = app.extensions["fedlab"]
     # The last one is kept: a round gives all its participants the same Task.
     encode_task = lru_cache(maxsize=1)(wire.encode_task)
@@ -64,12 +80,19 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
     def join():
         fields = json_body()
         g.client = str(fields.get("client", ""))[:40]
-        session = fields.get("session")
+        g.who.check(str(fields.get("client", "")))
+        own, session = g.who.kind == CLIENT, fields.get("session")
         # One that is nobody's: such a join cannot be repeated.
         session = session if session and isinstance(session, str) else secrets.token_hex(8)
+        session = g.who.session if own else session  # a token of one's own is one session's
         numbers = fields.get("num_examples"), fields.get("shards", 1)
         federation.join(fields.get("client"), *numbers, session)
-        return jsonify(client=g.client, token=access.enrol(g.client, session)), 201
+        # Who has a token keeps it; where it was revoked meanwhile, joining does not bring it back
+        if own and not access.enrolled(g.who):
+            federation.dismiss(g.client)
+            raise Denied(401, "token", "this token was revoked; expected another one")
+        token = access.token if own else access.enrol
+        return jsonify(client=g.client, token=token(g.client, session)), 201
 
     @app.delete("/clients/<client>")
     def leave(client: str):
@@ -120,7 +143,8 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
 
     @app.get("/model")
     def model():
-        body = wire.pack(wire.parts(federation.weights, kind="model"))
+        version, weights = federation.model
+        body = wire.pack(wire.parts(weights, kind="model", version=version))
         headers = {"Content-Disposition": "attachment; filename=model.safetensors"}
         return Response(body, content_type=wire.CONTENT_TYPE, headers=headers)
 
@@ -163,6 +187,8 @@ def add(app: Flask, federation: Federation, original_protocol: GuestProtocol | N
             how = {"httponly": True, "samesite": "Strict", "secure": request.is_secure}
             answer.set_cookie(cookie(request), access.looker, **how)
             return answer
+        if g.who.kind == NOBODY and home:
+            return redirect(home, 303)
         if g.who.kind == NOBODY:
             expected = "expected the whole address that the server printed, with ?token= at its end"
             raise Denied(401, "token", f"the token is missing; {expected}")

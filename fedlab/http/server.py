@@ -17,7 +17,7 @@ from fedlab.federation import Federation, Limits
 from fedlab.history import History, RoundRecord
 from fedlab.http.access import LOOPBACK
 from fedlab.http.app import RequestRecord, at_the_door, create_app
-from fedlab.http.routes import GuestProtocol
+from fedlab.http.routes import Extension, GuestProtocol
 from fedlab.messages import Secret, Weights, check_token
 from fedlab.model import Classifier
 from fedlab.plan import Plan
@@ -55,6 +55,7 @@ class Server:
                limits.
     limits:    what clients may claim; all of MNIST, and a thousand clients, if None.
     certificate, key: PEM files for TLS (HTTPS); plain HTTP without.
+    extension: further routes, of a leaf; none if None.
 
     Raises OSError when the port is taken, BadCheckpoint for a checkpoint that cannot be used,
     Refused for settings that do not go together.
@@ -79,6 +80,7 @@ class Server:
         limits: Limits | None = None,
         certificate: str | Path | None = None,
         key: str | Path | None = None,
+        extension: Extension | None = None,
     ):
         # First: a traceback with all values shows these from here on
         token, teacher = (Secret(s or secrets.token_urlsafe(24)) for s in (token, teacher))
@@ -121,7 +123,9 @@ class Server:
         )
         # Browsers send it so
         hosts = {name.lower() for name in (*LOOPBACK, self._public_host, *allowed_hosts)}
-        self.app = create_app(federation, self._token, hosts, original_protocol, self._teacher)
+        wide = host in ("0.0.0.0", "::")  # which of its addresses others know is theirs to say
+        of = self._token, hosts, original_protocol, self._teacher, extension, wide
+        self.app = create_app(federation, *of)
         self.wire: deque[RequestRecord] = self.app.extensions["fedlab"][0]
         self._listening = listen(host, port)
         self.port: int = self._listening.getsockname()[1]

@@ -62,9 +62,17 @@ function keys(panel, model) {
   });
   panel.addEventListener("keydown", event => {
     const typing = event.target.closest("input, textarea, select, [contenteditable], [role=application]");
-    if (event.key.toLowerCase() === "n" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const letter = event.key.toLowerCase(), more = model.get("keys") ?? [];
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (letter === "n") {
       event.preventDefault();
       model.send({ key: "next" });
+    } else if (letter === "p" && more.length) {
+      event.preventDefault();
+      panel.querySelector(".fl-stage button").click();
+    } else if (more.includes(letter)) {
+      event.preventDefault();
+      model.send({ key: letter });
     }
   });
 }

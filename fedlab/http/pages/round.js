@@ -22,7 +22,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const TRAVEL = 650;  // milliseconds of a packet's way
 const WIDTH = 470, HEIGHT = 232, LARGEST = 1.7;  // pixels of the drawing; it grows with its room
 const ROOM = 5;  // more clients than this stand in two rows, the server between them
-const CROWDED = 44;  // pixels of a client's room: with less there is none for words and numbers
+const CROWDED = 44;  // pixels of a client's room: with less there is none but for a name's initials
+const LETTER = 0.6;  // of a letter's height is its width
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const colourOf = client => `var(--fl-client-${client.colour % 12})`;
@@ -30,6 +31,23 @@ const colourOf = client => `var(--fl-client-${client.colour % 12})`;
 export function size(bytes) {
   if (bytes < 1000) return `${bytes} B`;
   return bytes < 999_500 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(2)} MB`;
+}
+
+// "GW" of "Golden Walrus", "C12" of "client-12", "AL" of "alice": where there is no room for a name.
+export function initials(name) {
+  const [first = "", second = ""] = name.split(/[\s_.-]+/).filter(Boolean);
+  const more = /^\d+$/.test(second) ? second.slice(-2) : [...second].slice(0, 1).join("");
+  return ([...first].slice(0, second ? 1 : 2).join("") + more).toUpperCase();
+}
+
+// A name in at most two rows of so many letters.
+function rowsOf(name, letters) {
+  const cut = text => (text.length > letters ? `${text.slice(0, Math.max(letters - 1, 0))}…` : text);
+  if (name.length <= letters || !name.includes(" ")) return [cut(name)];
+  const words = name.split(" ");
+  let first = words.shift();
+  while (words.length > 1 && `${first} ${words[0]}`.length <= letters) first += ` ${words.shift()}`;
+  return [cut(first), cut(words.join(" "))];
 }
 
 function html(parent, name, attributes = {}) {
@@ -82,23 +100,30 @@ export function roundPicture(root) {
     const high = rows === 2 ? 52 : 66, wide = Math.min(190, 0.42 * width);
     const above = rows === 2 ? Math.ceil(count / 2) : 0, below = count - above;
     const most = Math.max(above, below, 1), room = width / most;
-    const radius = Math.min(rows === 2 ? 15 : 27, 0.3 * room);
+    const crowded = room < CROWDED;
+    const radius = crowded ? Math.min(14, 0.46 * room) : Math.min(rows === 2 ? 15 : 27, 0.3 * room);
+    // Below a circle there is as much as names need: a second row only where one is not enough
+    const letters = crowded ? 0 : Math.floor(room / (LETTER * (rows === 2 ? 12 : 14)));
+    const second = !crowded && state.clients.some(client => rowsOf(client.name, letters).length > 1);
+    const tall = second ? (rows === 2 ? 13 : 15) : 0;
+    const under = crowded ? 12 : (rows === 2 ? 36 : 48) + tall;
     const box = {width: wide, height: high, x: width / 2, y: rows === 2 ? height / 2 - 4 : high / 2 + 4};
     const places = state.clients.map((_, i) => {
       const top = i < above, column = top ? i : i - above, columns = top ? above : below;
+      const inward = crowded && column % 2 ? 2 * radius + 2 : 0;  // where it is narrow, every other one
       return {
         x: width * (column + 0.5) / columns,
-        y: top ? radius + 7 : height - radius - (rows === 2 ? 36 : 48),
+        y: top ? radius + 7 + inward : height - radius - under - inward,
         top,
       };
     });
-    return {width, height, rows, radius, room, box, places};
+    return {width, height, rows, radius, room, crowded, letters, tall, box, places};
   }
 
   // From the server to a client: out of its side and down where there is one row.
   function way(at, place) {
-    const {box, radius, rows} = at;
-    const end = place.y + (place.top ? radius + 34 : -radius - 2);
+    const {box, radius, rows, crowded, tall} = at;
+    const end = place.y + (place.top ? radius + (crowded ? 7 : 34 + tall) : -radius - 2);
     if (rows === 2) {
       const edge = box.y + (place.top ? -1 : 1) * box.height / 2;
       const near = Math.max(-0.42, Math.min(0.42, (place.x - box.x) / at.width)) * box.width;
@@ -129,10 +154,16 @@ export function roundPicture(root) {
       });
       part.accuracy = shape(node, "text", {x, y: y + (small ? 4 : 5), "font-size": small ? 11 : 14});
       part.name = shape(node, "text", {x, y: y + r + (small ? 18 : 24), "font-size": font, class: "strong halo"});
-      part.state = shape(node, "text", {x, y: y + r + (small ? 31 : 41), "font-size": small ? 11 : 12.5, class: "soft halo"});
-      const letters = at.room < CROWDED ? 0 : Math.floor(at.room / (0.6 * font));
-      const {name} = client;
-      say(part.name, name.length > letters ? name.slice(0, Math.max(letters - 1, 0)) + (letters ? "…" : "") : name);
+      part.state = shape(node, "text", {
+        x, y: y + r + (small ? 31 : 41) + at.tall, "font-size": small ? 11 : 12.5, class: "soft halo",
+      });
+      if (at.crowded) {
+        set(part.accuracy, {y: y + 4.5, "font-size": Math.min(13, 0.95 * r), class: "strong"});
+        say(part.accuracy, initials(client.name));
+      } else {
+        const dy = small ? 13 : 15;
+        rowsOf(client.name, at.letters).forEach((row, i) => say(shape(part.name, "tspan", {x, dy: dy * i}), row));
+      }
       const middle = part.path.getPointAtLength(0.55 * part.path.getTotalLength());
       set(part.share, {x: middle.x + (x < at.box.x - 5 ? -16 : 16), y: middle.y + 4});
       return [client.name, part];
@@ -156,9 +187,9 @@ export function roundPicture(root) {
       const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
       set(part.node, {class: classes.join(" ").trim()});
       say(part.share, client.part && at.rows === 1 ? `${at.room > 165 ? `${state.server.share || "weight"} ` : ""}${Math.round(100 * client.share)} %` : "");
-      say(part.accuracy, client.accuracy === null || at.room < CROWDED ? "" : client.accuracy.toFixed(1));
+      if (!at.crowded) say(part.accuracy, client.accuracy === null ? "" : client.accuracy.toFixed(1));
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
-      say(part.state, at.room < CROWDED ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
+      say(part.state, at.crowded ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
       const done = Math.round(100 * client.progress);
       set(part.ring, {"stroke-dasharray": `${done} ${100 - done}`, visibility: done ? "visible" : "hidden"});
     }

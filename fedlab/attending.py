@@ -1,0 +1,51 @@
+"""The command `fedlab join`: a laptop in a live class, from a terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from fedlab.classroom.roster import TERMINAL
+from fedlab.classroom.student import Seen, Student, share
+from fedlab.data import SHARD_SIZE, load_mnist
+from fedlab.terminal import Screen
+
+
+def join(args) -> int:
+    """Take part in a class until it is over, or until Ctrl-C. Raises Refused, ServerAway."""
+    screen = Screen()
+    over = threading.Event()
+
+    def show(seen: Seen) -> None:
+        if seen.doing == "out" or (seen.told or {}).get("phase") == "over":
+            over.set()
+        screen.now(line(seen))
+
+    student = Student(
+        args.url, code=args.code, mnist=load_mnist(args.data), name=args.name or "", kind=TERMINAL
+    )
+    student.on_change = show
+    try:
+        student.start()
+        screen.line(f"In the class, as {student.seen.client}. Ctrl-C leaves it.")
+        while not over.is_set() and student.running:
+            time.sleep(0.2)  # an interrupt comes between two of these on every system
+    finally:
+        student.stop()
+        screen.keep()
+    if student.error is not None:
+        raise student.error
+    return 0
+
+
+def line(seen: Seen) -> str:
+    """What goes on, in one line."""
+    told = seen.told or {}
+    if seen.doing in ("out", "away"):
+        return f"{seen.client}: {seen.message}"
+    shards = told.get("shards")
+    if not shards:
+        return f"{seen.client}: waiting until the teacher deals shards of {SHARD_SIZE:,} images"
+    first, last = shards
+    held = "" if seen.last is None else f"; the class's model: {100 * share(seen.last):.1f} %"
+    return f"{seen.client}, shards {first} to {last}: {seen.message}{held}"

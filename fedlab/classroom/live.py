@@ -1,0 +1,567 @@
+"""A live class: a server, who is in the class, and the run that the teacher leads. No widgets: a
+panel is one way to look at it, and every button of that panel is a call here.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedlab import wire
+from fedlab.checks import Refused, number, whole
+from fedlab.classroom.codes import (
+    TooManyTries,
+    Tries,
+    WrongCode,
+    check_code,
+    new_code,
+    read,
+)
+from fedlab.classroom.roster import PHONE, Measured, Roster, Student, deal
+from fedlab.classroom.routes import ClassRoutes
+from fedlab.data import NUM_SHARDS, Mnist, load_mnist
+from fedlab.federation import Limits
+from fedlab.history import History
+from fedlab.http.client import NotAdmitted
+from fedlab.http.server import Server, new_federation
+from fedlab.messages import DENSE, HALF, RunOver, Task, Training, UnknownClient, Update, Weights
+from fedlab.model import Classifier
+from fedlab.plan import Plan
+from fedlab.strategies import State, weighted_mean
+from fedlab.strategies.averaging import Averaging
+from fedlab.strategies.base import Ask
+
+BLANK, MNIST = "blank", "mnist"
+STARTS = BLANK, MNIST
+"""What the class begins with: an untrained model, or one that reads MNIST."""
+
+ALIKE, IMAGES = "alike", "images"
+WEIGHS = ALIKE, IMAGES
+"""What a student's weights count in the average: as much as anybody's, or as many as its images.
+With the second, one laptop of 5,000 images outweighs two hundred phones of 24."""
+
+WAITING, RUNNING, PAUSED, OVER = "waiting", "running", "paused", "over"
+
+PORT = 8642
+"""Where a class listens, if that is free: an address that stays the same is typed once."""
+
+LEAST, TARGET = 10, 30
+"""Digits that a phone wants before it takes part, and that it asks for."""
+
+PRETRAINING = Training(epochs=2, batch_size=32, learning_rate=0.1)
+"""Of the model that reads MNIST: some seconds, some 97 % of the test images."""
+
+
+def alike(updates: Iterable[Update]) -> tuple[Weights, int]:
+    """Every student's weights count as much: a class whose handwriting is wanted is not outweighed
+    by whoever has more images. As `fedlab.strategies.combine`'s: the weights, and the examples.
+    """
+    examples = 0
+
+    def each():
+        nonlocal examples
+        for update in updates:
+            examples += update.num_examples
+            yield replace(update, num_examples=1)
+
+    weights, _ = weighted_mean(each())
+    return weights, examples
+
+
+@dataclass(frozen=True, repr=False)
+class ClassAverage(Averaging):
+    """Federated averaging that says who was asked, and who has answered."""
+
+    asked: Callable[[Iterable[str]], object] = lambda clients: None
+    answered: Callable[[str], object] = lambda client: None
+    codec: str = DENSE
+
+    def prepare(self, task: Task, state: State) -> Task:
+        return replace(task, codec=self.codec)
+
+    def run_round(self, state: State, task: Task, ask: Ask) -> State:
+        updates = ask(self.prepare(task, state))
+        self.asked(updates.participants)
+        return self.aggregate(state, self._noted(updates))
+
+    def _noted(self, updates: Iterable[Update]) -> Iterator[Update]:
+        for update in updates:
+            self.answered(update.client)
+            yield update
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How it went, round by round; rounds[0] is 0, the model that the class began with. ours: the
+    mean of what the students' devices measured of the class's model, each on its own digits that
+    were never trained on; alone: the same of models that learned from one student each; mnist: the
+    class's model on MNIST's test images; nan where nothing is known. students: how many measured.
+    """
+
+    rounds: list[int]
+    ours: list[float]
+    alone: list[float]
+    mnist: list[float]
+    students: list[int]
+
+
+class LiveClass:
+    """A class that is open from the moment it is made until `close`.
+
+    mnist:    for the test set, for what laptops are dealt, and to begin with; `load_mnist()` if
+              None.
+    code:     five characters by which students come in; random if None. A server that takes
+              another's place keeps its students with the same one.
+    begin:    "blank" or "mnist": the model that the class begins with.
+    weigh:    "alike": all students count as much in the average; "images": by their images.
+    epochs, batch_size, learning_rate: of the training on every device.
+    deadline: seconds that a round waits for its updates.
+    half:     weights travel in half precision: half of the bytes, for a slow Wi-Fi.
+    minimum:  how many must be ready before a round begins.
+    students: how many may be in the class.
+    host, port: where to listen: all networks of this machine, and 8642, or a free one where another
+              program has that.
+    seed, checkpoint, certificate, key: as in `Server`.
+
+    Raises Refused for values that cannot be, and what `Server` raises.
+    """
+
+    def __init__(
+        self,
+        mnist: Mnist | None = None,
+        *,
+        code: str | None = None,
+        begin: str = BLANK,
+        weigh: str = ALIKE,
+        epochs: int = 5,
+        batch_size: int = 10,
+        learning_rate: float = 0.1,
+        deadline: float = 30.0,
+        half: bool = False,
+        minimum: int = 2,
+        students: int = 60,
+        host: str = "0.0.0.0",
+        port: int | None = None,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
+    ):
+        self.code = new_code() if code is None else check_code(code)
+        self.training = Training(epochs, batch_size, learning_rate)
+        self.minimum = whole("minimum", minimum, 1, 1_000)
+        self.deadline = number("deadline", deadline, "seconds above 0", above=0, most=1e6)
+        for name, value, known in (("begin", begin, STARTS), ("weigh", weigh, WEIGHS)):
+            if value not in known:
+                raise Refused(f"{name} is {value!r}; expected {' or '.join(map(repr, known))}")
+        self.mnist = mnist if mnist is not None else load_mnist()
+        self.weigh, self.begun_with, self.seed, self.half = weigh, begin, seed, bool(half)
+        self._lock = threading.RLock()
+        self._roster, self._tries = Roster(whole("students", students, 1, 1_000)), Tries()
+        self._silent: set[str] = set()  # who was asked in this round, and has not answered
+        self._rounds: list[tuple[int, int]] = [(0, 0)]  # a round, and the version of its model
+        self._visits: dict[str, float] = {}  # address → when it last opened the page
+        self._left = 0  # rounds that are still to be played
+        self._planned = 0  # the last of them
+        self._pausing = self._closed = False
+        self._driver: threading.Thread | None = None
+        self.trouble = ""
+        combine = {"combine": alike} if weigh == ALIKE else {}
+        about = {"asked": self._ask, "answered": self._hear, "codec": HALF if half else DENSE}
+        strategy = ClassAverage("FedAvg", "the average of the class", **about, **combine)
+        limits = Limits(clients=max(students * 2, 100))
+        federation = new_federation(self.mnist.test, strategy, None, seed, checkpoint, None, limits)
+        self._classifier = Classifier(seed=seed)
+        if not len(federation.history):  # not after a checkpoint
+            federation.reset(self._first(begin))
+            federation.history.untrained = self._tested(federation.weights)
+        listening = {"host": host, "certificate": certificate, "key": key}
+        listening |= {"federation": federation, "extension": ClassRoutes(self), "linger": 1.0}
+        with self._lock:  # who comes in at once, as after a restart, is answered when all is there
+            try:
+                self.server = Server(port=PORT if port is None else port, **listening)
+            except OSError:
+                if port is not None:
+                    raise
+                self.server = Server(port=0, **listening)
+            self._access = self.server.app.extensions["fedlab"][2]
+            # After a checkpoint nobody knows any more which models those of earlier rounds were
+            self._rounds += [(record.round, -1) for record in list(self.history)[:-1]]
+            self._noted()
+
+    # ---- what phones and laptops ask (ClassRoutes) -----------------------------------------------
+
+    def enrol(self, fields: Mapping, address: str) -> dict:
+        """A device comes in, or comes back. Raises Refused."""
+        now = time.monotonic()
+        with self._lock:
+            if self._tries.spent(address, now):
+                raise TooManyTries("too many wrong codes from here; expected you to wait a minute")
+            said = fields.get("code")
+            if not hmac.compare_digest(read(said), self.code):
+                busy = self._tries.busy(now)
+                self._tries.wrong(address, now)  # then, too: it is no time to guess for nothing
+                if busy:
+                    raise TooManyTries("many wrong codes come in just now; expected another try")
+                expected = "expected the five characters on your teacher's screen"
+                raise WrongCode(f"the code {str(said)[:20]!r} is not this class's; {expected}")
+            session, kind = fields.get("session"), fields.get("kind", PHONE)
+            taken = [member.client for member in self.federation.status().members]
+            again, wish = fields.get("again") is True, fields.get("name") or ""
+            student = self._roster.enrol(session, kind, now, again, taken, wish)
+            token = self._access.enrol(student.client, session)
+        seed = secrets.randbits(32)
+        return {"client": student.client, "token": token, "seed": seed, "class": self.code}
+
+    def tell(self, client: str, said: Mapping) -> dict:
+        """A student's device says how it goes, and hears how the class does. Raises Refused."""
+        with self._lock:
+            if self._roster.find(client) is None:  # removed just now, or no student
+                raise NotAdmitted("you are not in the class; expected you to come in")
+            version, now = self.federation.model[0], time.monotonic()
+            self._roster.tell(client, said, version, now)
+            student, known = self._roster.student(client), self._roster.versions()
+            measured = self._roster.accuracy(known[-1]) if known else None
+            return {
+                "client": client,
+                "name": student.wish,
+                "approved": student.approved,
+                "class": self.code,
+                "phase": self.phase,
+                "round": self.round,
+                "rounds": self.rounds,
+                "version": version,
+                "lineage": self.federation.state.lineage,
+                "students": len(self._roster),
+                "training": sum(
+                    s.doing == "training" and not s.quiet(now) for s in self._roster.all()
+                ),
+                "min_digits": LEAST,
+                "target": TARGET,
+                "shards": student.shards,
+                "class_accuracy": measured[0] if measured else None,
+                "half": self.half,
+            }
+
+    def seen(self, address: str) -> None:
+        """A browser has opened the phone page."""
+        with self._lock:
+            self._visits[address] = time.monotonic()
+            while len(self._visits) > 1_000:
+                del self._visits[next(iter(self._visits))]
+
+    def visits(self) -> tuple[int, float | None]:
+        """How many other machines have opened the phone page, and the seconds since the last."""
+        with self._lock:
+            return len(self._visits), (
+                time.monotonic() - max(self._visits.values()) if self._visits else None
+            )
+
+    # ---- the class -------------------------------------------------------------------------------
+
+    @property
+    def federation(self):
+        """The server's federation."""
+        return self.server.federation
+
+    def students(self) -> list[Student]:
+        """Everyone, as they are now, in the order in which they came."""
+        with self._lock:
+            return [replace(s, measured=dict(s.measured)) for s in self._roster.all()]
+
+    def shown(self, client: str) -> str:
+        """The name by which the class sees a client."""
+        with self._lock:
+            student = self._roster.find(client)
+            return student.shown if student else client
+
+    @property
+    def open(self) -> bool:
+        """Whether newcomers are let in; who is in comes back all the same."""
+        return self._roster.open
+
+    @open.setter
+    def open(self, open: bool) -> None:
+        self._roster.open = bool(open)
+
+    def approve(self, client: str | None = None) -> None:
+        """Show the name that this student, or everybody, wishes for. Raises Refused for nobody."""
+        with self._lock:
+            every = self._roster.all() if client is None else [self._roster.student(client)]
+            for student in every:
+                student.approved = bool(student.wish)
+
+    def rename(self, client: str, name: str) -> None:
+        """Call this student so; "": as it was given. Raises Refused."""
+        with self._lock:
+            self._roster.rename(client, name)
+
+    def remove(self, client: str, ban: bool = False) -> None:
+        """Have this student go. It may ask to come in again, unless there is a ban: that holds for
+        its device, as far as that says who it is. Raises Refused for nobody.
+        """
+        with self._lock:
+            self._roster.remove(client, ban)
+            self._access.revoke(client)
+        with suppress(UnknownClient, RunOver):
+            self.federation.remove(client)
+
+    def deal(self) -> dict[str, tuple[int, int]]:
+        """Deal MNIST's shards to the laptops (notebooks and terminals), none to two of them; they
+        take them up by themselves. Raises Refused for more laptops than shards.
+        """
+        with self._lock:
+            laptops = [s for s in self._roster.all() if s.kind != PHONE]
+            dealt = deal([student.client for student in laptops], NUM_SHARDS)
+            for student in laptops:
+                student.shards = dealt[student.client]
+            return dealt
+
+    # ---- the run ---------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        """ "waiting" for the teacher, "running", "paused" or "over"."""
+        if self._closed:
+            return OVER
+        if self._driver is None:
+            return PAUSED if self._left else WAITING
+        return RUNNING
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it pauses when the round under way has ended."""
+        return self._pausing and self.phase == RUNNING
+
+    @property
+    def round(self) -> int:
+        """The round under way, or the last one."""
+        return self.federation.status().round
+
+    @property
+    def rounds(self) -> int:
+        """The last round that is planned."""
+        return self._planned
+
+    @property
+    def history(self) -> History:
+        """The rounds so far, as the server knows them: accuracies are of MNIST's test images."""
+        return self.federation.history
+
+    def start(self, rounds: int = 10) -> None:
+        """Play so many rounds, in the background; after `pause`, the rest of them. Does nothing
+        while rounds are played, but take a pause back that has not begun. Raises Refused.
+        """
+        rounds = whole("rounds", rounds, 1, 10_000)
+        with self._lock:
+            if self._closed:
+                raise Refused("the class is over; expected a new one")
+            self._pausing = False
+            if self._driver is not None:
+                return
+            if not self._left:
+                self._left, self._planned = rounds, self._last() + rounds
+            self.trouble = ""
+            self._driver = threading.Thread(
+                target=self._drive, name="fedlab-classroom", daemon=True
+            )
+            self._driver.start()
+
+    def one_round(self) -> None:
+        """Play one round; does nothing while rounds are played."""
+        with self._lock:
+            if self._driver is None:
+                self._left, self._planned = 0, 0
+                self.start(1)
+
+    def pause(self) -> None:
+        """Play no further round until `start`; the one under way is ended, and one that still waits
+        for students is not begun.
+        """
+        with self._lock:
+            self._pausing = self._driver is not None
+            waits = self._pausing and self.federation.status().round == self._last()
+        if waits:
+            self.federation.stop()
+
+    def stop(self) -> None:
+        """End it now: the round under way is dropped, what was learned stays."""
+        with self._lock:
+            self._left, driver = 0, self._driver
+        self.federation.stop()
+        if driver is not None and driver is not threading.current_thread():
+            driver.join(15)
+
+    def wait(self, timeout: float = 600.0) -> History:
+        """Wait until no round is played any more; the history. Raises TimeoutError, or Refused for
+        what went wrong.
+        """
+        driver = self._driver
+        if driver is not None:
+            driver.join(timeout)
+            if driver.is_alive():
+                raise TimeoutError(f"the rounds did not end within {timeout:g} s")
+        if self.trouble:
+            raise Refused(self.trouble)
+        return self.history
+
+    def begin_anew(self, begin: str | None = None) -> None:
+        """Forget what was learned; everybody stays. begin: "blank" or "mnist"; as before if None.
+        Raises Refused while rounds are played.
+        """
+        begin = self.begun_with if begin is None else begin
+        if begin not in STARTS:
+            raise Refused(f"begin is {begin!r}; expected {' or '.join(map(repr, STARTS))}")
+        if self._driver is not None:
+            raise Refused("rounds are being played; expected to stop them first")
+        weights = self._first(begin)
+        untrained = self._tested(weights)
+        with self._lock:
+            if self._driver is not None:
+                raise Refused("rounds are being played; expected to stop them first")
+            self.federation.reset(weights)
+            self.history.untrained = untrained
+            self.begun_with, self._left, self._planned = begin, 0, 0
+            self._rounds = [(0, 0)]
+            self._roster.forget_measured()
+            self._noted()
+
+    def curves(self) -> Curves:
+        """How it went so far."""
+        with self._lock:
+            history, rounds = self.history, list(self._rounds)
+            tested = {record.round: record.accuracy for record in history}
+            tested[0] = history.untrained
+            ours = [self._roster.accuracy(version) for _, version in rounds]
+            alone = [self._roster.alone(version) for _, version in rounds]
+        return Curves(
+            rounds=[round for round, _ in rounds],
+            ours=[found[0] if found else math.nan for found in ours],
+            alone=[found[0] if found else math.nan for found in alone],
+            mnist=[tested.get(round, math.nan) for round, _ in rounds],
+            students=[found[1] if found else 0 for found in ours],
+        )
+
+    def results(self) -> dict[str, tuple[Measured | None, Measured | None]]:
+        """What each student's device measured: of the first model, and of the latest; by the name
+        that the class sees.
+        """
+        return {student.shown: (student.first, student.last) for student in self.students()}
+
+    def to_csv(self) -> str:
+        """The curves as a table, a round a line; accuracies from 0 to 1, empty where not known."""
+        curves, records = self.curves(), {record.round: record for record in self.history}
+        lines = ["round,class,measured_by,alone,mnist,updates,bytes_down,bytes_up,seconds"]
+        for i, round in enumerate(curves.rounds):
+            record = records.get(round)
+            of_round = ("", "", "", "")
+            if record is not None:
+                seconds = f"{record.seconds:.2f}"
+                of_round = len(record.clients), record.bytes_down, record.bytes_up, seconds
+            shares = [curves.ours[i], curves.alone[i], curves.mnist[i]]
+            ours, alone, mnist = ("" if math.isnan(x) else f"{x:.4f}" for x in shares)
+            cells = round, ours, curves.students[i], alone, mnist, *of_round
+            lines.append(",".join(map(str, cells)))
+        return "\n".join(lines) + "\n"
+
+    def model_bytes(self) -> bytes:
+        """The class's model as a safetensors file."""
+        version, weights = self.federation.model
+        return wire.pack(wire.parts(weights, kind="model", version=version))
+
+    def close(self) -> None:
+        """The class is over: everybody is told. Does nothing the second time."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.stop()
+        self.server.close()
+
+    def __enter__(self) -> LiveClass:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LiveClass {self.code} at {self.server.address}, {self.phase}>"
+
+    # ---- in its own thread -----------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        try:
+            while (before := self._begin()) is not None:
+                played = self._play(before)
+                with self._lock:
+                    self._left = max(self._left - played, 0)
+        except Exception as error:  # told by the panel, and raised by `wait`
+            with self._lock:
+                self.trouble = str(error) or type(error).__name__
+                self._left, self._driver = 0, None
+
+    def _begin(self) -> int | None:
+        """Begin a round, if there is to be one: how many there were before. Otherwise this thread
+        is the driver no more. In one piece: who presses a button does so before, or after.
+        """
+        plan = Plan(
+            1,
+            self.training,
+            deadline=self.deadline,
+            min_updates=1,
+            min_clients=self.minimum,
+            strict=False,
+        )
+        with self._lock:
+            if self._left <= 0 or self._pausing:
+                self._driver = None
+                return None
+            self._silent, before = set(), len(self.history)
+            self.federation.start(plan)
+            return before
+
+    def _play(self, before: int) -> int:
+        """The round that has begun, to its end: how many were played, 0 where it was stopped."""
+        self.federation.wait()
+        if len(self.history) == before:
+            return 0
+        # Asleep, or gone without a word: no further round waits for them until they are back
+        for client in self._silent:
+            self.federation.dismiss(client)
+        self._noted()
+        return 1
+
+    def _ask(self, clients: Iterable[str]) -> None:
+        self._silent = set(clients)
+
+    def _hear(self, client: str) -> None:
+        self._silent.discard(client)
+
+    def _last(self) -> int:
+        return self.history.last.round if self.history.last else 0
+
+    def _noted(self) -> None:
+        """Which model the last round has made."""
+        with self._lock:
+            version = self.federation.model[0]
+            if self._last() > self._rounds[-1][0]:
+                self._rounds.append((self._last(), version))
+            elif not self._last():
+                self._rounds = [(0, version)]
+
+    def _first(self, begin: str) -> Weights:
+        weights = self._classifier.weights
+        if begin == MNIST:
+            train = self._classifier.train
+            weights, _ = train(weights, self.mnist.train, PRETRAINING, self.seed)
+        return weights
+
+    def _tested(self, weights: Weights) -> float:
+        return self._classifier.evaluate(weights, self.mnist.test)[1]

@@ -1,0 +1,316 @@
+"""The phone page of a class in a real Chromium: its training against NumPy's numbers, its messages
+against Python's, its client before the server that tests clients, its rules for drawings; and the
+page itself, as somebody uses it."""
+
+import base64
+import json
+import re
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_handwriting import DIGITS
+
+import fedlab
+from fedlab import wire
+from fedlab.conformance import Examination
+from fedlab.data import Dataset
+from fedlab.http.routes import PAGES
+from fedlab.messages import Training
+
+pytestmark = [
+    pytest.mark.slow,
+    # Playwright's own event loop and pipes, closed a moment later
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+PHONE = PAGES.parents[1] / "classroom" / "pages"
+NOWHERE = "http://phone.test/"
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; worker-src 'self'; connect-src"
+    " 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
+)
+
+# Numbers travel as text, exactly: base64 of float32 and uint8
+PREPARE = """async () => {
+    const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+    window.floats = text => new Float32Array(bytes(text).buffer);
+    window.bytes = bytes;
+    window.text = array => {
+        const all = new Uint8Array(array.buffer ?? array, array.byteOffset ?? 0, array.byteLength);
+        let letters = '';
+        for (let i = 0; i < all.length; i += 8192) {
+            letters += String.fromCharCode(...all.subarray(i, i + 8192));
+        }
+        return btoa(letters);
+    };
+    window.data = ({images, labels}) => ({images: floats(images), labels: bytes(labels)});
+    const names = ['network', 'trainer', 'safetensors', 'protocol', 'together', 'drawings',
+        'address'];
+    for (const name of names) window[name] = await import(`/phone/${name}.js`);
+}"""
+
+
+def text(array) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def array(text: str, like=None, dtype=np.float32) -> np.ndarray:
+    found = np.frombuffer(base64.b64decode(text), dtype)
+    return found if like is None else found.reshape(like.shape)
+
+
+def sent(data: Dataset) -> dict:
+    """A data set, as the page takes it."""
+    images = data.images.reshape(-1, 784).astype(np.float32) / 255
+    return {"images": text(images), "labels": text(data.labels.astype(np.uint8))}
+
+
+def serve(context, origin: str) -> None:
+    """The page's files at this origin, from the disk, with the classroom's policy."""
+
+    def answer(route):
+        name = route.request.url.removeprefix(origin).partition("?")[0].removeprefix("phone/")
+        if name.startswith(("J/", "blank")):
+            name = "index.html" if name.startswith("J/") else ""
+        file = next((f / name for f in (PHONE, PAGES) if name and (f / name).is_file()), None)
+        body = file.read_text("utf-8") if file else "<!doctype html><title>Blank</title>"
+        kind = KINDS[file.suffix] if file else "text/html"
+        headers = {"Content-Type": f"{kind}; charset=utf-8", "Content-Security-Policy": POLICY}
+        route.fulfill(body=body, headers=headers)
+
+    context.route(re.compile(f"^{re.escape(origin)}(phone/|J/|blank)"), answer)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens blank pages with all modules at hand; nothing may go wrong in them."""
+    contexts, wrong = [], []
+
+    def open_at(origin: str = NOWHERE):
+        context = browser.new_context()
+        contexts.append(context)
+        serve(context, origin)
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console",
+            lambda said: (
+                said.type in ("error", "warning")
+                # The browser's own words for an answer that is none, or a refusal
+                and "Failed to load resource" not in said.text
+                and wrong.append(said.text)
+            ),
+        )
+        page.goto(f"{origin}blank")
+        page.evaluate(PREPARE)
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return fedlab.Classifier(seed=3)
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def gradient(weights, images, labels):
+    """That of the mean cross-entropy of the 2NN, by hand."""
+    w1, b1, w2, b2, w3, b3 = (w.astype(np.float64) for w in weights)
+    one = np.maximum(images @ w1 + b1, 0)
+    two = np.maximum(one @ w2 + b2, 0)
+    out = two @ w3 + b3
+    out = np.exp(out - out.max(axis=1, keepdims=True))
+    flow = out / out.sum(axis=1, keepdims=True)
+    flow[np.arange(len(labels)), labels] -= 1
+    flow /= len(labels)
+    back_two = (flow @ w3.T) * (two > 0)
+    back_one = (back_two @ w2.T) * (one > 0)
+    return [
+        images.T @ back_one, back_one.sum(0), one.T @ back_two, back_two.sum(0),
+        two.T @ flow, flow.sum(0),
+    ]  # fmt: skip
+
+
+STEP = """([weights, first, data_, batch, rate, mu]) => {
+    const w = weights.map(floats), {images, labels} = data(data_);
+    network.step(w, first.map(floats), images, labels, Uint32Array.from(batch), rate, mu);
+    return w.map(text);
+}"""
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.7])
+@pytest.mark.parametrize("batch", [[3], [0, 1, 2, 3, 4, 5, 6], [*range(10)]])
+def test_one_step_is_the_step_by_hand(page, classifier, small, batch, mu):
+    data = small.subset(np.arange(12))
+    rng = np.random.default_rng(1)
+    # Biases too, and a model that is elsewhere than where the round began
+    weights = [w + rng.normal(0, 0.02, w.shape).astype(np.float32) for w in classifier.weights]
+    first = classifier.weights
+    sending = [[text(w) for w in weights], [text(w) for w in first], sent(data), batch, 0.1, mu]
+    after = page.evaluate(STEP, sending)
+    images = data.images.reshape(-1, 784)[batch].astype(np.float64) / 255
+    slopes = gradient(weights, images, data.labels[batch])
+    for w, w0, g, mine in zip(weights, first, slopes, after, strict=True):
+        expected = w - 0.1 * (g + mu * (w - w0))
+        np.testing.assert_allclose(array(mine, w), expected, atol=1e-5, rtol=0)
+        assert not np.array_equal(array(mine, w), w)
+
+
+TRAIN = """async ([weights, data_, training, seed]) => {
+    const worker = trainer.trainer(), parts = [];
+    const before = performance.now();
+    const trained = await worker.train(
+        weights.map(floats), data(data_), training, seed, part => parts.push(part));
+    const took = performance.now() - before;
+    const found = await worker.measure(trained, data(data_));
+    worker.end();
+    return {weights: found.weights.map(text), parts, took, loss: found.loss,
+        correct: found.correct, answers: found.answers};
+}"""
+
+
+def trained(page, weights, data, epochs, size, mu=0.0, rate=0.1, seed="1"):
+    training = {"epochs": epochs, "batchSize": size, "learningRate": rate, "proximal": mu}
+    return page.evaluate(TRAIN, [[text(w) for w in weights], sent(data), training, seed])
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5])
+def test_epochs_in_one_batch_are_the_librarys(page, classifier, small, mu):
+    """No order, so only one result; and it says what it has measured."""
+    data = small.subset(np.arange(30))
+    found = trained(page, classifier.weights, data, 5, None, mu)
+    expected, _ = classifier.train(
+        classifier.weights, data, Training(5, None, 0.1, proximal=mu), seed=0
+    )
+    for mine, other in zip(found["weights"], expected, strict=True):
+        np.testing.assert_allclose(array(mine, other), other, atol=1e-4, rtol=0)
+    loss, accuracy = classifier.evaluate(expected, data)
+    assert found["loss"] == pytest.approx(loss, abs=1e-3)
+    assert found["correct"] / 30 == pytest.approx(accuracy, abs=0.04)
+    assert len(found["answers"]) == 30 and found["parts"][-1] == 1
+
+
+def test_batches_go_as_far_as_the_librarys(page, classifier, small):
+    """Of unequal size (24 in tens), in an order of its own, which the seed decides."""
+    data = small.subset(np.arange(24))
+    found = trained(page, classifier.weights, data, 5, 10, rate=0.05)
+    same = trained(page, classifier.weights, data, 5, 10, rate=0.05)
+    other = trained(page, classifier.weights, data, 5, 10, rate=0.05, seed="2")
+    expected, _ = classifier.train(classifier.weights, data, Training(5, 10, 0.05), seed=0)
+    assert found["weights"] == same["weights"] != other["weights"]
+    loss, _ = classifier.evaluate(expected, data)
+    assert found["loss"] == pytest.approx(loss, rel=0.1)
+
+
+def test_thirty_digits_take_a_moment(page, classifier, small):
+    data = small.subset(np.arange(30))
+    took = min(trained(page, classifier.weights, data, 5, 10)["took"] for _ in range(3))
+    print(f"30 digits, 5 epochs, B = 10: {took:.0f} ms")
+    assert took < 2_000
+
+
+# ---- messages ------------------------------------------------------------------------------------
+
+READ = """message => {
+    const {arrays, texts} = safetensors.read(bytes(message).buffer);
+    const all = Object.entries(arrays);
+    return [Object.fromEntries(all.map(([name, {shape, data}]) => [name, [shape, text(data)]])),
+        texts];
+}"""
+WRITE = """([arrays, texts, half]) => text(new Uint8Array(safetensors.write(
+    Object.fromEntries(Object.entries(arrays).map(
+        ([name, [shape, data]]) => [name, {shape, data: floats(data)}])), texts, half)))"""
+
+
+def odd_numbers() -> np.ndarray:
+    """Those at which roundings differ: halfway, too small, too large, none."""
+    rng = np.random.default_rng(0)
+    halves = np.arange(0, 0x7C00, 7, np.uint16).view(np.float16).astype(np.float32)
+    between = (halves[1:] + halves[:-1]) / 2
+    special = np.float32([0, -0.0, 65504, 65519.99, 65520, 1e6, 6e-8, 2.9e-8, 2.98e-8, np.inf])
+    return np.concatenate([halves, between, -between, special, -special, rng.normal(size=500)])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_messages_come_and_go_as_python_has_them(page, half):
+    numbers = odd_numbers().astype(np.float32)
+    arrays = {"0000": numbers, "0001": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    kind = np.float16 if half else np.float32
+    with np.errstate(over="ignore"):
+        narrow = {name: a.astype(kind) for name, a in arrays.items()}
+    texts = {"kind": "model", "version": "7", "who": "Ämne ✓"}
+    found, read = page.evaluate(READ, text(np.frombuffer(wire.pack(wire.Parts(narrow, texts)), "u1")))
+    assert read == texts and list(found) == ["0000", "0001"]
+    for name, (shape, mine) in found.items():
+        assert tuple(shape) == arrays[name].shape
+        np.testing.assert_array_equal(array(mine, narrow[name]), narrow[name].astype(np.float32))
+    sending = {name: [list(a.shape), text(a)] for name, a in arrays.items()}
+    written = wire.unpack(base64.b64decode(page.evaluate(WRITE, [sending, texts, half])))
+    assert written.texts == texts
+    for name, a in written.arrays.items():
+        assert a.dtype == kind and a.shape == arrays[name].shape
+        np.testing.assert_array_equal(a, narrow[name])
+
+
+def test_what_is_no_message_is_an_error(page):
+    whole = wire.pack(wire.Parts({"0000": np.zeros(4, np.float32)}, {}))
+    for broken in (b"", b"12345678", whole[:-1], whole[:20], b"\xff" * 16):
+        wrong = page.evaluate(
+            "m => { try { safetensors.read(bytes(m).buffer) } catch (e) { return e.name } }",
+            base64.b64encode(broken).decode(),
+        )
+        assert wrong
+
+
+# ---- the client before the examination -----------------------------------------------------------
+
+TAKE_PART = """async ([token, client, data_]) => {
+    const worker = trainer.trainer();
+    window.happened = [];
+    window.ended = '';
+    try {
+        await together.takePart({
+            base: new URL('/', location.href), token, client, session: 'a secret of its own',
+            examples: data(data_), trainer: worker, said: what => happened.push(what.doing),
+        });
+        ended = 'over';
+    } catch (error) {
+        ended = `${error.name}: ${error.message}`;
+    }
+    worker.end();
+}"""
+
+
+@pytest.mark.parametrize("lossy", [False, True], ids=["calm", "lossy"])
+def test_the_client_passes_the_examination(open_page, small, lossy):
+    data = small.subset(np.arange(60))
+    with Examination("Blue Otter", data, lossy=lossy) as examination:
+        address, token = examination.url.split("?token=")
+        page = open_page(address)
+        page.evaluate(f"task => void ({TAKE_PART})(task)", [token, "Blue Otter", sent(data)])
+        found = SimpleNamespace(report=None, ended="")
+        leading = threading.Thread(
+            target=lambda: setattr(
+                found, "report", examination.run(lambda: not found.ended, lambda: found.ended)
+            )
+        )
+        leading.start()
+        while leading.is_alive():
+            page.wait_for_timeout(30)
+            found.ended = page.evaluate("window.ended")
+        assert found.report.passed, repr(found.report)
+        assert page.evaluate("happened").count("training") > 1
