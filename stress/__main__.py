@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 
@@ -44,6 +45,9 @@ def run(row: str, scale: float, seed: int) -> Result:
 def main(arguments: list[str] | None = None) -> int:
     """Run the rows that are asked for; 1 when one is not good, else 0."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A shell lets what it starts with "&" ignore Ctrl-C, and some rows press it
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         prog="python -m stress",
         description=__doc__,

@@ -712,7 +712,7 @@ def test_ctrl_c_while_a_client_trains(capsys):
         code = cli.main(["client", server.url, "--id", "alice", "--shards", "1", "12"])
         took = time.monotonic() - pressed[0]
         thread.join()
-        assert code == 130 and took < 2
+        assert code == 130 and took < 20  # its task would take many minutes
         assert server.federation.status().members == []
     assert capsys.readouterr().out.endswith("alice: round 1 of 1, stopped\n")
 

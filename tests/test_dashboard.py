@@ -258,7 +258,7 @@ def test_baselines(panel, mnist):
 
 def test_stopping_a_comparison_is_prompt(panel):
     panel.wait()
-    # One round of it takes many seconds
+    # One round of it takes half a minute, or more
     panel._controls.epochs.value, panel._controls.batch_size.value = (20, 8)
     panel.compare(POOLED)
     until(lambda: panel._session.comparing)
@@ -267,7 +267,7 @@ def test_stopping_a_comparison_is_prompt(panel):
     panel.stop()
     panel.wait(20)
     assert (
-        time.monotonic() - began < 3
+        time.monotonic() - began < 12
         and not panel._session.comparing
         and "fedlab-baseline" not in fedlab_threads()
     )
