@@ -14,7 +14,9 @@ _ROOMS = {  # room -> the public names that live in it
     "checkpoint": "BadCheckpoint DamagedCheckpoint load_checkpoint",
     "checks": "Refused",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
-    "dashboard": "Classroom Dashboard DrawingPad Learner Prediction join",
+    "dashboard": "Dashboard DrawingPad Prediction",
+    "dashboard.learner": "Learner join",
+    "dashboard.teacher": "Classroom",
     "data": "DataError Dataset Mnist load_mnist",
     "federation": "Federation Limits",
     "flower": "FlowerError to_flower",
@@ -60,14 +62,9 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         plot_conversation,
         plot_message,
     )
-    from fedlab.dashboard import (
-        Classroom,
-        Dashboard,
-        DrawingPad,
-        Learner,
-        Prediction,
-        join,
-    )
+    from fedlab.dashboard import Dashboard, DrawingPad, Prediction
+    from fedlab.dashboard.learner import Learner, join
+    from fedlab.dashboard.teacher import Classroom
     from fedlab.data import DataError, Dataset, Mnist, load_mnist
     from fedlab.federation import Federation, Limits
     from fedlab.flower import FlowerError, to_flower

@@ -22,7 +22,12 @@ def join(args) -> int:
         screen.now(line(seen))
 
     student = Student(
-        args.url, code=args.code, mnist=load_mnist(args.data), name=args.name or "", kind=TERMINAL
+        args.url,
+        code=args.code,
+        mnist=load_mnist(args.data),
+        name=args.name or "",
+        kind=TERMINAL,
+        certificate=args.certificate,
     )
     student.on_change = show
     try:

@@ -216,7 +216,8 @@ def check_client_id(client) -> str:
     """
     good = isinstance(client, str) and re.fullmatch(r"\w([\w.@ -]{0,38}[\w.@-])?", client)
     # What NFKC changes looks like something else: full-width letters, letters that nobody sees.
-    if not good or unicodedata.normalize("NFKC", client) != client:
+    unseen = good and set(client) & {"\u115f", "\u1160"}  # Hangul's fillers, letters of no shape
+    if not good or unseen or unicodedata.normalize("NFKC", client) != client:
         raise Refused(
             f"the client id is {str(client)[:60]!r}; expected 1 to 40 letters, digits, spaces or ."
             " _ - @, for example 'alice'"

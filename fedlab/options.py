@@ -379,7 +379,7 @@ def _join(commands) -> None:
     page = _command(
         commands,
         "join",
-        "URL [--code CODE] [--name NAME] [--data PATH]",
+        "URL [--code CODE] [--name NAME] [--certificate F] [--data PATH]",
         "take part in a live class, with the shards that the teacher deals",
         """
         Come into the class that a teacher's screen shows (lesson 11), train when asked to on the
@@ -392,6 +392,8 @@ def _join(commands) -> None:
     add("url", metavar="URL", help=text)
     add("--code", metavar="CODE", help="the five characters, where URL has none")
     add("--name", metavar="NAME", help="the name that you wish for, at most 20 characters")
+    text = "the certificate of a class that speaks TLS, where no authority has signed it"
+    add("--certificate", metavar="F", help=text)
     _add_common(page)
 
 

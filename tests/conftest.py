@@ -17,6 +17,7 @@ import time
 import numpy as np
 import pytest
 from chromium import launched
+from live_class import live, make_class, one_model, quick_mnist, shared  # noqa: F401
 
 import fedlab
 

@@ -258,6 +258,93 @@ def test_a_task_of_anothers_name_and_an_update_in_anothers_name():
 # ---- the token that joining answers --------------------------------------------------------------
 
 
+def test_with_its_own_token_a_client_joins_again_under_its_own_name():
+    """With other examples: the same token, the same session, whatever it says."""
+    with an_api() as api:
+        fields = {"client": "dave", "num_examples": 5, "session": "one"}
+        own_token = api.call("POST", "/clients", fields).json["token"]
+        for session in ("one", "another", None, 7):
+            fields |= {"num_examples": fields["num_examples"] + 1, "session": session}
+            answer = api.call("POST", "/clients", fields, token=own_token)
+            assert (answer.status_code, answer.json["token"]) == (201, own_token)
+            member = api.federation._table.members.find("dave")
+            assert (member.num_examples, member.session) == (fields["num_examples"], "one")
+        # With the class's token and another session it is still somebody else
+        assert api.call("POST", "/clients", fields | {"session": "two"}).status_code == 409
+        # After it has left, too
+        assert api.call("DELETE", "/clients/dave", token=own_token).status_code == 204
+        assert api.call("POST", "/clients", fields, token=own_token).json["token"] == own_token
+        assert api.call("GET", "/task?client=dave", token=own_token).status_code in (200, 204)
+
+
+def test_with_its_own_token_a_client_joins_under_no_other_name():
+    with an_api() as api:
+        fields = {"num_examples": 5, "session": "one"}
+        own_token = api.call("POST", "/clients", fields | {"client": "dave"}).json["token"]
+        before = api.snapshot()
+        for client in ("alice", "Dave", "dave ", "eve", "", None, ["dave"], 5):
+            answer = api.call("POST", "/clients", fields | {"client": client}, token=own_token)
+            assert (answer.status_code, answer.json["kind"]) == (403, "not_yours"), client
+        assert api.call("POST", "/clients", fields, token=own_token).status_code == 403
+        # Nor more than the limits
+        for number in (0, -1, 10**9 + 1, "5", None):
+            about = {"client": "dave", "num_examples": number}
+            assert api.call("POST", "/clients", about, token=own_token).status_code == 400
+        assert api.snapshot() == before
+
+
+def test_a_token_that_is_revoked_joins_no_more():
+    with an_api() as api:
+        fields = {"client": "dave", "num_examples": 5, "session": "one"}
+        token = api.call("POST", "/clients", fields).json["token"]
+        api.access.revoke("dave")
+        api.access.revoke("dave")
+        before = api.snapshot()
+        for method, path, body in (
+            ("POST", "/clients", fields),
+            ("GET", "/task?client=dave", None),
+            ("GET", "/status", None),
+            ("DELETE", "/clients/dave", None),
+        ):
+            answer = api.call(method, path, body, token=token)
+            assert (answer.status_code, answer.json["kind"]) == (401, "token")
+        assert api.snapshot() == before
+
+
+def test_whose_token_is_revoked_while_it_joins_is_not_in(monkeypatch):
+    """And is given none: a ban would otherwise be undone by whoever joins all the time."""
+    with an_api() as api:
+        fields = {"client": "dave", "num_examples": 5, "session": "one"}
+        token = api.call("POST", "/clients", fields).json["token"]
+        join = api.federation.join
+
+        def slow(*of):
+            api.access.revoke("dave")
+            api.federation.remove("dave")
+            join(*of)
+
+        monkeypatch.setattr(api.federation, "join", slow)
+        answer = api.call("POST", "/clients", fields, token=token)
+        assert (answer.status_code, answer.json["kind"]) == (401, "token")
+        assert "dave" not in [member.client for member in api.federation.status().members]
+        assert api.call("GET", "/status", token=token).status_code == 401
+
+
+def test_a_token_is_good_all_the_time_while_its_client_joins_again():
+    access = Access(TOKEN)
+    token, there = access.enrol("alice", "one"), access._clients
+
+    class Watched(dict):
+        def pop(self, *of):
+            raise AssertionError("for a moment it was nobody's")
+
+    access._clients = Watched(there)
+    assert access.enrol("alice", "one") == token == access.token("alice", "one")
+    assert access.enrolled(whose(access, token))
+    assert not access.enrolled(Identity("client", "alice", "two"))
+    assert not access.enrolled(Identity("client", "bob", "one"))
+
+
 def test_joining_again_in_the_same_session_gives_the_same_token():
     with an_api() as api:
         fields = {"client": "dave", "num_examples": 5, "session": "one"}

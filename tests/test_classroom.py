@@ -136,7 +136,7 @@ def phones(browser):  # noqa: F811
 
 def test_a_class_of_eight_phones(notebook, phones):  # noqa: F811
     port = free_port()
-    settings = f'host="127.0.0.1", port={port}, code="{CODE}", deadline=8, minimum=6, epochs=5'
+    settings = f'host="127.0.0.1", port={port}, code="{CODE}", deadline=8, minimum=6, half=True'
     teacher = notebook(f"import fedlab\npanel = fedlab.Classroom({settings})\npanel")
     teacher.page.locator(".jp-Cell").first.click()
     teacher.page.keyboard.press("Shift+Enter")

@@ -2063,6 +2063,65 @@ def test_a_long_poll_of_who_is_removed_ends(make):
             poll.result(5)
 
 
+def test_who_is_dismissed_is_waited_for_no_longer_and_joins_again(make):
+    federation = make()
+    federation.start(Plan(2))
+    assert all(federation.task(client, 5) for client in SIZES)
+    federation.dismiss("carol")
+    federation.dismiss("carol")  # again, and nobody: nothing to do
+    federation.dismiss("nobody")
+    for call in (
+        lambda: federation.task("carol"),
+        lambda: report(federation, "carol", 1, 600, toy(9)),
+        lambda: federation.leave("carol"),
+    ):
+        with pytest.raises(UnknownClient, match="no client called 'carol' has joined"):
+            call()
+    play(federation, "alice", 1)
+    federation.join("carol", 600)
+    assert federation.task("carol") is None, "the round goes on without it"
+    play(federation, "bob", 5)
+    assert federation.task("carol", 5).round == 2
+    for client in SIZES:
+        play(federation, client, 7)
+    first, second = federation.wait()
+    assert sorted(first.clients) == ["alice", "bob"] and sorted(second.clients) == sorted(SIZES)
+
+
+def test_what_who_is_dismissed_has_sent_counts(make):
+    federation = make(clients={"alice": 300, "bob": 100})
+    federation.start(Plan(1))
+    play(federation, "alice", 1)
+    federation.dismiss("alice")
+    play(federation, "bob", 5)
+    (record,) = federation.wait()
+    assert sorted(record.clients) == ["alice", "bob"]
+    assert number(federation.weights) == pytest.approx(2)
+
+
+def test_a_long_poll_of_who_is_dismissed_ends(make):
+    federation = make()
+    with ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(federation.task, "carol", 30)
+        federation.dismiss("carol")
+        with pytest.raises(UnknownClient):
+            poll.result(5)
+        assert not federation.waits("carol"), "over HTTP it would be answered at once"
+
+
+def test_the_model_and_its_version_belong_together(make):
+    federation = make()
+    assert federation.model[0] == 0 and bits(federation.model[1]) == bits(federation.weights)
+    federation.start(Plan(2))
+    for client in SIZES:
+        play(federation, client, 3)
+    version, weights = federation.task("alice", 5).version, federation.task("alice").weights
+    assert federation.model == (version, weights) and version == 1
+    federation.stop()
+    federation.reset()
+    assert federation.model[0] == 0 and number(federation.model[1]) == 0
+
+
 def test_a_ban_holds_for_a_name_joined_or_not(make):
     federation = make()
     federation.remove("carol", ban=True)

@@ -96,11 +96,11 @@ INSIDE = {
     ],
     "dashboard": [
         ["drawing", "scripts", "steps", "models", "tabs"],
-        ["alive", "session", "stage", "pad", "views"],
+        ["alive", "session", "stage", "pad", "views", "joincard", "roll"],
         ["card", "controls", "curve", "prediction", "reading", "scene"],
-        ["cards", "glance"],
-        ["details"],
-        ["panel"],
+        ["cards", "glance", "lesson"],
+        ["details", "classcurve", "learner"],
+        ["panel", "teacher"],
         ["__init__"],
     ],
 }

@@ -76,6 +76,18 @@ def test_only_those_who_were_silent_are_dropped():
         members.heard("alice", 200.0)
 
 
+def test_who_is_dismissed_is_not_remembered_as_gone():
+    members = Members()
+    join(members, "alice", 0.0, "s")
+    join(members, "bob", 0.0)
+    members.dismiss("alice")
+    assert members.ids() == ["bob"] and not members.taken("alice", 1.0)
+    with pytest.raises(UnknownClient, match="no client called 'alice' has joined"):
+        members.heard("alice", 1.0)
+    join(members, "alice", 2.0, "s")
+    assert members.heard("alice", 3.0, "s").seen == 3.0
+
+
 def test_who_has_left_is_told_so_and_may_come_back():
     members = Members()
     join(members, "alice", 0.0)

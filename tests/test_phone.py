@@ -3,7 +3,6 @@ against Python's, its client before the server that tests clients, its rules for
 page itself, as somebody uses it."""
 
 import base64
-import json
 import re
 import threading
 from types import SimpleNamespace
@@ -64,8 +63,8 @@ def array(text: str, like=None, dtype=np.float32) -> np.ndarray:
 
 def sent(data: Dataset) -> dict:
     """A data set, as the page takes it."""
-    images = data.images.reshape(-1, 784).astype(np.float32) / 255
-    return {"images": text(images), "labels": text(data.labels.astype(np.uint8))}
+    images = data.x.reshape(-1, 784).astype(np.float32) / 255
+    return {"images": text(images), "labels": text(data.y.astype(np.uint8))}
 
 
 def serve(context, origin: str) -> None:
@@ -162,8 +161,8 @@ def test_one_step_is_the_step_by_hand(page, classifier, small, batch, mu):
     first = classifier.weights
     sending = [[text(w) for w in weights], [text(w) for w in first], sent(data), batch, 0.1, mu]
     after = page.evaluate(STEP, sending)
-    images = data.images.reshape(-1, 784)[batch].astype(np.float64) / 255
-    slopes = gradient(weights, images, data.labels[batch])
+    images = data.x.reshape(-1, 784)[batch].astype(np.float64) / 255
+    slopes = gradient(weights, images, data.y[batch])
     for w, w0, g, mine in zip(weights, first, slopes, after, strict=True):
         expected = w - 0.1 * (g + mu * (w - w0))
         np.testing.assert_allclose(array(mine, w), expected, atol=1e-5, rtol=0)
@@ -253,7 +252,9 @@ def test_messages_come_and_go_as_python_has_them(page, half):
     with np.errstate(over="ignore"):
         narrow = {name: a.astype(kind) for name, a in arrays.items()}
     texts = {"kind": "model", "version": "7", "who": "Ämne ✓"}
-    found, read = page.evaluate(READ, text(np.frombuffer(wire.pack(wire.Parts(narrow, texts)), "u1")))
+    found, read = page.evaluate(
+        READ, text(np.frombuffer(wire.pack(wire.Parts(narrow, texts)), "u1"))
+    )
     assert read == texts and list(found) == ["0000", "0001"]
     for name, (shape, mine) in found.items():
         assert tuple(shape) == arrays[name].shape
@@ -303,14 +304,290 @@ def test_the_client_passes_the_examination(open_page, small, lossy):
         page = open_page(address)
         page.evaluate(f"task => void ({TAKE_PART})(task)", [token, "Blue Otter", sent(data)])
         found = SimpleNamespace(report=None, ended="")
-        leading = threading.Thread(
-            target=lambda: setattr(
-                found, "report", examination.run(lambda: not found.ended, lambda: found.ended)
-            )
-        )
+
+        def lead():
+            why = lambda: found.ended.removeprefix("over")  # noqa: E731
+            found.report = examination.run(lambda: not found.ended, why)
+
+        leading = threading.Thread(target=lead)
         leading.start()
         while leading.is_alive():
             page.wait_for_timeout(30)
             found.ended = page.evaluate("window.ended")
         assert found.report.passed, repr(found.report)
         assert page.evaluate("happened").count("training") > 1
+
+
+# ---- the rules for drawings ----------------------------------------------------------------------
+
+
+def flat(strokes) -> list[list[int]]:
+    """Strokes as the page keeps them, in its square of 256."""
+    return [[int(v) for x, y in s for v in (40 + 1.5 * x, 15 + 1.5 * y)] for s in strokes]
+
+
+SEVEN = flat(DIGITS[7])
+
+
+def test_every_fifth_is_kept_aside_whatever_is_deleted(page):
+    aside, labels, own, held = page.evaluate(
+        """stroke => {
+            let all = drawings.nothing();
+            for (let i = 0; i < 10; i++) all = drawings.kept(all, stroke, i);
+            for (const id of [0, 1, 2]) all = drawings.without(all, id);
+            for (let i = 0; i < 5; i++) all = drawings.kept(all, stroke, 3);
+            all = drawings.relabelled(all, 4, 8);
+            const some = which => [...drawings.examples(all, which).labels];
+            return [all.drawings.filter(one => one.aside).map(one => one.id),
+                drawings.counts(all), some(false), some(true)];
+        }""",
+        SEVEN,
+    )
+    assert aside == [4, 9, 14]
+    assert labels == [0, 0, 0, 6, 0, 1, 1, 1, 2, 1]
+    assert own == [3, 5, 6, 7, 8, 3, 3, 3, 3] and held == [8, 9, 3]
+
+
+def test_the_next_digit_is_one_of_the_fewest(page):
+    """Each once in ten, in an order that is another on another phone and in the next ten."""
+    orders = page.evaluate(
+        """stroke => [1, 1, 2].map(seed => {
+            let all = drawings.nothing();
+            const asked = [];
+            for (let i = 0; i < 20; i++) {
+                asked.push(drawings.nextDigit(all, seed));
+                all = drawings.kept(all, stroke, asked.at(-1));
+            }
+            return asked;
+        })""",
+        SEVEN,
+    )
+    assert orders[0] == orders[1] != orders[2]
+    for order in orders:
+        assert sorted(order[:10]) == sorted(order[10:]) == list(range(10)) != order[:10]
+        assert order[:10] != order[10:]
+
+
+def test_what_is_missing_before_one_may_train(page):
+    said = page.evaluate(
+        """stroke => [[], [7, 7], Array(12).fill(6), [1, 2, 3], Array(9).fill(1).concat(2)]
+            .map(labels => drawings.missing(labels.reduce(
+                (all, label) => drawings.kept(all, stroke, label), drawings.nothing()), 10))""",
+        SEVEN,
+    )
+    assert said == [
+        "10 more digits, then you train.",
+        "Draw other digits too: a model that only sees sevens says seven.",
+        "Draw other digits too: a model that only sees sixes says six.",
+        "7 more digits, then you train.",
+        "",
+    ]
+
+
+def test_scribbles_dots_and_nothing_are_refused(page):
+    lines = [[10, y, 240, y] for y in range(10, 250, 6)]
+    cases = [[], [[128, 128]], [[100, 100, 104, 103]], lines, *map(flat, DIGITS.values())]
+    said = page.evaluate("cases => cases.map(one => drawings.refused(one))", cases)
+    assert "nothing" in said[0] and "dot" in said[1] and "dot" in said[2] and "ink" in said[3]
+    assert said[4:] == [""] * 10
+
+
+def test_a_new_address_has_the_drawings_behind_the_hash(page):
+    """Which no server is sent; and what comes back is looked at: anybody can write an address."""
+    addresses = page.evaluate(
+        """told => told.map(one => {
+            try { return address.newAddress(one, 'K7QXM', {made: 1}) }
+            catch (e) { return e.message }
+        })""",
+        ["192.168.1.30:8642", "http://a.b/x/J/ZZZZZ?token=1", "https://a.b/j/", " ", "http://[x"],
+    )
+    carried = "#carried=%7B%22made%22%3A1%7D"
+    assert addresses[:3] == [
+        f"http://192.168.1.30:8642/J/K7QXM{carried}",
+        f"http://a.b/x/J/ZZZZZ{carried}",
+        f"https://a.b/j/K7QXM{carried}",
+    ]
+    assert all("no address" in sentence for sentence in addresses[3:])
+    good = {"id": 0, "label": 7, "aside": False, "strokes": SEVEN}
+    wrong = [
+        {"label": 10},
+        {"strokes": [[1]]},
+        {"strokes": []},
+        {"id": 5},
+        {"strokes": [["<b>", 2]]},
+    ]
+    values = [None, {}, *({"made": 1, "drawings": [{**good, **one}]} for one in [{}, *wrong])]
+    kept = page.evaluate("values => values.map(one => drawings.checked(one) !== null)", values)
+    assert kept == [False, False, True] + [False] * len(wrong)
+
+
+# ---- the page in a class -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live(mnist, small, test_images):
+    from fedlab.classroom.live import LiveClass
+
+    few = fedlab.data.Mnist(small, test_images)
+    with LiveClass(few, code="K7QXM", minimum=1, host="127.0.0.1", port=0) as live:
+        yield live
+
+
+class Phone:
+    """Somebody with a phone, in this class."""
+
+    def __init__(self, browser, live, size=(360, 740), scheme="light"):
+        width, height = size
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=True
+        )
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.live, self.wrong = live, []
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.goto(live.server.url.partition("?")[0] + "J/K7QXM")
+        self.page.locator("#begin:enabled").click()
+        self.find("#paper").wait_for()
+
+    def find(self, selector):
+        return self.page.locator(selector)
+
+    def draw(self, digit: int) -> None:
+        box = self.find("#paper").bounding_box()
+        scale = box["width"] / 170
+        for stroke in DIGITS[digit]:
+            for number, (x, y) in enumerate(stroke):
+                place = box["x"] + (x + 35) * scale, box["y"] + (y + 15) * scale
+                self.page.mouse.move(*place)
+                if not number:
+                    self.page.mouse.down()
+            self.page.mouse.up()
+
+    def keep(self, count: int) -> None:
+        """Draws what it is asked for, so many times."""
+        for _ in range(count):
+            self.draw(int(self.find("#ask").inner_text()[-1]))
+            self.find("#keep").click()
+
+    def wait_for(self, selector: str, words: str) -> None:
+        self.find(selector).filter(has_text=words).wait_for()
+
+    def places(self) -> list:
+        """Where everything is that is on the drawing screen."""
+        return self.page.evaluate(
+            """() => ['header', '#ask', '#paper', '#undo', '#keep', '#bars', '#told', '#train',
+                'footer'].map(one => document.querySelector(one).getBoundingClientRect().top)"""
+        )
+
+    def violations(self) -> list:
+        """What axe-core finds wrong."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page).response["violations"]
+        return [(v["id"], [node["html"] for node in v["nodes"]]) for v in found]
+
+
+@pytest.fixture
+def phone(browser, live):
+    phones = []
+
+    def open_phone(*args, **options):
+        phones.append(Phone(browser, live, *args, **options))
+        return phones[-1]
+
+    yield open_phone
+    for one in phones:
+        one.context.close()
+    assert [one.wrong for one in phones] == [[]] * len(phones)
+
+
+def test_from_the_code_to_a_model_of_the_class_and_out(phone, live):
+    """Nothing jumps; nothing is to be scrolled; a training is seen for two seconds; removed is red,
+    and one may ask again.
+    """
+    one = phone()
+    empty = one.places()
+    assert one.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    assert one.find("#keep").is_disabled() and one.find("#train").is_disabled()
+    assert one.violations() == []
+    one.keep(9)
+    assert one.places() == empty and one.find("#train").is_disabled()
+    one.keep(1)
+    assert one.places() == empty and one.find("#train").is_enabled()
+    one.find("#train").click()
+    one.wait_for("#doing", "You are in")
+    one.wait_for("#before", " of 2")
+    live.start(2)
+    one.wait_for("#doing", "Training")
+    began = one.page.evaluate("performance.now()")
+    one.wait_for("#doing", "Well done")
+    assert one.page.evaluate("performance.now()") - began > 1_500
+    assert one.find("#answers li").count() == 2
+    assert one.violations() == []
+    live.wait(30)
+    (student,) = live.students()
+    assert tuple(student.drawn) == (8, 2, 10) and len(student.measured) > 1
+    name = student.client
+    live.remove(name)
+    one.wait_for("#gone-before", "Your teacher has removed you")
+    assert one.find("#gone-name").inner_text() == name
+    one.find("#again").click()
+    one.wait_for("#welcome-before", "You are")
+    one.find("#begin").click()
+    one.wait_for("#mine-count", "10")
+    assert one.violations() == []
+
+
+def test_with_the_keyboard_alone(phone):
+    one = phone(scheme="dark")
+    press = one.page.keyboard.press
+    one.find("#paper").focus()
+    for key in ["Space", *["ArrowDown"] * 9, *["ArrowRight"] * 4, "Space"]:
+        press(key)
+    assert one.find("#keep").is_enabled()
+    press("Enter")
+    one.wait_for("#told", "Kept, drawing 1.")
+    assert one.page.evaluate("document.activeElement.id") == "paper"
+    for key in ["Space", "ArrowDown", "ArrowDown", "ArrowDown", "Space", "Backspace"]:
+        press(key)
+    assert one.find("#undo").is_disabled()
+    assert one.violations() == []
+
+
+def test_a_reload_a_second_tab_and_a_server_that_is_away(phone, live):
+    one = phone((320, 568))
+    one.keep(2)
+    (student,) = live.students()
+    one.page.reload()
+    one.wait_for("#mine-count", "2")
+    assert one.find("#name").inner_text() == student.client
+    other = one.context.new_page()
+    other.goto(one.page.url)
+    one.wait_for("#elsewhere-title", "Another tab")
+    one.find("#here").click()
+    one.wait_for("#mine-count", "2")
+    other.locator("#elsewhere-title").wait_for()
+    other.close()
+    one.context.set_offline(True)
+    one.find("#lost").wait_for()
+    assert one.violations() == []
+    one.keep(1)
+    one.context.set_offline(False)
+    one.find("#state").wait_for()
+    assert one.find("#mine-count").inner_text() == "3"
+    assert [s.client for s in live.students()] == [student.client]
+
+
+def test_a_name_of_ones_own_waits_for_the_teacher(phone, live):
+    one = phone()
+    (student,) = live.students()
+    one.find("#who").click()
+    one.find("#wish").fill("<b>")
+    one.find("#wish-go").click()
+    one.wait_for("#wish-told", "This name cannot be used here")
+    one.find("#wish").fill("Anna")
+    one.find("#wish-go").click()
+    one.wait_for("#class", "“Anna” awaits approval")
+    assert one.find("#name").inner_text() == student.client
+    live.approve()
+    one.wait_for("#name", "Anna")

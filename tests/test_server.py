@@ -339,6 +339,20 @@ def test_the_model_is_a_safetensors_file(api):
     assert answer.data[8 + length :] == b"".join(bits(api.federation.weights))
 
 
+def test_the_model_says_its_version_which_is_that_of_the_tasks(api):
+    for version in range(3):
+        texts = wire.unpack(api.call("GET", "/model").data).texts
+        assert (texts["kind"], texts["version"]) == ("model", str(version))
+        assert api.federation.model[0] == version
+        task = wire.decode_task(api.call("GET", "/task?client=alice&wait=5").data)
+        assert task.version == version and bits(task.weights) == bits(api.federation.model[1])
+        for client in SIZES:
+            assert api.federation.task(client, 5)
+            assert api.send(update(client, version + 1, version + 2.0)).status_code == 202
+        while api.federation.model[0] == version:
+            time.sleep(0.001)
+
+
 def test_status_and_history_are_json_without_nan(api):
     def refuse(constant):
         raise AssertionError(f"JSON has no {constant}")
@@ -986,6 +1000,39 @@ def test_this_machines_names_are_answered_and_no_origin_is_given_rights(api):
         )
         assert answer.status_code == 200, host
         assert not any(name.startswith("Access-Control") for name, _ in answer.headers)
+
+
+NUMBERS = ["192.168.1.20", "192.168.1.20:8642", "10.0.0.1:80", "127.0.0.2", "[fe80::1]:8642",
+           "[2001:db8::1]", "[::ffff:192.168.1.20]"]  # fmt: skip
+NO_NUMBERS = ["0.0.0.0", "0.0.0.0:8642", "[::]", "[::]:8642", "evil.example", "192.168.1.20.nip.io",
+              "192.168.1", "192.168.1.20.", "0xc0a80114", "3232235796", "0300.0250.1.24", "fe80::1",
+              "[fe80::1", "1.2.3.4.5", "１９２.168.1.20", "", " "]  # fmt: skip
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_an_address_in_numbers_is_answered_where_all_networks_are_listened_to(make_api, wide):
+    """No name was looked up that could have been rebound; and of several addresses others know
+    better which reaches this machine.
+    """
+    api = make_api(plan=None, numbers=wide)
+    for hosts, right in ((NUMBERS, 200 if wide else 403), (NO_NUMBERS, 403)):
+        for host in hosts:
+            about = {"environ_overrides": {"HTTP_HOST": host.encode().decode("latin-1")}}
+            answer = api.call("GET", "/status", **about)
+            assert answer.status_code in (right, 400 if right == 403 else right), host
+    for host in GOOD_HOSTS:
+        about = {"environ_overrides": {"HTTP_HOST": host}}
+        assert api.call("GET", "/status", **about).status_code == 200
+
+
+@pytest.mark.parametrize("host, status", [("0.0.0.0", 200), ("127.0.0.1", 403)])
+def test_only_a_server_on_all_networks_answers_to_any_number(host, status):
+    with Server(federation=Federation(toy(), fed_avg()), host=host) as server:
+        url = f"http://127.0.0.1:{server.port}/status"
+        headers = {"Authorization": f"Bearer {server.url.partition('=')[2]}"}
+        for called, right in (("192.0.2.7", status), ("0.0.0.0", 403), ("evil.example", 403)):
+            about = {"headers": headers | {"Host": f"{called}:{server.port}"}, "timeout": 5}
+            assert requests.get(url, **about).status_code == right, called
 
 
 def test_a_host_can_be_allowed():

@@ -24,6 +24,10 @@ A_SECOND = 10
 a class out by guessing."""
 
 
+MOST_KEPT = 10_000
+"""Addresses whose wrong codes are remembered: of more, the earliest are forgotten."""
+
+
 class TooManyTries(Refused):
     """Wrong codes came too fast, from here or from everywhere."""
 
@@ -78,9 +82,8 @@ class Tries:
         """One more."""
         self._recent(address, now).append(now)
         self._all.append(now)
-        if len(self._by_address) > 10_000:  # a network's worth of addresses, none of them a phone's
-            for key in [key for key in self._by_address if not self._recent(key, now)]:
-                del self._by_address[key]
+        if len(self._by_address) > MOST_KEPT:
+            del self._by_address[next(iter(self._by_address))]
 
     def _recent(self, address: str, now: float) -> deque[float]:
         times = self._by_address.setdefault(address, deque())

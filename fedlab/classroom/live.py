@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedlab import wire
+from fedlab.checkpoint import save_checkpoint
 from fedlab.checks import Refused, number, whole
 from fedlab.classroom.codes import (
     TooManyTries,
@@ -162,6 +163,7 @@ class LiveClass:
             if value not in known:
                 raise Refused(f"{name} is {value!r}; expected {' or '.join(map(repr, known))}")
         self.mnist = mnist if mnist is not None else load_mnist()
+        self._checkpoint = checkpoint
         self.weigh, self.begun_with, self.seed, self.half = weigh, begin, seed, bool(half)
         self._lock = threading.RLock()
         self._roster, self._tries = Roster(whole("students", students, 1, 1_000)), Tries()
@@ -170,7 +172,7 @@ class LiveClass:
         self._visits: dict[str, float] = {}  # address → when it last opened the page
         self._left = 0  # rounds that are still to be played
         self._planned = 0  # the last of them
-        self._pausing = self._closed = False
+        self._pausing = self._once = self._closed = False
         self._driver: threading.Thread | None = None
         self.trouble = ""
         combine = {"combine": alike} if weigh == ALIKE else {}
@@ -201,8 +203,10 @@ class LiveClass:
     def enrol(self, fields: Mapping, address: str) -> dict:
         """A device comes in, or comes back. Raises Refused."""
         now = time.monotonic()
+        session = fields.get("session")
         with self._lock:
-            if self._tries.spent(address, now):
+            # Who is in has known the code: behind one router nobody keeps it from coming back
+            if self._tries.spent(address, now) and not self._roster.knows(session):
                 raise TooManyTries("too many wrong codes from here; expected you to wait a minute")
             said = fields.get("code")
             if not hmac.compare_digest(read(said), self.code):
@@ -212,7 +216,7 @@ class LiveClass:
                     raise TooManyTries("many wrong codes come in just now; expected another try")
                 expected = "expected the five characters on your teacher's screen"
                 raise WrongCode(f"the code {str(said)[:20]!r} is not this class's; {expected}")
-            session, kind = fields.get("session"), fields.get("kind", PHONE)
+            kind = fields.get("kind", PHONE)
             taken = [member.client for member in self.federation.status().members]
             again, wish = fields.get("again") is True, fields.get("name") or ""
             student = self._roster.enrol(session, kind, now, again, taken, wish)
@@ -314,14 +318,14 @@ class LiveClass:
             self.federation.remove(client)
 
     def deal(self) -> dict[str, tuple[int, int]]:
-        """Deal MNIST's shards to the laptops (notebooks and terminals), none to two of them; they
-        take them up by themselves. Raises Refused for more laptops than shards.
+        """Deal MNIST's shards to the laptops (notebooks and terminals) that are here, none to two
+        of them; they take them up by themselves. Raises Refused for more laptops than shards.
         """
         with self._lock:
-            laptops = [s for s in self._roster.all() if s.kind != PHONE]
-            dealt = deal([student.client for student in laptops], NUM_SHARDS)
+            now, laptops = time.monotonic(), [s for s in self._roster.all() if s.kind != PHONE]
+            dealt = deal([s.client for s in laptops if not s.quiet(now)], NUM_SHARDS)
             for student in laptops:
-                student.shards = dealt[student.client]
+                student.shards = dealt.get(student.client)
             return dealt
 
     # ---- the run ---------------------------------------------------------------------------------
@@ -363,7 +367,7 @@ class LiveClass:
         with self._lock:
             if self._closed:
                 raise Refused("the class is over; expected a new one")
-            self._pausing = False
+            self._pausing = self._once = False
             if self._driver is not None:
                 return
             if not self._left:
@@ -375,11 +379,12 @@ class LiveClass:
             self._driver.start()
 
     def one_round(self) -> None:
-        """Play one round; does nothing while rounds are played."""
+        """Play one round, after a pause one of the rest; does nothing while rounds are played."""
         with self._lock:
             if self._driver is None:
-                self._left, self._planned = 0, 0
+                paused = self._left > 0
                 self.start(1)
+                self._once = paused
 
     def pause(self) -> None:
         """Play no further round until `start`; the one under way is ended, and one that still waits
@@ -428,6 +433,9 @@ class LiveClass:
                 raise Refused("rounds are being played; expected to stop them first")
             self.federation.reset(weights)
             self.history.untrained = untrained
+            if self._checkpoint is not None:  # a restart must not bring back what was forgotten
+                about = self.federation.state, self.history, self.federation.strategy.identity
+                save_checkpoint(self._checkpoint, *about)
             self.begun_with, self._left, self._planned = begin, 0, 0
             self._rounds = [(0, 0)]
             self._roster.forget_measured()
@@ -502,6 +510,7 @@ class LiveClass:
                 played = self._play(before)
                 with self._lock:
                     self._left = max(self._left - played, 0)
+                    self._pausing, self._once = self._pausing or self._once, False
         except Exception as error:  # told by the panel, and raised by `wait`
             with self._lock:
                 self.trouble = str(error) or type(error).__name__

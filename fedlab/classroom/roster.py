@@ -20,6 +20,9 @@ DOING = "drawing", "ready", "training", "asleep", "away"
 QUIET_AFTER = 15.0
 """Seconds without a word after which a device is called quiet: it speaks every few seconds."""
 
+GONE_AFTER = 120.0
+"""Seconds without a word after which a device that has drawn nothing may lose its place."""
+
 MOST_DRAWN = 1_000
 """Digits of one student."""
 
@@ -120,6 +123,10 @@ class Roster:
         """Everyone, in the order in which they came."""
         return list(self._students.values())
 
+    def knows(self, session: str) -> bool:
+        """Whether this device is in the class."""
+        return isinstance(session, str) and session in self._by_session
+
     def find(self, client: str) -> Student | None:
         """This student, or None."""
         return self._students.get(client)
@@ -161,6 +168,7 @@ class Roster:
             return student
         if not self.open:
             raise Closed("the door is closed: your teacher lets nobody new in")
+        self._make_room(now)
         if len(self) >= self.most:
             raise Full(f"the class is full; expected at most {counted(self.most, 'student')}")
         plain = self._wished(wish, None)
@@ -170,6 +178,15 @@ class Roster:
         self._by_session[session] = name
         self._students[name] = student = Student(name, session, kind, now, plain)
         return student
+
+    def _make_room(self, now: float) -> None:
+        """Where the class is full, whoever has drawn nothing and is long gone has no place in it
+        any more: one that lives comes back with its next word.
+        """
+        if len(self) >= self.most:
+            for student in self.all():
+                if not any(student.drawn) and now - student.seen > GONE_AFTER:
+                    del self._students[student.client], self._by_session[student.session]
 
     def wish(self, client: str, name: str) -> None:
         """This student wishes to be called so; the teacher has to approve it anew. Raises BadName,

@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -99,6 +100,7 @@ class Student:
     session: a random text by which it comes back as who it was.
     on_change: called with a Seen whenever something has changed, in one of its threads.
     alone:   whether it also trains a model on its own digits only, to compare.
+    certificate: of a class that speaks TLS, as in `Client`.
 
     Raises Refused for what cannot be.
     """
@@ -115,6 +117,7 @@ class Student:
         session: str | None = None,
         on_change: Callable[[Seen], None] | None = None,
         alone: bool = True,
+        certificate: str | Path | None = None,
     ):
         self.base, self.code = split_join_url(url, code)
         self._mnist, self._kind, self._with_alone = mnist, kind, alone
@@ -124,6 +127,7 @@ class Student:
         self._digits: tuple[Dataset, Dataset] | None = None
         self._wish = name
         self._shards: tuple[int, int] | None = None
+        self._drawn: tuple[int, int, int] | None = None
         self._token = ""
         self._client: Client | None = None
         self._fresh = False  # whether the client has other digits than were told
@@ -137,6 +141,9 @@ class Student:
         self.error: Exception | None = None
         self._http = requests.Session()
         self._http.trust_env = False  # no proxy stands between neighbours
+        self._certificate = certificate
+        if certificate is not None:
+            self._http.verify = str(certificate)
         if digits is not None:
             self.give(*digits)
 
@@ -171,6 +178,17 @@ class Student:
         held_out = held_out.subset(np.arange(min(len(held_out), MOST_DRAWN)))
         with self._lock:
             self._digits, self._fresh = (train, held_out), True
+        self._wake.set()
+
+    def take(self, mnist: Mnist | None) -> None:
+        """Take the shards of these data that the teacher deals; none any more if None."""
+        with self._lock:
+            self._mnist, self._shards = mnist, None
+        self._wake.set()
+
+    def drew(self, train: int, held_out: int, labels: int) -> None:
+        """Tell how many digits are drawn, while they are not given yet."""
+        self._drawn = train, held_out, labels
         self._wake.set()
 
     def wish(self, name: str) -> None:
@@ -248,10 +266,12 @@ class Student:
         with self._lock:
             telling = self._untold[:20]
             said = {"doing": doing, "measured": [vars(item) for item in telling]}
+            count = self._drawn
             if self._digits is not None:
                 train, held = self._digits
                 kinds = len(np.unique(train.y))
                 count = min(len(train), MOST_DRAWN), len(held), kinds
+            if count is not None:
                 said["drawn"] = dict(zip(("train", "held_out", "labels"), count, strict=True))
         try:
             told = self._ask("students/me", said)
@@ -276,9 +296,16 @@ class Student:
         if told["lineage"] != self._lineage:
             self._begins(told["lineage"])
         shards = tuple(told["shards"]) if told.get("shards") else None
-        if self._mnist is not None and shards is not None and shards != self._shards:
-            self._shards = shards
+        if self._mnist is None or shards == self._shards:
+            return
+        self._shards = shards
+        if shards is not None:
             self.give(self._mnist.shards(*shards), self._mnist.test.subset(np.arange(1_000)))
+        else:  # dealt to others, while this one was away
+            self._digits = None
+            if self._client is not None:
+                self._client.stop()
+                self._client = None
 
     def _see_to_client(self, told: dict) -> None:
         """One client for the examples that there are; another one where they are others, or where
@@ -298,7 +325,13 @@ class Student:
             self._fresh = False
         url = f"{self.base}?token={self._token}"
         self._client = Client(
-            url, self.seen.client, train, test=held, transforms=[self._measure], patience=60.0
+            url,
+            self.seen.client,
+            train,
+            test=held,
+            transforms=[self._measure],
+            patience=60.0,
+            certificate=self._certificate,
         ).start()
 
     def _begins(self, lineage: str) -> None:

@@ -19,6 +19,11 @@ curve.py    the curve, looking back, comparing, saving
 details.py  what stands below, one thing at a time (tabs.py)
 reading.py  of that, what the models read: test digits, a drawn one (pad.py), mistakes
 prediction.py  the Prediction: a question to answer before a run
+teacher.py  the Classroom, a teacher's panel of a live class: lesson.py is what is so in it, and the
+            words for it (no widgets); joincard.py how to come in; roll.py who is here;
+            classcurve.py the curve
+learner.py  the Learner, a student's panel of a live class, made by `join`. (These two are imported
+            by name: a panel without a class does not wait for what they need.)
 alive.py    the table of fedlab.check(), and whether widgets are alive in this front end
 """
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
 
-from fedlab.checks import counted
 from fedlab.classroom.live import Curves
 from fedlab.dashboard import lesson
 from fedlab.dashboard.curve import SAVED, SIZE, lay_out
@@ -20,7 +19,7 @@ BASELINE = "-."
 
 
 class ClassCurve(widgets.VBox):
-    """png, csv, model: buttons, for the panel to act on."""
+    """png, csv, model: buttons, for the panel to place and to act on."""
 
     def __init__(self):
         self._plot, self._told = widgets.HTML(), widgets.HTML()
@@ -31,9 +30,7 @@ class ClassCurve(widgets.VBox):
         self.model = widgets.Button(
             description="Model", tooltip="Save the class's model, as a .safetensors file"
         )
-        row = widgets.HBox([widgets.HTML("save:"), self.png, self.csv, self.model])
-        row.add_class("fl-small")
-        super().__init__([self._plot, self._told, row])
+        super().__init__([self._plot, self._told])
         self.add_class("fl-curve")
         self._drawn: object = None
         self._draw: Callable | None = None
@@ -60,9 +57,9 @@ class ClassCurve(widgets.VBox):
 def told(curves: Curves, students: int) -> str:
     """What the thick line is, below it."""
     measured = next((n for n in reversed(curves.students) if n), 0)
-    by = f": measured by {measured} of {counted(students, 'device')}" if measured else ""
-    aside = "each device tests on digits of its own that it keeps aside"
-    return f'<div class="fl-soft"><b>{lesson.OURS.capitalize()}</b>{by}; {aside}.</div>'
+    by = f"; {measured} of {students} did" if measured else ""
+    each = "each device measures its own, on digits that it never trains on"
+    return f'<div class="fl-soft"><b>{lesson.OURS.capitalize()}</b>: {each}{by}.</div>'
 
 
 def plot_class(curves: Curves, ax, rounds: int = 0) -> None:

@@ -34,6 +34,9 @@ HONEST = (
 OURS, ALONE, MNIST_TEST = "our handwriting", "each alone", "MNIST test images"
 """What the curve's lines are called."""
 
+MOST_OF = 0.8
+"""Of those who measured a model, so many have to have measured the next one before it is shown."""
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -146,7 +149,9 @@ def does(student: Student, lesson: Lesson) -> tuple[str, str]:
     if student.shards is not None:
         first, last = student.shards
         return "ready", f"shard {first}" if first == last else f"shards {first}–{last}"
-    return "ready", f"ready, {counted(count, 'digit')}"
+    if student.last is not student.first:  # beside both results there is little room
+        return "ready", "ready"
+    return "ready", f"ready, {count}" if student.measured else f"ready, {counted(count, 'digit')}"
 
 
 def ago(seconds: float) -> str:
@@ -168,6 +173,7 @@ def rows(lesson: Lesson, colours: Mapping[str, int]) -> list[dict]:
                 "colour": colours.get(student.client, 0) % 12,
                 "kind": kind,
                 "words": words,
+                "drawn": count,
                 "part": 1.0 if student.shards else round(min(count / TARGET, 1.0), 2),
                 "before": _share(first),
                 "after": _share(last) if last is not first else None,
@@ -281,14 +287,19 @@ def latest(curves: Curves | None) -> tuple[float, int]:
 
 
 def settled(curves: Curves, running: bool) -> Curves:
-    """The curves without a last point that only a few have measured yet: it would jump."""
-    if not running or len(curves.students) < 2:
+    """The curves without last points that some have not measured yet: they would jump. Of a round
+    that two others have followed nobody is awaited any more.
+    """
+    counts, here = curves.students, len(curves.students)
+    while running and here > max(len(counts) - 2, 1):
+        if counts[here - 1] >= MOST_OF * max(counts[max(here - 4, 0) : here - 1]):
+            break
+        here -= 1
+    if here == len(counts):
         return curves
-    most = max(curves.students[:-1])
-    if curves.students[-1] * 2 > most:
-        return curves
-    ours, alone = ([*values[:-1], math.nan] for values in (curves.ours, curves.alone))
-    return replace(curves, ours=ours, alone=alone, students=[*curves.students[:-1], 0])
+    gone = len(counts) - here
+    ours, alone = (values[:here] + [math.nan] * gone for values in (curves.ours, curves.alone))
+    return replace(curves, ours=ours, alone=alone, students=counts[:here] + [0] * gone)
 
 
 def header(lesson: Lesson, trouble: str, busy: str) -> str:
@@ -297,7 +308,7 @@ def header(lesson: Lesson, trouble: str, busy: str) -> str:
     if busy:
         pill, said = "a moment", busy
     good, count = latest(settled(lesson.curves, lesson.running)) if lesson.curves else (math.nan, 0)
-    devices = f"<br>{counted(count, 'device')} measured" if count else "<br>on what it keeps aside"
+    devices = f"<br>{counted(count, 'device')} measured" if count else "<br>not measured yet"
     of = f"{OURS}{devices}"
     shown = views.message(trouble, error=True) if trouble else views.message(said)
     return views.header(pill, bool(trouble), shown, views.percent(good), of)

@@ -27,7 +27,7 @@ class Stage(anywidget.AnyWidget):
     """
 
     _esm = module(STATIC / "stage.js")
-    keys = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    letters = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Stage(anywidget.AnyWidget):
         keys: Mapping[str, Callable[[], None]] | None = None,
     ):
         self._called = {"next": on_next, **(keys or {})}
-        super().__init__(keys=list(keys or {}))
+        super().__init__(letters=list(keys or {}))
         self.add_class("fl-stage")
         self.on_msg(lambda _, content, buffers: self._pressed(content))
 

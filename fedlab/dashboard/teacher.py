@@ -361,8 +361,11 @@ class Classroom(widgets.VBox):
         row = [self._start, self._one, self._pause, self._stop, self._rounds, self._more]
         bar = widgets.HBox([*row, self._keys, self._stage])
         bar.add_class("fl-bar")
+        save = [widgets.HTML("save:"), self._curve.png, self._curve.csv, self._curve.model]
+        save = widgets.HBox(save)
+        save.add_class("fl-save")
         self._folded = widgets.HBox(
-            [self._begin, self._anew, self._deal, self._door, self._three],
+            [self._begin, self._anew, self._deal, self._door, self._three, save]
         )
         self._folded.add_class("fl-bar")
         self._folded.add_class("fl-more")

@@ -69,7 +69,8 @@ export function refused(strokes, image = imageOf(strokes)) {
     const values = points.map(point => point[place]);
     return Math.max(...values) - Math.min(...values);
   };
-  if (Math.max(extent(0), extent(1)) < SMALLEST * SIDE) return "That is only a dot. Draw it larger.";
+  const extents = Math.max(extent(0), extent(1));
+  if (extents < SMALLEST * SIDE) return "That is only a dot. Draw it larger.";
   const ink = image.reduce((sum, value) => sum + value, 0);
   return ink > INKED * 400 ? "That is all ink. Undo, and draw the digit with one line." : "";
 }

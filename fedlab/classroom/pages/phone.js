@@ -40,7 +40,8 @@ function go(screen) {
   update();
   if (!changed) return;
   scrollTo(0, 0);
-  document.querySelector(`#${screen} h1`)?.focus({ preventScroll: true });
+  const first = screen === "join" ? "#code" : `#${screen} h1`;
+  document.querySelector(first)?.focus({ preventScroll: true });
 }
 
 // ---- the class -----------------------------------------------------------------------------------
@@ -85,7 +86,9 @@ async function enter(code) {
   now.me = null;
   go("welcome");
   live = new AbortController();
-  await enrolNow(live.signal);
+  const known = await enrolNow(live.signal);
+  live = null;
+  if (known) wake();
 }
 
 // Enrol, and show what became of it. The same session: the same student, where the server knows it.
@@ -497,7 +500,9 @@ touch("begin", () => {
 touch("again", async () => {
   able(false);
   live = new AbortController();
-  if (await enrolNow(live.signal, true)) rest();
+  const known = await enrolNow(live.signal, true);
+  live = null;
+  if (known) wake();
   able(true);
   function able(yes) {
     find("again").disabled = !yes;
@@ -549,7 +554,10 @@ send("name-form", async () => {
     keepMe({ wish: name });
     find("name-dialog").close();
   } catch (error) {
-    if (error instanceof Refusal) tellWrong("wish-told", error.message);
+    if (!(error instanceof Refusal)) return;
+    tellWrong("wish-told", error.kind === "name_taken"
+      ? "Somebody is called so already. Choose another name."
+      : "This name cannot be used here. Choose another one, of letters and digits.");
   }
   update();
 });

@@ -184,7 +184,7 @@ export function updateOf(task, client, examples, weights, { accuracy = NaN, loss
   ]));
   const texts = {
     kind: "update", client, round, phase, version, run, num_examples: String(examples),
-    accuracy: number(accuracy), loss: number(loss),
+    accuracy: number(accuracy), loss: number(loss), ...(codec === "float16" && { codec }),
   };
   return write(arrays, texts, codec === "float16");
 }

@@ -25,7 +25,8 @@ export function paintImage(canvas, image, colour = getComputedStyle(canvas).colo
   context.putImageData(picture, 0, 0);
 }
 
-const counted = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+// The number and its word stay on one line.
+const counted = (number, word) => `${number}\u00a0${word}${number === 1 ? "" : "s"}`;
 const ofAll = (number, all) => (all ? `${number} of ${all}` : `${number}`);
 
 // The name on this phone: the wished one only where everybody may see it.
@@ -44,9 +45,9 @@ export function show(now) {
 function showTop(now) {
   const { status, code, away } = now, name = shownName(now);
   say(find("name"), name);
-  const waits = status?.name && !status.approved ? ` · “${status.name}” is not approved yet` : "";
-  say(find("class"), `class ${code}${waits}`);
-  find("who").setAttribute("aria-label", `${name}, class ${code}${waits}. Change your name`);
+  const waits = status?.name && !status.approved ? `“${status.name}” awaits approval` : "";
+  say(find("class"), waits || `class ${code}`);
+  find("who").setAttribute("aria-label", `${name}, class ${code}. ${waits} Change your name`);
   find("lost").hidden = !away;
   find("state").hidden = away;
   say(find("state"), stateOf(status));
@@ -97,13 +98,12 @@ function showDrawing(now) {
   find("told").classList.toggle("wrong", Boolean(words.wrong));
 }
 
-const AWAY = "The teacher’s computer does not answer. Draw on: your drawings are kept.";
+const AWAY = "The teacher’s computer does not answer. Draw on, all is kept.";
 
 function standing(drawn, target, lacking) {
   if (lacking && drawn) return lacking;
   if (drawn >= target) return `All ${target} drawn. More of them teach the model more.`;
-  return `${drawn} of ${target} drawn. Every fifth one is kept aside, to see what the model has`
-    + " learned.";
+  return `${drawn} of ${target} drawn. Every fifth is kept aside, to test the model.`;
 }
 
 function showBars(have, asked, full) {
@@ -148,8 +148,9 @@ function happening({ status, away, over, problem, display, sent, latest, collect
   if (display) {
     const { train } = summary(collection), times = counted(display.epochs, "time");
     const digits = display.examples ?? train;
-    return ["Training", `Round ${ofAll(display.round, display.rounds)}: ${times} over`
-      + ` ${digits} of your digits.`, "training"];
+    const last = rounds >= display.round ? rounds : 0;
+    return ["Training", `Round ${ofAll(display.round, last)}: ${times} over your`
+      + ` ${counted(digits, "digit")}.`, "training"];
   }
   if (away && over) return ["Finished", "The run is over, and the teacher’s computer has left.", ""];
   if (away) return ["No connection", "Your drawings are kept, and this page keeps trying.", ""];
@@ -157,11 +158,10 @@ function happening({ status, away, over, problem, display, sent, latest, collect
   if (phase === "over") return ["Finished", `The run is over. ${inClass}`, ""];
   if (phase === "running") {
     if (latest && sent === latest.round && round <= sent) {
-      const others = training ? ` ${training} of ${students} still train.` : "";
-      return ["Sent", `The class’s new model is made of all of yours.${others}`, "sent"];
+      const others = training ? `${training} of ${students} still train.` : "";
+      return ["Sent", `Your weights are with the teacher’s computer. ${others}`, "sent"];
     }
-    return ["Waiting", `For the next round, of ${rounds || "as many as it takes"}. ${inClass}`,
-      "waiting"];
+    return ["Waiting", `The next round is about to begin. ${inClass}`, "waiting"];
   }
   if (round) return ["Well done", `Round ${round} is over. Your teacher goes on. ${inClass}`, ""];
   return ["You are in", `Waiting for your teacher to start. ${inClass}`, "waiting"];
@@ -179,7 +179,10 @@ function showTogether(now) {
     else item.removeAttribute("aria-current");
   }
   find("together").classList.toggle("done", step === "sent");
-  if (!now.display) showPart(step === "sent" ? 1 : 0);
+  if (!now.display) {
+    showPart(step === "sent" ? 1 : 0);
+    showDigit(collection.drawings.find(one => !one.aside));
+  }
   say(find("stop"), wanted ? "Stop" : "Go on");
   showCard("before", results?.before, results?.total);
   showCard("now", results?.correct, results?.total);

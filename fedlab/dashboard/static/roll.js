@@ -1,9 +1,7 @@
 // The roll of a live class: a chip for each student, and what a teacher does about the chosen one.
 // Names are set as text, never as markup. A name that somebody wishes for is shown only where the
 // teacher has asked for it: the panel may be on the projector.
-import { initials } from "./round.js";
-
-const MANY = 12;  // more students than this have small chips on the projector
+import { MANY, initials, say } from "./round.js";
 
 function part(parent, name, className = "", text = "") {
   const element = document.createElement(name);
@@ -13,15 +11,9 @@ function part(parent, name, className = "", text = "") {
   return element;
 }
 
-function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-const result = ({ before, after }) =>
-  before === null ? "" : after === null ? `${before} %` : `${before} → ${after} %`;
-
 function aloud(student) {
   const { before, after, alone } = student, told = [student.shown, student.words];
+  if (student.drawn) told.push(`${student.drawn} digits`);
   if (before !== null) told.push(`before ${before} %`);
   if (after !== null) told.push(`after ${after} %`);
   if (alone !== null) told.push(`alone ${alone} %`);
@@ -38,6 +30,7 @@ function render({ model, el }) {
   chips.setAttribute("aria-label", "Students: arrow keys go from one to the next");
   let chosen = "", mode = "", built = "";  // a client; "", "rename" or "names"
 
+  const panel = () => el.closest(".fedlab-panel");  // which has the keys, where nothing else has
   const students = () => model.get("students");
   const send = (act, client = "", name = "") => model.send({ do: act, client, name });
 
@@ -47,15 +40,16 @@ function render({ model, el }) {
     const button = document.createElement("button"), face = part(button, "span", "fr-face");
     face.setAttribute("aria-hidden", "true");
     const name = part(button, "b", "fr-name"), words = part(button, "span", "fr-words");
-    const good = part(button, "span", "fr-good");
+    const good = part(button, "span", "fr-good"), before = part(good, "span"), after = part(good, "span");
     button.addEventListener("click", () => choose(chosen === client ? "" : client));
-    return { button, face, letters: part(face, "i"), name, words, good };
+    return { button, face, letters: part(face, "i"), name, words, before, after };
   }
 
   function showChips() {
     const all = students(), here = new Set(all.map(({ client }) => client));
     for (const [client, { button }] of made) {
       if (here.has(client)) continue;
+      if (button === document.activeElement) panel()?.focus({ preventScroll: true });
       button.remove();
       made.delete(client);
     }
@@ -64,14 +58,16 @@ function render({ model, el }) {
         made.set(student.client, chip(student.client));
         chips.append(made.get(student.client).button);
       }
-      const { button, face, letters, name, words, good } = made.get(student.client);
+      const { button, face, letters, name, words, before, after } = made.get(student.client);
       button.className = `fr-chip fr-${student.kind}${student.wish ? " fr-wishes" : ""}`;
       face.style.setProperty("--fl-own", `var(--fl-client-${student.colour})`);
       face.style.setProperty("--fr-part", `${Math.round(360 * student.part)}deg`);
       say(letters, initials(student.shown));
       say(name, student.shown);
       say(words, student.words);
-      say(good, result(student));
+      const [first, last] = [student.before, student.after ?? student.before];
+      say(before, student.after === null ? "" : `${first}→`);
+      say(after, last === null ? "" : `${last} %`);
       const pressed = String(student.client === chosen), told = aloud(student);
       if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
       if (button.getAttribute("aria-label") !== told) {
@@ -79,7 +75,7 @@ function render({ model, el }) {
         button.title = told;
       }
     }
-    chips.classList.toggle("fr-many", all.length > MANY);
+    chips.classList.toggle("fr-many", all.length > MANY);  // small, on the projector
     if (!here.has(chosen)) chosen = "";
     rove();
   }
@@ -136,7 +132,7 @@ function render({ model, el }) {
     else showUsual(student, wishes);
     if (!had) return;
     const same = [...acts.querySelectorAll("input, button")];
-    (same.find(one => one.tagName === had.tagName && one.textContent === word) ?? same[0])?.focus();
+    (same.find(one => one.tagName === had.tagName && one.textContent === word) ?? same[0] ?? panel())?.focus();
   }
 
   function showUsual(student, wishes) {
@@ -183,7 +179,11 @@ function render({ model, el }) {
       choose(student.client);
       made.get(student.client)?.button.focus();
     };
-    input.addEventListener("keydown", event => event.key === "Enter" && save());
+    input.addEventListener("keydown", event => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();  // or it would press the chip that has the focus then
+      save();
+    });
     button("Save", "Call this student so", save);
     button("Cancel", "Leave the name as it is", () => choose(student.client));
   }

@@ -62,7 +62,7 @@ function keys(panel, model) {
   });
   panel.addEventListener("keydown", event => {
     const typing = event.target.closest("input, textarea, select, [contenteditable], [role=application]");
-    const letter = event.key.toLowerCase(), more = model.get("keys") ?? [];
+    const letter = event.key.toLowerCase(), more = model.get("letters") ?? [];
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (letter === "n") {
       event.preventDefault();

@@ -22,7 +22,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const TRAVEL = 650;  // milliseconds of a packet's way
 const WIDTH = 470, HEIGHT = 232, LARGEST = 1.7;  // pixels of the drawing; it grows with its room
 const ROOM = 5;  // more clients than this stand in two rows, the server between them
-const CROWDED = 44;  // pixels of a client's room: with less there is none but for a name's initials
+// Pixels of a client's room: with less there is none but for a name's initials; of many, sooner
+export const MANY = 12;
+const CROWDED = 44, CROWDED_MANY = 62;
 const LETTER = 0.6;  // of a letter's height is its width
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -71,7 +73,7 @@ function set(element, attributes) {
 }
 
 // Untouched where nothing has changed: a screen reader reads changes aloud.
-function say(element, text) {
+export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
@@ -100,7 +102,7 @@ export function roundPicture(root) {
     const high = rows === 2 ? 52 : 66, wide = Math.min(190, 0.42 * width);
     const above = rows === 2 ? Math.ceil(count / 2) : 0, below = count - above;
     const most = Math.max(above, below, 1), room = width / most;
-    const crowded = room < CROWDED;
+    const crowded = room < (count > MANY ? CROWDED_MANY : CROWDED);
     const radius = crowded ? Math.min(14, 0.46 * room) : Math.min(rows === 2 ? 15 : 27, 0.3 * room);
     // Below a circle there is as much as names need: a second row only where one is not enough
     const letters = crowded ? 0 : Math.floor(room / (LETTER * (rows === 2 ? 12 : 14)));
@@ -146,7 +148,6 @@ export function roundPicture(root) {
       const part = {link, node, path: shape(link, "path", {class: "link", d: way(at, at.places[i])})};
       set(part.path, {stroke: colour});
       part.share = shape(link, "text", {class: "soft halo", "font-size": 12});
-      part.share.style.textAnchor = x < at.box.x - 5 ? "end" : "start";
       part.face = shape(node, "circle", {class: "face", cx: x, cy: y, r, stroke: colour});
       part.ring = shape(node, "circle", {class: "ring", cx: x, cy: y, r: r + 5, stroke: colour, pathLength: 100});
       part.turning = shape(node, "circle", {
@@ -158,14 +159,19 @@ export function roundPicture(root) {
         x, y: y + r + (small ? 31 : 41) + at.tall, "font-size": small ? 11 : 12.5, class: "soft halo",
       });
       if (at.crowded) {
-        set(part.accuracy, {y: y + 4.5, "font-size": Math.min(13, 0.95 * r), class: "strong"});
+        set(part.accuracy, {y: y + 4.5, "font-size": Math.min(12.5, 0.87 * r), class: "strong"});
         say(part.accuracy, initials(client.name));
       } else {
         const dy = small ? 13 : 15;
         rowsOf(client.name, at.letters).forEach((row, i) => say(shape(part.name, "tspan", {x, dy: dy * i}), row));
       }
-      const middle = part.path.getPointAtLength(0.55 * part.path.getTotalLength());
-      set(part.share, {x: middle.x + (x < at.box.x - 5 ? -16 : 16), y: middle.y + 4});
+      // Beside its link, or below it where that is flat
+      const [before, middle, after] = [0.53, 0.55, 0.57].map(
+        share => part.path.getPointAtLength(share * part.path.getTotalLength()));
+      const flat = Math.abs(after.x - before.x) > 2 * Math.abs(after.y - before.y);
+      const side = x < at.box.x - 5 ? -1 : 1;
+      part.share.style.textAnchor = flat ? "middle" : side < 0 ? "end" : "start";
+      set(part.share, flat ? {x: middle.x, y: middle.y + 27} : {x: middle.x + 16 * side, y: middle.y + 4});
       return [client.name, part];
     }));
     const {x, y, width, height} = at.box;
@@ -222,12 +228,14 @@ export function roundPicture(root) {
   function send(packet) {
     const part = parts.get(packet.client);
     if (!part) return;
-    const small = state.clients.length > ROOM, wide = small ? 52 : 68, high = small ? 19 : 25;
+    // Many packets travel at once: then none has room to say how large it is
+    const {crowded} = layout(), small = state.clients.length > ROOM;
+    const wide = crowded ? 17 : small ? 52 : 68, high = crowded ? 12 : small ? 19 : 25;
     const group = shape(packets, "g", {class: packet.up ? "packet up" : "packet down"});
     const client = state.clients.find(one => one.name === packet.client);
-    const box = shape(group, "rect", {x: -wide / 2, y: -high / 2, width: wide, height: high, rx: 6});
+    const box = shape(group, "rect", {x: -wide / 2, y: -high / 2, width: wide, height: high, rx: crowded ? 4 : 6});
     if (packet.up) set(box, {stroke: colourOf(client)});
-    say(shape(group, "text", {y: 4.5, "font-size": small ? 11 : 13, class: "strong"}), size(packet.bytes));
+    if (!crowded) say(shape(group, "text", {y: 4.5, "font-size": small ? 11 : 13, class: "strong"}), size(packet.bytes));
     moving.push({group, path: part.path, up: packet.up, from: performance.now()});
     if (!frame) frame = requestAnimationFrame(move);
   }
