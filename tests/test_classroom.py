@@ -141,7 +141,7 @@ def test_a_class_of_eight_phones(notebook, phones):  # noqa: F811
     teacher.page.locator(".jp-Cell").first.click()
     teacher.page.keyboard.press("Shift+Enter")
     address = f"http://127.0.0.1:{port}/"
-    wait_for(lambda: teacher.python("print(panel.live is not None)") == "True", 60, "the class")
+    wait_for(lambda: teacher.python("print(panel.live is not None)") == "True", 120, "the class")
 
     class_of = [phones(number, dark=number % 2 == 1) for number in range(PHONES)]
     # By the code in the address, as the square says; by the typed address and a typed code.
@@ -218,7 +218,10 @@ def test_a_class_of_eight_phones(notebook, phones):  # noqa: F811
     ours = eval(
         teacher.python("print([round(x, 3) if x == x else None for x in panel.curves().ours])")
     )
-    assert ours[-1] > ours[0] + 0.2, ours
+    # Some twenty digits kept aside: one model reads them with luck, another without
+    assert max(ours[-3:]) > ours[0] + 0.15, ours
+    learned = "print(panel.history.untrained + 0.3 < panel.history.last.accuracy)"
+    assert teacher.python(learned) == "True"
     teacher.shot("class-after.png")
     for phone in class_of:
         assert phone.wrong == []

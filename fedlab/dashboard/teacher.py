@@ -66,6 +66,7 @@ class Classroom(widgets.VBox):
     weigh:      "alike": all students count as much in the average; "images": by their images.
     epochs, batch_size, learning_rate: of the training on every device.
     deadline:   seconds that a round waits for its updates.
+    half:       weights travel in half precision: half of the bytes, for a slow Wi-Fi.
     minimum:    how many must be ready before a round begins.
     students:   how many may be in the class.
     host, port: where it listens: all networks of this machine, and 8642, or a free one where
@@ -90,6 +91,7 @@ class Classroom(widgets.VBox):
         batch_size: int = 10,
         learning_rate: float = 0.1,
         deadline: float = 30.0,
+        half: bool = False,
         minimum: int = 2,
         students: int = 60,
         host: str = "0.0.0.0",
@@ -120,6 +122,7 @@ class Classroom(widgets.VBox):
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "deadline": deadline,
+            "half": half,
             "minimum": minimum,
             "students": students,
             "host": host,

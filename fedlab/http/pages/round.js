@@ -25,7 +25,7 @@ const ROOM = 5;  // more clients than this stand in two rows, the server between
 // Pixels of a client's room: with less there is none but for a name's initials; of many, sooner
 export const MANY = 12;
 const CROWDED = 44, CROWDED_MANY = 62;
-const LETTER = 0.6;  // of a letter's height is its width
+const LETTER = 0.66;  // of a letter's height is its width
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const colourOf = client => `var(--fl-client-${client.colour % 12})`;
@@ -101,13 +101,13 @@ export function roundPicture(root) {
     const count = state.clients.length, rows = count > ROOM ? 2 : 1;
     const high = rows === 2 ? 52 : 66, wide = Math.min(190, 0.42 * width);
     const above = rows === 2 ? Math.ceil(count / 2) : 0, below = count - above;
-    const most = Math.max(above, below, 1), room = width / most;
+    const room = width / Math.max(above, below, 1);
     const crowded = room < (count > MANY ? CROWDED_MANY : CROWDED);
-    const radius = crowded ? Math.min(14, 0.46 * room) : Math.min(rows === 2 ? 15 : 27, 0.3 * room);
     // Below a circle there is as much as names need: a second row only where one is not enough
     const letters = crowded ? 0 : Math.floor(room / (LETTER * (rows === 2 ? 12 : 14)));
     const second = !crowded && state.clients.some(client => rowsOf(client.name, letters).length > 1);
-    const tall = second ? (rows === 2 ? 13 : 15) : 0;
+    const tall = second ? (rows === 2 ? 13 : 15) : 0, most = rows === 1 ? 27 : second ? 13 : 15;
+    const radius = crowded ? Math.min(14, 0.46 * room) : Math.min(most, 0.3 * room);
     const under = crowded ? 12 : (rows === 2 ? 36 : 48) + tall;
     const box = {width: wide, height: high, x: width / 2, y: rows === 2 ? height / 2 - 4 : high / 2 + 4};
     const places = state.clients.map((_, i) => {
