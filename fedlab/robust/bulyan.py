@@ -11,7 +11,7 @@ import numpy as np
 
 from fedlab.messages import Update, Weights
 from fedlab.robust.distances import at_least, squared_distances
-from fedlab.robust.krum import attackers_setting, scores
+from fedlab.robust.krum import attackers_setting, ranking
 from fedlab.strategies import Strategy
 from fedlab.strategies.averaging import REPLACE, Averaging, Step, named
 from fedlab.strategies.base import check_settings
@@ -44,7 +44,7 @@ class Bulyan:
         distances, left, taken = squared_distances(rows), list(range(len(rows))), []
         for _ in range(len(rows) - 2 * self.attackers):
             of_those = distances[np.ix_(left, left)]
-            taken.append(left.pop(int(scores(of_those, self.attackers).argmin())))
+            taken.append(left.pop(int(ranking(of_those, self.attackers)[0])))
         return [rows[k] for k in taken]
 
 
@@ -55,11 +55,10 @@ def near_the_median(ranked: np.ndarray, kept: int) -> np.ndarray:
     >>> near_the_median(np.array([[0.0, 4.0, 5.0, 6.0, 100.0]]), 3)
     array([5.])
     """
-    several = ranked.shape[1]
-    middle = (ranked[:, (several - 1) // 2].astype(np.float64) + ranked[:, several // 2]) / 2
-    first = np.zeros(len(ranked), np.intp)
-    for k in range(several - kept):  # one further is nearer at its end than the first was
-        first += ranked[:, k + kept] - middle < middle - ranked[:, k]
+    low, high = (ranked.shape[1] - 1) // 2, ranked.shape[1] // 2
+    middle = ((ranked[:, low].astype(np.float64) + ranked[:, high]) / 2)[:, None]
+    # They are neighbours: one place further on is better where its last is nearer than this first
+    first = (ranked[:, kept:] - middle < middle - ranked[:, :-kept]).sum(axis=1)
     return np.take_along_axis(ranked, first[:, None] + np.arange(kept), 1).mean(1, np.float64)
 
 

@@ -30,12 +30,19 @@ def scores(distances: np.ndarray, attackers: int) -> np.ndarray:
     """The sum of each update's squared distances to its n - f - 2 nearest others (at least to one):
     the smaller, the more it is among others. distances: squared, (n, n).
 
-    >>> line = np.array([0.0, 1.0, 3.0, 4.0, 100.0])
+    >>> line = np.array([0.0, 1.0, 3.0, 4.0, 10.0])
     >>> scores((line[:, None] - line) ** 2, attackers=1)  # to the two nearest
-    array([1.000e+01, 5.000e+00, 5.000e+00, 1.000e+01, 1.862e+04])
+    array([10.,  5.,  5., 10., 85.])
     """
     others = np.sort(distances + np.diag(np.full(len(distances), np.inf)), axis=1)
     return others[:, : max(len(distances) - attackers - 2, 1)].sum(axis=1)
+
+
+def ranking(distances: np.ndarray, attackers: int) -> np.ndarray:
+    """Which update is best, which is next, and so on, (n,). Of equals the one nearer to all: where
+    only one other counts, two who are each other's nearest have the same score.
+    """
+    return np.lexsort((distances.sum(axis=1), scores(distances, attackers)))
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,9 @@ class Krum:
         return mean_of(self.chosen(updates))
 
     def chosen(self, updates: Iterable[Update]) -> list[Update]:
-        """The best, with the smallest score first; of equals the first to come."""
+        """The best, with the smallest score first."""
         rows = at_least(self.min_updates, f"against {self.attackers} that may be false", updates)
-        order = np.argsort(scores(squared_distances(rows), self.attackers), kind="stable")
+        order = ranking(squared_distances(rows), self.attackers)
         return [rows[k] for k in order[: self.most(len(rows))]]
 
     def most(self, several: int) -> int:
