@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _ROOMS = {  # room -> the public names that live in it
+    "attacks": """Attack Backdoor GaussianNoise LabelFlip LittleIsEnough ScaledUpdate SignFlip
+        Trigger attacked""",
     "checkpoint": "BadCheckpoint DamagedCheckpoint load_checkpoint",
     "checks": "Refused",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
+    "contest": "Duel duel",
     "dashboard": "Dashboard DrawingPad Prediction",
     "dashboard.learner": "Learner join",
     "dashboard.teacher": "Classroom",
@@ -39,6 +42,8 @@ _ROOMS = {  # room -> the public names that live in it
     "privacy.drawing": "plot_rebuilt",
     "privacy.leakage": "Rebuilt rebuild_images rebuild_labels",
     "privacy.trap": "trap_weights",
+    "robust": """Bulyan ClippedMean FLTrust GeometricMedian Krum MultiKrum bulyan clipped_mean
+        fl_trust geometric_median krum multi_krum""",
     "secure.side": "SecureSide",
     "secure.strategy": "secured",
     "simulation": "simulate",
@@ -53,6 +58,17 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
+    from fedlab.attacks import (
+        Attack,
+        Backdoor,
+        GaussianNoise,
+        LabelFlip,
+        LittleIsEnough,
+        ScaledUpdate,
+        SignFlip,
+        Trigger,
+        attacked,
+    )
     from fedlab.checkpoint import BadCheckpoint, DamagedCheckpoint, load_checkpoint
     from fedlab.checks import Refused
     from fedlab.conformance import (
@@ -62,6 +78,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         plot_conversation,
         plot_message,
     )
+    from fedlab.contest import Duel, duel
     from fedlab.dashboard import Dashboard, DrawingPad, Prediction
     from fedlab.dashboard.learner import Learner, join
     from fedlab.dashboard.teacher import Classroom
@@ -125,6 +142,20 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.privacy.drawing import plot_rebuilt
     from fedlab.privacy.leakage import Rebuilt, rebuild_images, rebuild_labels
     from fedlab.privacy.trap import trap_weights
+    from fedlab.robust import (
+        Bulyan,
+        ClippedMean,
+        FLTrust,
+        GeometricMedian,
+        Krum,
+        MultiKrum,
+        bulyan,
+        clipped_mean,
+        fl_trust,
+        geometric_median,
+        krum,
+        multi_krum,
+    )
     from fedlab.secure.side import SecureSide
     from fedlab.secure.strategy import secured
     from fedlab.simulation import simulate

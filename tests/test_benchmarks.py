@@ -13,6 +13,7 @@ COMMANDS = [
     "loss_map",
     "overhead",
     "panel",
+    "robust",
     "round",
     "scale",
     "secure",
@@ -56,6 +57,14 @@ def test_secure_aggregation_runs(capsys):
         ["--clients", "10", "--numbers", "100", "--repeats", "1"]
     )
     assert "| 10 " in capsys.readouterr().out
+
+
+def test_robust_combinations_run(capsys):
+    importlib.import_module("benchmarks.robust").main(
+        ["--clients", "11", "--attackers", "2", "--repeats", "1"]
+    )
+    out = capsys.readouterr().out
+    assert all(f"| {name} " in out for name in ("mean", "Krum", "Bulyan", "FLTrust"))
 
 
 def test_the_scale_runs(capsys):

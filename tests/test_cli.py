@@ -1137,6 +1137,9 @@ def test_lines_say_what_matters():
     assert terminal.client_line("alice", say(2, 0)) == "alice: round 2, training, epoch 1 of 5"
 
 
+WHOLE = {"trim", "attackers", "keep"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
@@ -1148,6 +1151,8 @@ def test_lines_say_what_matters():
         "scaffold",
         "median",
         "trimmed_mean --trim 2",
+        "multi_krum --attackers 1 --keep 2",
+        "clipped_mean --clip 0.7",
     ],
 )
 def test_every_strategy_and_its_settings_in_the_terminal(options, monkeypatch):
@@ -1162,7 +1167,7 @@ def test_every_strategy_and_its_settings_in_the_terminal(options, monkeypatch):
     name, *given = options.split()
     settings = {key.removeprefix("--").replace("-", "_"): value
                 for key, value in zip(given[::2], given[1::2], strict=True)}  # fmt: skip
-    numbers = {key: int(v) if key == "trim" else float(v) for key, v in settings.items()}
+    numbers = {key: int(v) if key in WHOLE else float(v) for key, v in settings.items()}
     assert seen == [getattr(fedlab, name)(**numbers)]
 
 

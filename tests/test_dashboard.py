@@ -475,6 +475,11 @@ def test_a_strategy_brings_its_own_sliders_and_they_reach_the_run(mnist):
             "Asynchronous": [],
             "FedAsync": ["mixing", "damping"],
             "FedBuff": ["buffer", "damping", "server rate"],
+            "Krum": ["f attackers"],
+            "Multi-Krum": ["f attackers", "m kept"],
+            "Bulyan": ["f attackers"],
+            "Geometric median": [],
+            "Clipped mean": ["clip S"],
             "DP-FedAvg": ["clip S", "noise z", "adapt clip"],
         }
         controls.strategy.value = "fed_prox"

@@ -190,6 +190,7 @@ def capturing(weights: list):
         fedlab.fed_adam(combine=fedlab.Median()),
         fedlab.scaffold(),
         fedlab.trimmed_mean(),
+        fedlab.clipped_mean(0.5),
         Greeting([]),
     ],
     ids=lambda strategy: strategy.name,

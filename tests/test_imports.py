@@ -23,8 +23,8 @@ ROOMS = [
     ["http", "simulation"],
     ["virtual", "original", "classroom"],
     ["privacy"],
-    ["secure"],
-    ["menu"],
+    ["secure", "robust", "attacks"],
+    ["menu", "contest"],
     ["settings"],
     [
         "dashboard",
@@ -87,6 +87,12 @@ INSIDE = {
         ["drawing", "dp_fed_avg"],
         ["__init__"],
     ],
+    "robust": [
+        ["distances", "clipping", "fltrust"],
+        ["krum", "geometric"],
+        ["bulyan"],
+        ["__init__"],
+    ],
     "secure": [
         ["fixed", "keys", "shamir", "told"],
         ["client"],
@@ -105,9 +111,11 @@ INSIDE = {
     ],
 }
 LEAVES = {
+    "attacks",
     "attending",
     "classroom",
     "conformance",
+    "contest",
     "dashboard",
     "flower",
     "cli",
@@ -121,6 +129,7 @@ LEAVES = {
     "partitions",
     "plots",
     "privacy",
+    "robust",
     "secure",
     "settings",
     "terminal",

@@ -213,7 +213,18 @@ def test_who_was_in_the_sum_and_left_before_its_end_is_not_called_missing(client
 
 
 @pytest.mark.parametrize(
-    "make", [fedlab.median, fedlab.scaffold, fedlab.fed_buff, lambda: fedlab.trimmed_mean(1)]
+    "make",
+    [
+        fedlab.median,
+        fedlab.scaffold,
+        fedlab.fed_buff,
+        fedlab.trimmed_mean,
+        fedlab.krum,
+        fedlab.multi_krum,
+        fedlab.bulyan,
+        fedlab.geometric_median,
+        fedlab.clipped_mean,
+    ],
 )
 def test_strategies_that_look_at_single_updates_cannot_be_secured(make):
     with pytest.raises(Refused, match="expected one that needs only the average"):

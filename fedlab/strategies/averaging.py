@@ -12,7 +12,7 @@ import numpy as np
 
 from fedlab.messages import Task, Update, Weights
 from fedlab.strategies.base import State, Strategy, check_settings, like, setting
-from fedlab.strategies.combine import Combine, Mean, Median, TrimmedMean
+from fedlab.strategies.combine import Combine, Mean, Median, TrimmedMean, combined
 
 Step = Callable[[State, Weights], tuple[Weights, Mapping[str, Weights]]]
 """A server step: the state and the combined weights -> the next weights, and what is kept."""
@@ -148,8 +148,8 @@ class Averaging(Strategy):
         return getattr(self.combine, "min_updates", 1)
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
-        combined, total = self.combine(updates)
-        weights, memory = self.step(state, combined)
+        model, total = combined(self.combine, state.weights, updates)
+        weights, memory = self.step(state, model)
         return State(weights, state.num_examples + total, memory)
 
 

@@ -1,6 +1,6 @@
 """Ways to combine a round's updates into one model: half of a strategy, the other being the server
 step (averaging.py). Each is called with the updates, in order, and returns the combined weights
-(float32) and the number of examples behind them.
+(float32) and the number of examples behind them. Further ones are in `fedlab.robust`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ from fedlab.strategies.base import TooFewUpdates, check_settings, setting
 
 Combine = Callable[[Iterable[Update]], tuple[Weights, int]]
 
-BLOCK = 8_192
+BLOCK = 2_048
 """Coordinates that are sorted at a time: so many of a hundred clients fit into a core's cache."""
+
+
+def combined(combine: Combine, model: Weights, updates: Iterable[Update]) -> tuple[Weights, int]:
+    """What `combine` makes of updates that were trained from `model`. One that looks at changes has
+    a method `since(model)`, and is what that returns.
+    """
+    since = getattr(combine, "since", None)
+    return (since(model) if since else combine)(updates)
 
 
 def weighted_mean(updates: Iterable[Update]) -> tuple[Weights, int]:
@@ -67,8 +75,8 @@ class Median:
         rows = list(updates)
         if not rows:
             raise BadUpdate("got no updates to take the median of; expected at least one")
-        middle = (len(rows) - 1) // 2, len(rows) // 2 + 1  # one number in the middle, or two
-        return by_coordinate(rows, lambda ranked: ranked[:, slice(*middle)].mean(1, np.float64))
+        low, high = (len(rows) - 1) // 2, len(rows) // 2  # one number in the middle, or two
+        return by_coordinate(rows, lambda x: (x[:, low].astype(np.float64) + x[:, high]) / 2)
 
 
 @dataclass(frozen=True)
@@ -110,17 +118,19 @@ def by_coordinate(
 
     All updates of the round are held in memory for that.
     """
-    flat = np.stack([np.concatenate([w.ravel() for w in u.weights]) for u in updates])
-    out = np.empty(flat.shape[1], np.float32)
+    out = [np.empty(w.size, np.float32) for w in updates[0].weights]
+    flat = [[w.reshape(-1) for w in update.weights] for update in updates]
 
-    def work(start: int) -> None:
-        block = np.ascontiguousarray(flat[:, start : start + BLOCK].T)
-        block.sort(axis=1)
-        out[start : start + BLOCK] = reduce(block)
+    def work(place: tuple[int, int]) -> None:
+        array, start = place
+        numbers = slice(start, start + BLOCK)
+        ranked = np.ascontiguousarray(np.stack([row[array][numbers] for row in flat]).T)
+        ranked.sort(axis=1)
+        out[array][numbers] = reduce(ranked)
 
+    places = [(k, start) for k, w in enumerate(out) for start in range(0, w.size, BLOCK)]
     with ThreadPoolExecutor(thread_name_prefix="fedlab-combine") as pool:
-        list(pool.map(work, range(0, len(out), BLOCK)))
+        list(pool.map(work, places))
     shapes = [w.shape for w in updates[0].weights]
-    cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-    parts = zip(np.split(out, cuts), shapes, strict=True)
+    parts = zip(out, shapes, strict=True)
     return [part.reshape(shape) for part, shape in parts], sum(u.num_examples for u in updates)

@@ -35,6 +35,13 @@ CONTROL = "control"
 class Scaffold(Averaging):
     """FedAvg whose clients correct their steps by control variates."""
 
+    def __post_init__(self):
+        if hasattr(self.combine, "since"):
+            raise Refused(
+                f"combine is {self.combine!r} with {self.name}; expected one that looks at models,"
+                " not at changes: what pulls the clients aside is combined too, and is neither"
+            )
+
     def check(self, plan: Plan) -> None:
         super().check(plan)
         if plan.training.optimizer != "sgd":
