@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _ROOMS = {  # room -> the public names that live in it
     "checkpoint": "BadCheckpoint DamagedCheckpoint load_checkpoint",
     "checks": "Refused",
+    "codecs": "QSGD ByteCodec Compressor Quantise RandomMask ScaledSign TernGrad TopK codec",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
     "dashboard": "Classroom Dashboard DrawingPad Learner Prediction join",
     "data": "DataError Dataset Mnist load_mnist",
@@ -23,8 +24,8 @@ _ROOMS = {  # room -> the public names that live in it
     "http.server": "Server",
     "installation": "Finding check",
     "landscape": "LossMap Place Walks loss_levels loss_map plot_loss_map walk_round",
-    "messages": """AlreadyCounted BadUpdate Banned ClientFailed Conflict Diverged Full NotFinite
-        RunFailed RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
+    "messages": """AlreadyCounted BadUpdate Banned ClientFailed Codec Conflict Diverged Full
+        NotFinite RunFailed RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
     "original": "Original",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
@@ -53,6 +54,17 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.checkpoint import BadCheckpoint, DamagedCheckpoint, load_checkpoint
     from fedlab.checks import Refused
+    from fedlab.codecs import (
+        QSGD,
+        ByteCodec,
+        Compressor,
+        Quantise,
+        RandomMask,
+        ScaledSign,
+        TernGrad,
+        TopK,
+        codec,
+    )
     from fedlab.conformance import (
         Examination,
         byte_at,
@@ -89,6 +101,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         BadUpdate,
         Banned,
         ClientFailed,
+        Codec,
         Conflict,
         Diverged,
         Full,

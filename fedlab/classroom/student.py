@@ -27,6 +27,7 @@ from fedlab.classroom.roster import (
     NameTaken,
     Removed,
 )
+from fedlab.codecs import codec
 from fedlab.data import Dataset, Mnist
 from fedlab.http.client import Client, NotAdmitted, ServerAway
 from fedlab.messages import Banned, Full, Task, Update, Weights, local_seed
@@ -298,7 +299,13 @@ class Student:
             self._fresh = False
         url = f"{self.base}?token={self._token}"
         self._client = Client(
-            url, self.seen.client, train, test=held, transforms=[self._measure], patience=60.0
+            url,
+            self.seen.client,
+            train,
+            test=held,
+            transforms=[self._measure],
+            codecs=codec,
+            patience=60.0,
         ).start()
 
     def _begins(self, lineage: str) -> None:
