@@ -120,9 +120,9 @@ class Plan:
         Raises BadUpdate where it is written otherwise than was asked.
         """
         asked = self.codec_name if update.phase == TRAIN else DENSE
-        if update.codec == DENSE and (asked == DENSE or self.codec.optional):
+        if update.codec == asked == DENSE:
             return update
-        if update.codec != asked:
+        if update.codec != asked and not (update.codec == DENSE and self.codec.optional):
             raise BadUpdate(
                 f"the update's codec is {update.codec[:60]!r}; expected {asked!r}, as its task says"
             )
