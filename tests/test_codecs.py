@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 
 import fedlab
-from fedlab import codecs, wire
+from fedlab import cli, codecs, wire
 from fedlab.codecs import COMPRESSORS, QSGD, ByteCodec, Quantise, RandomMask, TopK, codec
 from fedlab.codecs import bits as bits_of
 from fedlab.codecs import compressors as compressors_room
 from fedlab.codecs.compressors import mixed, some
+from fedlab.dashboard.controls import Controls
 from fedlab.messages import BadUpdate, Codec, Conflict, Refused, Task, Training, Update
 from fedlab.model import Classifier
+from fedlab.options import parse
 from fedlab.participant import RESIDUAL, Participant
 from fedlab.plan import Plan
+from fedlab.settings import Settings
 from fedlab.strategies import STRATEGIES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "codecs.md").read_text("utf-8")
@@ -491,7 +494,13 @@ def test_without_rounds_a_difference_is_to_the_model_that_was_given():
         federation.report(Update("ada", 1, weights=body(BY_HAND["sign"]), version=0, **about))
     federation.report(Update("ada", 1, weights=body(BY_HAND["sign"]), version=1, **about))
     federation.stop()
-    assert flat(federation.weights).tolist() == [2.375, 2.375, -1.375, 2.375, -2.5]  # bob's, half of hers
+    assert flat(federation.weights).tolist() == [
+        2.375,
+        2.375,
+        -1.375,
+        2.375,
+        -2.5,
+    ]  # bob's, half of hers
 
 
 SPARSE = [name for name in NAMES if codec(name).sparse]
@@ -668,6 +677,83 @@ def test_a_client_without_codecs_leaves_with_a_reason(three, test_images):
             server.run(codec=codec("sign"), progress=False, **SETTINGS)
         with pytest.raises(Refused, match="given to it as codecs=fedlab.codec"):
             client.join()
+
+
+# ---- the panel, the terminal ---------------------------------------------------------------------
+
+HANDS = {"alice": (1, 2), "bob": (3, 4), "carol": (5, 5)}
+
+
+def test_a_panel_s_settings_have_a_codec_by_its_name():
+    settings = Settings(HANDS, codec="sign+feedback")
+    settings.check()
+    assert settings.plan().codec == codec("sign+feedback") and Settings(HANDS).plan().codec is None
+    asynchronous = Settings(HANDS, strategy="fed_buff", codec="sign")
+    asynchronous.check()
+    assert asynchronous.plan().codec == codec("sign")
+    calls = settings.as_calls()
+    compile(calls, "calls", "exec")
+    assert "optimizer='sgd', codec=fedlab.codec('sign+feedback'),\n    )" in calls
+    assert "codecs=fedlab.codec,\n        ).start()" in calls
+    assert "codec" not in Settings(HANDS).as_calls()
+    assert settings.difference(Settings(HANDS)) == "sign+feedback"
+    for more, words in (
+        ({"codec": "gzip"}, "there is no 'gzip'"),
+        ({"codec": "sign", "secure": True}, "under its mask"),
+        ({"codec": "sign", "strategy": "scaffold"}, "with SCAFFOLD"),
+    ):
+        with pytest.raises(Refused, match=words):
+            Settings(HANDS, **more).check()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "top-0.02+zlib/quantise-3"])
+def test_the_panel_s_controls_say_the_codec_that_they_were_made_with(name):
+    controls = Controls(Settings(HANDS, codec=name), lambda: None)
+    assert controls.settings(HANDS).codec == name
+
+
+def test_the_panel_shows_what_can_be_set():
+    controls = Controls(Settings(HANDS), lambda: None)
+    shown = {}
+    for _, word in controls.bytes.kind.options:
+        controls.bytes.kind.value = word
+        controls.bytes.feedback.value = controls.bytes.zlib.value = True
+        shown[word] = [w.description for w in controls.bytes.children if w.description]
+        assert codec(controls.settings(HANDS).codec).name == controls.settings(HANDS).codec
+    more = {"quantise": ["bits"], "qsgd": ["levels"], "sign": ["error feedback"], "ternary": []}
+    more |= {word: ["share", "error feedback"] for word in ("top", "mask")}
+    assert shown == {"dense": ["Bytes", "Model"], "float16": ["Bytes", "Model"]} | {
+        word: ["Bytes", *settings, "zlib behind it", "Model"] for word, settings in more.items()
+    }
+    controls.set_disabled(True)
+    assert all(control.disabled for control in controls.bytes.all)
+
+
+def test_the_terminal_s_option():
+    for command in ("simulate", "server"):
+        assert parse([command, "--codec", "quantise-2+zlib"]).codec == codec("quantise-2+zlib")
+        assert parse([command]).codec is None
+    with pytest.raises(Refused, match="--codec: the codec is 'gzip': there is no 'gzip'; expected"):
+        parse(["simulate", "--codec", "gzip"])
+
+
+def test_the_original_s_clients_have_no_codec(capsys):
+    assert cli.main(["server", "--original", "--codec", "sign"]) == 2
+    assert "--original with --codec sign: its clients send every number" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_simulation_in_a_terminal(tmp_path, capsys):
+    sizes = []
+    for more in ([], ["--codec", "quantise-2+zlib/float16"]):
+        path = tmp_path / "history.json"
+        about = ["--clients", "60", "--fraction", "0.05", "--rounds", "1", "--history", str(path)]
+        assert cli.main(["simulate", *about, *more]) == 0
+        (record,) = fedlab.History.from_json(path.read_text("utf-8"))
+        sizes.append((record.bytes_up, record.bytes_down))
+    assert 25 < sizes[0][0] / sizes[1][0] < 32 and sizes[0][1] / sizes[1][1] == pytest.approx(
+        2, 0.01
+    )
 
 
 # ---- docs/codecs.md ------------------------------------------------------------------------------
