@@ -15,6 +15,7 @@ _ROOMS = {  # room -> the public names that live in it
         Trigger attacked""",
     "checkpoint": "BadCheckpoint DamagedCheckpoint load_checkpoint",
     "checks": "Refused",
+    "codecs": "QSGD ByteCodec Compressor Quantise RandomMask ScaledSign TernGrad TopK codec",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
     "contest": "Duel duel",
     "dashboard": "Dashboard DrawingPad Prediction",
@@ -28,8 +29,8 @@ _ROOMS = {  # room -> the public names that live in it
     "http.server": "Server",
     "installation": "Finding check",
     "landscape": "LossMap Place Walks loss_levels loss_map plot_loss_map walk_round",
-    "messages": """AlreadyCounted BadUpdate Banned ClientFailed Conflict Diverged Full NotFinite
-        RunFailed RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
+    "messages": """AlreadyCounted BadUpdate Banned ClientFailed Codec Conflict Diverged Full
+        NotFinite RunFailed RunOver Task TooFar Training UnknownClient Update Weights local_seed""",
     "original": "Original",
     "model": "Classifier TrainingStopped two_nn",
     "participant": "Participant Transform",
@@ -71,6 +72,17 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.checkpoint import BadCheckpoint, DamagedCheckpoint, load_checkpoint
     from fedlab.checks import Refused
+    from fedlab.codecs import (
+        QSGD,
+        ByteCodec,
+        Compressor,
+        Quantise,
+        RandomMask,
+        ScaledSign,
+        TernGrad,
+        TopK,
+        codec,
+    )
     from fedlab.conformance import (
         Examination,
         byte_at,
@@ -103,6 +115,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         BadUpdate,
         Banned,
         ClientFailed,
+        Codec,
         Conflict,
         Diverged,
         Full,

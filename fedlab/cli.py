@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from fedlab.checkpoint import DamagedCheckpoint, load_checkpoint
 from fedlab.checks import Refused, counted
+from fedlab.codecs import codec
 from fedlab.data import load_mnist, shard_range
 from fedlab.federation import Limits
 from fedlab.history import History, RoundRecord
@@ -238,6 +239,11 @@ def server(args) -> int:
             f"--original with --rounds {rounds}: its clients do not say how many they plan;"
             " expected no --rounds, Ctrl-C ends it"
         )
+    if args.original and args.codec is not None:
+        raise Refused(
+            f"--original with --codec {args.codec.name}: its clients send every number as text;"
+            " expected one of them"
+        )
     if args.pixels is not None and not args.original:
         raise Refused(f"--pixels {args.pixels} without --original; expected them together")
     if rounds is None and not strategy.asynchronous:
@@ -251,6 +257,7 @@ def server(args) -> int:
         min_updates=args.min_updates,
         sampling=args.sampling,
         bound=args.bound,
+        codec=args.codec,
         strict=False,  # a student's laptop that fails is no failure of the class
     )
     strategy.check(plan)
@@ -408,6 +415,7 @@ def client(args) -> int:
                 images,
                 test=mnist.test,
                 side=SecureSide(insist=args.secure),
+                codecs=codec,
                 patience=args.patience,
                 certificate=args.certificate,
                 on_status=show,
@@ -545,7 +553,7 @@ def simulate(args) -> int:
     how = training(args, SIMULATED_TRAINING)
     limits = {"deadline": args.deadline, "enough": args.enough}
     limits |= {"evaluate_every": args.evaluate_every, "target": args.target}
-    limits |= {"sampling": args.sampling}
+    limits |= {"sampling": args.sampling, "codec": args.codec}
     plan = Plan(args.rounds, how, args.fraction, **limits)  # refuses what cannot be, at once
     clock = clock_of(args)
     strategy = strategy_of(args, args.strategy)

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,10 +22,45 @@ TRAIN = "train"
 """The phase of a round in which clients train; the only one, unless a strategy asks for more."""
 
 DENSE = "dense"
-"""The codec that sends every number of an update as it is."""
+"""The codec that sends every number as it is: where there is none."""
 
 HALF = "float16"
 """The codec that sends weights in half precision, both ways: half of the bytes."""
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """How a run's models and updates are written in few bytes; `fedlab.codec` makes them.
+
+    name:     by which a task asks for it, and a client finds it.
+    sparse:   most numbers of an update come as no change at all.
+    optional: an update may be dense all the same.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sparse(self) -> bool: ...
+
+    @property
+    def optional(self) -> bool: ...
+
+    def pack(self, weights: Weights) -> Weights:
+        """A model's arrays as the server sends them."""
+
+    def unpack(self, arrays: Weights, like: Weights) -> Weights:
+        """The inverse, for a model with the shapes of `like`. Raises BadUpdate."""
+
+    def encode(
+        self, weights: Weights, given: Weights, seed: int, residual: Weights | None = None
+    ) -> tuple[Weights, Weights | None]:
+        """An update's arrays as the client sends them, trained from the weights `given`; and what
+        it keeps for its next update, as `residual`. seed: decides what is left to chance.
+        """
+
+    def decode(self, arrays: Weights, given: Weights) -> Weights:
+        """The weights in such arrays, as trained from those `given`. Raises BadUpdate."""
 
 
 class BadUpdate(Refused):
@@ -150,14 +186,14 @@ class Task:
     round:   the round, from 1; in the asynchronous way each client counts its own.
     rounds:  the last round that is planned, 0 when there is no plan (the server goes on until it is
              stopped).
-    weights: the global model.
+    weights: the global model; on its way, what the codec makes of it.
     seed:    the federation's seed; `local_seed` makes the client's own of it.
     shard_by_shard: train on one shard of the client's data in each task, as the original
                     demonstration does, not on all of it.
     version: a number that grows with every new model: 0 is the untrained one.
     phase:   what is asked: "train"; a strategy whose round has several exchanges names the others.
-    codec:   how weights are written, here and in the update: "dense", every number as it is; or
-             "float16".
+    codec:   how weights are written, here and in the update: the name of a `Codec`; "dense" is
+             every number as it is.
     more:    further arrays of the strategy's by name, a list each (SCAFFOLD's control variate).
     note:    further texts of the strategy's, by name.
     lineage: which untrained model this one comes from; another one, and the server has begun again.
@@ -191,7 +227,7 @@ class Update:
              update is its client, round and phase.
     more, note: as in Task: what a strategy of several exchanges needs beside the weights.
     run:     as the task said: in another run this update is not wanted.
-    codec:   how its weights are written: as the task said, or "dense".
+    codec:   how its weights are written: as the task said. A strategy gets them read.
     """
 
     client: str

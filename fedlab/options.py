@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedlab import __version__
 from fedlab.checks import Refused
+from fedlab.codecs import codec
 from fedlab.federation import Limits
 from fedlab.menu import STRATEGIES
 from fedlab.messages import Training
@@ -515,11 +516,17 @@ def _simulate(commands) -> None:
 
 
 def _add_sampling(page) -> None:
-    """How clients are drawn, and whether what they send is masked."""
+    """How clients are drawn, whether what they send is masked, and in how few bytes it is sent."""
     text = "how a round's clients are drawn: C of them, or each with probability C (default: fixed)"
     page.add_argument("--sampling", choices=[FIXED, POISSON], default=FIXED, help=text)
     text = "clients mask what they send, and only the sum can be read"
     page.add_argument("--secure", action="store_true", help=text)
+    text = (
+        "in how few bytes updates are sent: float16, quantise-2, sign, ternary, top-0.01, mask-0.01"
+        " or qsgd-1, with +feedback and +zlib behind it; and after a / the model: float16 or"
+        " quantise-8, for example quantise-2+zlib/float16 (default: every number as it is)"
+    )
+    page.add_argument("--codec", type=_codec, metavar="NAME", help=text)
 
 
 def _add_strategy_settings(page) -> None:
@@ -622,6 +629,13 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number") from None
+
+
+def _codec(text: str):
+    try:
+        return codec(text)
+    except Refused as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _batch(text: str) -> int | str:

@@ -10,8 +10,8 @@ from typing import Protocol
 from fedlab.data import Dataset
 from fedlab.messages import (
     DENSE,
-    HALF,
     TRAIN,
+    Codec,
     Diverged,
     NotFinite,
     Refused,
@@ -46,6 +46,9 @@ Answer = Callable[["Participant", Task], Update]
 
 OWN_EXAMPLES = "own examples"
 
+RESIDUAL = "residual"
+"""The name, in a client's memory, of what its codec has lost of its updates."""
+
 
 class Side(Protocol):
     """A client's side of a strategy's protocol, such as `SecureSide`.
@@ -72,6 +75,8 @@ class Participant:
                 again with an untrained model.
     phases:     how it answers phases other than "train", by name.
     side:       its side of a strategy's protocol, which brings phases and a last transform.
+    codecs:     makes a codec of the name that a task asks for: `fedlab.codec`. Without it only what
+                is dense is understood. What a codec does, it does after all transforms.
 
     >>> import numpy as np
     >>> from fedlab import Classifier, Dataset, Participant, Task, Training
@@ -95,6 +100,7 @@ class Participant:
         memory: dict[str, Weights] | None = None,
         phases: Mapping[str, Answer] | None = None,
         side: Side | None = None,
+        codecs: Callable[[str], Codec] | None = None,
     ):
         self.client, self.data, self.classifier, self.test = client, data, classifier, test
         self.shards = data.split()
@@ -102,6 +108,7 @@ class Participant:
         if side is not None:
             self.transforms, self.phases = (*transforms, side.mask), {**side.phases, **self.phases}
         self.memory: dict[str, Weights] = {} if memory is None else memory
+        self._codecs = codecs
         self.train_loss = math.nan  # of the last epoch, in nats
         self._learned: dict[str, Weights] = {}  # for the memory, once the update was taken
         self._lineage: str | None = None  # of the model in the last task
@@ -138,9 +145,26 @@ class Participant:
             answer = self.phases[task.phase](self, task)
             about = {"client": self.client, "round": task.round, "phase": task.phase}
             return replace(answer, version=task.version, run=task.run, **about)
-        if task.codec not in (DENSE, HALF):
-            raise Refused(f"the task's codec is {task.codec!r}; expected {DENSE!r} or {HALF!r}")
-        return self._train(task, on_epoch, stop, on_test, on_step)
+        if task.codec == DENSE:
+            return self._train(task, on_epoch, stop, on_test, on_step)
+        codec = self._codec(task)
+        task = replace(task, weights=codec.unpack(task.weights, self.classifier.weights))
+        update = self._train(task, on_epoch, stop, on_test, on_step)
+        seed = local_seed(task.seed, task.round, self.client)
+        residual = self.memory.get(RESIDUAL)
+        sent, left = codec.encode(update.weights, task.weights, seed, residual)
+        if left is not None:
+            self._learned[RESIDUAL] = left
+        return replace(update, weights=sent, codec=task.codec)
+
+    def _codec(self, task: Task) -> Codec:
+        """What writes this task's model and its update. Raises Refused where it is not known."""
+        if self._codecs is None:
+            raise Refused(
+                f"the task's codec is {task.codec[:60]!r}; expected {DENSE!r}. What a client needs"
+                " for others is given to it as codecs=fedlab.codec"
+            )
+        return self._codecs(task.codec)
 
     def _train(self, task: Task, on_epoch, stop, on_test, on_step) -> Update:
         data = self.shard(task)
@@ -170,7 +194,7 @@ class Participant:
                 on_test()
             test = data if isinstance(self.test, str) else self.test
             measured = self.classifier.evaluate(trained, test)[::-1]
-        about = {"version": task.version, "run": task.run, "codec": task.codec}
+        about = {"version": task.version, "run": task.run}
         update = Update(self.client, task.round, len(data), trained, *measured, **about)
         for transform in self.transforms:
             update = transform(update, task)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 
 from fedlab.checks import Refused, number, whole
-from fedlab.messages import TRAIN, Training
+from fedlab.messages import DENSE, TRAIN, BadUpdate, Codec, Task, Training, Update, Weights
 
 FIXED, POISSON = "fixed", "poisson"
 """Ways to draw who takes part in a round: so many of them, or each by itself."""
@@ -40,6 +40,8 @@ class Plan:
                     any.
     strict:         a client that fails is an error of the run: raised when too few are left, else
                     at the end; otherwise only noted.
+    codec:          how models and updates are written: `fedlab.codec("quantise-2+zlib")`; None:
+                    every number as it is.
 
     Raises Refused for values outside these.
     """
@@ -56,6 +58,7 @@ class Plan:
     strict: bool = True
     sampling: str = FIXED
     bound: float | None = None
+    codec: Codec | None = None
 
     @classmethod
     def of(
@@ -95,6 +98,35 @@ class Plan:
         if self.target is not None:
             expected = "an accuracy between 0 and 1, for example 0.97"
             number("target", self.target, expected, above=0, below=1)
+        if self.codec is not None and not isinstance(self.codec, Codec):
+            raise Refused(
+                f"codec is {self.codec!r}; expected one that fedlab.codec made, such as"
+                " fedlab.codec('quantise-2+zlib')"
+            )
+
+    @property
+    def codec_name(self) -> str:
+        """What tasks ask for."""
+        return DENSE if self.codec is None else self.codec.name
+
+    def packed(self, task: Task) -> Task:
+        """A task as it is sent: its model as the codec writes it."""
+        if self.codec_name == DENSE or task.phase != TRAIN:
+            return task
+        return replace(task, weights=self.codec.pack(task.weights), codec=self.codec.name)
+
+    def read(self, update: Update, given: Weights) -> Update:
+        """An update with weights that a strategy can read. given: those that its client was given.
+        Raises BadUpdate where it is written otherwise than was asked.
+        """
+        asked = self.codec_name if update.phase == TRAIN else DENSE
+        if update.codec == asked == DENSE:
+            return update
+        if update.codec != asked and not (update.codec == DENSE and self.codec.optional):
+            raise BadUpdate(
+                f"the update's codec is {update.codec[:60]!r}; expected {asked!r}, as its task says"
+            )
+        return replace(update, weights=self.codec.decode(update.weights, given))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from fedlab.checks import Refused, counted
+from fedlab.codecs import codec
 from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
 from fedlab.menu import STRATEGIES
-from fedlab.messages import Training, check_client_id
+from fedlab.messages import DENSE, Training, check_client_id
 from fedlab.plan import FIXED, POISSON, Plan
 from fedlab.privacy.accountant import Release, delta_for, epsilon, epsilon_unsampled
 from fedlab.privacy.dp_fed_avg import DPFedAvg
@@ -32,6 +33,7 @@ LABELS = {
     "enough": "first",
     "deadline": "deadline",
     "sampling": "",
+    "codec": "",
 }
 
 
@@ -40,7 +42,7 @@ class Settings:
     """shards: client id -> (first, last) of its shards, 1-12. The others as in `Plan` and
     `Training`; strategy: a name in `menu.STRATEGIES`; strategy_settings: its settings by name,
     those that are not there as they are by default; secure: whether updates are masked, so that
-    only their sum can be read.
+    only their sum can be read; codec: the name of what writes models and updates (`fedlab.codec`).
     """
 
     shards: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Settings:
     deadline: float | None = None
     sampling: str = FIXED
     secure: bool = False
+    codec: str = DENSE
 
     def check(self) -> None:
         """Raise Refused or DataError, with a sentence, for what cannot run."""
@@ -90,6 +93,8 @@ class Settings:
         limits = {"enough": self.enough, "deadline": self.deadline, "sampling": self.sampling}
         if STRATEGIES[self.strategy]().asynchronous:  # no rounds that could end early
             limits = {}
+        if self.codec != DENSE:
+            limits["codec"] = codec(self.codec)
         clients = max(len(self.shards), 1)
         return Plan(self.rounds, self.training(), self.fraction, min_clients=clients, **limits)
 
@@ -181,12 +186,17 @@ class Settings:
         strategy = f"fedlab.{self._call()}"
         start = "        fedlab.Client(server.url, name, mnist.shards(first, last), test=mnist.test"
         start += ").start()"
+        more = ""
         if self.secure:
-            strategy = f"fedlab.secured({strategy})"
-            start = """\
+            strategy, more = f"fedlab.secured({strategy})", "side=fedlab.SecureSide()"
+        if self.codec != DENSE:
+            limits += f" codec=fedlab.codec({self.codec!r}),"
+            more = "codecs=fedlab.codec"
+        if more:
+            start = f"""\
         fedlab.Client(
             server.url, name, mnist.shards(first, last), test=mnist.test,
-            side=fedlab.SecureSide(),
+            {more},
         ).start()"""
         return f"""\
 import fedlab

@@ -3,6 +3,7 @@ no HTTP between them."""
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from fedlab.data import DataError, Dataset
 from fedlab.federation import Federation
 from fedlab.federation.clock import Clock
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Refused, Task, Training, Update, Weights
+from fedlab.messages import BadUpdate, Codec, Refused, Task, Training, Update, Weights
 from fedlab.model import Classifier, TrainingStopped, chunk_shape
 from fedlab.participant import Answer, Participant, Transform
 from fedlab.plan import FIXED, Plan
@@ -42,6 +43,7 @@ def simulate(
     deadline: float | None = None,
     enough: int | None = None,
     evaluate_every: int = 1,
+    codec: Codec | None = None,
     clock: Driver | None = None,
     evaluate_clients: bool = False,
     transforms: Sequence[Transform] = (),
@@ -58,7 +60,7 @@ def simulate(
     clients:  a data set each; a mapping gives them their ids, a list gives client-0000,
               client-0001, ...
     rounds, fraction (C), sampling, epochs (E), batch_size (B), learning_rate, optimizer, target,
-    deadline, enough, evaluate_every: as in `Plan` and `Training`.
+    deadline, enough, evaluate_every, codec: as in `Plan` and `Training`.
     clock:    how fast each client is, a `VirtualClock`: then time is virtual, and strategies
               without rounds can be simulated too. Without one, as fast as this machine goes.
     model:    a built Keras classifier; the 2NN with weights from `seed` if None.
@@ -104,17 +106,18 @@ def simulate(
         evaluate_every=evaluate_every,
         target=target,
         sampling=sampling,
+        codec=codec,
     )
     strategy.check(plan)
     side = strategy.client_side()
     classifier = Classifier(model, seed)
     evaluate = (lambda weights: classifier.evaluate(weights, test)) if test is not None else None
     own_test = test if evaluate_clients else None
+    about = {"test": own_test, "transforms": transforms, "phases": phases, "side": side}
+    if codec is not None:
+        about["codecs"] = {codec.name: codec}.__getitem__
     participants = {
-        name: Participant(
-            name, data, classifier, test=own_test, transforms=transforms, phases=phases, side=side
-        )
-        for name, data in named.items()
+        name: Participant(name, data, classifier, **about) for name, data in named.items()
     }
 
     def begin(time: Clock | None = None) -> Federation:
@@ -169,7 +172,7 @@ def in_threads(play: Play, show: Callable[[RoundRecord], None]) -> History:
 
     def work() -> None:
         """One worker: the next participant's task, train, report; again."""
-        sizes: dict[str, tuple[int, int]] = {}
+        size = sizes()
         try:
             while not enough():
                 # Short: the end of a run is not announced to those who wait here.
@@ -177,7 +180,7 @@ def in_threads(play: Play, show: Callable[[RoundRecord], None]) -> History:
                 if taken is not None:
                     client, task = taken
                     update = participants[client].answer(task, stop=enough)
-                    hand_in(federation, participants[client], task, update, sizes)
+                    hand_in(federation, participants[client], task, update, size)
         except TrainingStopped:
             pass
         except Exception as error:  # raised again by `wait`, in the caller's thread
@@ -214,22 +217,24 @@ def hand_in(
     participant: Participant,
     task: Task,
     update: Update,
-    sizes: dict[str, tuple[int, int]],
+    size: Callable[[Task], int],
 ) -> None:
     """Report an update, and count the bytes that it and its task would have had on the wire.
 
-    sizes: by phase, for the next call. Raises what `Federation.report` does.
+    size: of a task, from `sizes`. Raises what `Federation.report` does.
     """
-    # Every message of a phase has the same size, but for a digit or two of its header.
-    if task.phase not in sizes:
-        sizes[task.phase] = len(encode_task(task)), len(encode_update(update))
-    federation.count_bytes(*sizes[task.phase])
+    federation.count_bytes(size(task), len(encode_update(update)))
     try:
         federation.report(update)
     except BadUpdate as error:
         where = f"{update.client}'s update of round {task.round}, after its transforms"
         raise type(error)(f"{where}: {error}") from None
     participant.settle(taken=True)
+
+
+def sizes() -> Callable[[Task], int]:
+    """What tells a task's bytes: once for a task that several get."""
+    return functools.lru_cache(maxsize=1)(lambda task: len(encode_task(task)))
 
 
 def compile_for(

@@ -23,7 +23,7 @@ from fedlab.federation.rounds import size
 from fedlab.history import History, RoundRecord, TaskRecord
 from fedlab.messages import TRAIN, Conflict, RunOver, Task, UnknownClient, Update
 from fedlab.model import TrainingStopped
-from fedlab.simulation import Play, hand_in
+from fedlab.simulation import Play, hand_in, sizes
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _Time:
         self._idle = set(play.participants)
         self._asked: set[str] = set()  # busy with an old task when a new one was there
         self._tasks = 0  # that were begun
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._size = sizes()
 
     def now(self) -> float:
         """Virtual seconds since the run began."""
@@ -224,7 +224,7 @@ class _Time:
         except TrainingStopped:
             return self.federation.stop(timeout=0)
         participant = self._play.participants[work.client]
-        hand_in(self.federation, participant, work.task, update, self._sizes)
+        hand_in(self.federation, participant, work.task, update, self._size)
 
     def _wanted(self, work: _Work) -> bool:
         wanted = self.federation.wants(work.client, work.task, work.ends)

@@ -20,7 +20,6 @@ from safetensors.numpy import load, save
 from fedlab.checks import counted
 from fedlab.messages import (
     DENSE,
-    HALF,
     TRAIN,
     BadUpdate,
     Refused,
@@ -46,8 +45,8 @@ NAME = "[a-z][a-z0-9_]{0,39}"
 class Parts:
     """A message in two parts: arrays and texts, by name.
 
-    arrays: the weights are "0000", "0001", ... in Keras get_weights() order; further arrays of a
-            strategy's are "control/0000", ...
+    arrays: the weights are "0000", "0001", ... in Keras get_weights() order, or what a codec has
+            made of them; further arrays of a strategy's are "control/0000", ...
     """
 
     arrays: dict[str, np.ndarray]
@@ -138,25 +137,11 @@ def _once(pairs: list[tuple]) -> dict:
 # ---- tasks and updates ---------------------------------------------------------------------------
 
 
-def narrowed(weights: Weights, codec: str) -> Weights:
-    """Weights as they are sent. What is too large for half precision becomes infinite, and is
-    refused on the other side.
-    """
-    with np.errstate(over="ignore"):
-        return [w.astype(np.float16) for w in weights] if codec == HALF else weights
-
-
-def widened(weights: Weights, codec: str) -> Weights:
-    """Weights as they are worked with."""
-    half = codec == HALF
-    return [w.astype(np.float32) if half and w.dtype == np.float16 else w for w in weights]
-
-
 def task_parts(task: Task) -> Parts:
     """A Task as parts."""
     training = task.training
     return parts(
-        narrowed(task.weights, task.codec),
+        task.weights,
         task.more,
         kind="task",
         round=task.round,
@@ -180,7 +165,6 @@ def task_parts(task: Task) -> Parts:
 def task_from(message: Parts) -> Task:
     """The Task in these parts. Raises BadUpdate when there is none."""
     arrays, texts = groups(message.arrays), message.texts
-    codec = _field(texts, "codec", str, DENSE)
     whole = texts.get("batch_size") == "all"
     try:
         training = Training(
@@ -195,7 +179,7 @@ def task_from(message: Parts) -> Task:
     return Task(
         round=_field(texts, "round", int),
         rounds=_field(texts, "rounds", int),
-        weights=widened(arrays.pop(""), codec),
+        weights=arrays.pop(""),
         training=training,
         seed=_field(texts, "seed", int),
         shard_by_shard=bool(_field(texts, "shard_by_shard", int)),
@@ -203,7 +187,7 @@ def task_from(message: Parts) -> Task:
         lineage=_field(texts, "lineage", str, ""),
         run=_field(texts, "run", str, ""),
         phase=_field(texts, "phase", str, TRAIN),
-        codec=codec,
+        codec=_field(texts, "codec", str, DENSE),
         more=arrays,
         note=_notes(texts),
     )
@@ -212,7 +196,7 @@ def task_from(message: Parts) -> Task:
 def update_parts(update: Update) -> Parts:
     """An Update as parts."""
     return parts(
-        narrowed(update.weights, update.codec),
+        update.weights,
         update.more,
         kind="update",
         client=update.client,
@@ -231,18 +215,17 @@ def update_parts(update: Update) -> Parts:
 def update_from(message: Parts) -> Update:
     """The Update in these parts. Raises BadUpdate when there is none."""
     arrays, texts = groups(message.arrays), message.texts
-    codec = _field(texts, "codec", str, DENSE)
     return Update(
         client=_field(texts, "client", str),
         round=_field(texts, "round", int),
         num_examples=_field(texts, "num_examples", int),
-        weights=widened(arrays.pop(""), codec),
+        weights=arrays.pop(""),
         accuracy=_field(texts, "accuracy", float),
         loss=_field(texts, "loss", float),
         version=_field(texts, "version", int, "0"),
         phase=_field(texts, "phase", str, TRAIN),
         run=_field(texts, "run", str, ""),
-        codec=codec,
+        codec=_field(texts, "codec", str, DENSE),
         more=arrays,
         note=_notes(texts),
     )

@@ -41,6 +41,8 @@ class Guard(NamedTuple):
     test: str
 
 
+CANNOT_BE = "codecs.py::test_a_payload_that_cannot_be_is_refused_with_a_sentence"
+
 GUARDS = tuple(Guard(*one) for one in (
     ("a checkpoint's digest", "checkpoint.py",
      'if texts.get("digest") != digest(message):', NOT,
@@ -181,6 +183,21 @@ GUARDS = tuple(Guard(*one) for one in (
      "federation.py::test_an_update_that_takes_the_model_out_of_the_finite_numbers_is_refused"),
     ("the minimum of updates", "federation/synchronous.py", "if len(answered) < needed:", NOT,
      "federation.py::test_a_round_with_too_few_updates_is_abandoned_and_the_next_one_goes_on"),
+    ("the codec that was asked for", "plan.py",
+     "if update.codec != asked and not (update.codec == DENSE and self.codec.optional):", NOT,
+     "codecs.py::test_an_update_of_another_codec_than_was_asked"),
+    ("no more of a bomb is made", "codecs/bits.py",
+     "engine.decompress(body, most + 1)", "engine.decompress(body)",
+     "codecs.py::test_of_a_bomb_no_more_is_made_than_there_may_be"),
+    ("nothing behind zlib's", "codecs/bits.py",
+     "if not engine.eof or engine.unused_data:", NOT, CANNOT_BE),
+    ("a place that the model has", "codecs/bits.py", "if places[-1] >= size:", NOT, CANNOT_BE),
+    ("a scale is finite", "codecs/compressors.py", "if not np.isfinite(found).all():", NOT,
+     CANNOT_BE),
+    ("a difference is to the model that was given", "federation/asynchronous.py",
+     "strict = table.strategy.by_version or update.codec != DENSE",
+     "strict = table.strategy.by_version",
+     "codecs.py::test_without_rounds_a_difference_is_to_the_model_that_was_given"),
     ("control characters in a terminal", "terminal.py",
      'c if c.isprintable() or c == "\\n" else "\\N{REPLACEMENT CHARACTER}" for c in text',
      "c for c in text",

@@ -12,12 +12,16 @@ import gzip
 import json
 import random
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from fedlab.messages import Task
+import numpy as np
+
+from fedlab.codecs import codec
+from fedlab.messages import DENSE, Task
 from stress.result import Result, first, part, say
 from stress.served import Away
 from stress.wire import AWAY, FORM, JSON, TENSORS, Answer, Peer, status_of, tiny
@@ -28,6 +32,12 @@ BOUND = 1e-300
 
 GOOD = b"".join(w.tobytes() for w in tiny())
 """The global model's own numbers."""
+
+CODECS = (
+    "quantise-8+zlib", "quantise-2", "quantise-1/quantise-8", "sign", "sign+zlib", "ternary+zlib",
+    "top-0.3", "top-0.1+feedback+zlib", "mask-0.3", "qsgd-1+zlib", "qsgd-4", "float16",
+)  # fmt: skip
+"""Each has bad bodies of its own."""
 
 MOST_GROWTH = 64.0
 """MB by which the server may grow over everything."""
@@ -174,6 +184,50 @@ def kinds(good: bytes, run: str) -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def coded(name: str, peer: Peer, task: Task) -> dict[str, bytes]:
+    """Name -> a bad update for a run with this codec. Where zlib is behind it, what is wrong is
+    inside.
+    """
+    made = codec(name)
+    (good, *_), _ = made.encode(tiny(), tiny(), seed=1)
+    good = good.tobytes()
+    inner = zlib.decompress(good) if made.zlib else good
+
+    def update(body: bytes, **changes) -> bytes:
+        arrays = [np.frombuffer(body, np.uint8)]
+        return peer.update(task, changes.pop("weights", arrays), **{"codec": name, **changes})
+
+    def within(body: bytes) -> bytes:
+        return update(zlib.compress(body) if made.zlib else body)
+
+    asked = [np.frombuffer(good, np.uint8)]
+    places = 8 if made.up.name.startswith("mask") else 0  # before its numbers stands a seed
+    bad = {
+        "nothing": update(b""),
+        "a byte less": within(inner[:-1]),
+        "a byte more": within(inner + b"\0"),
+        "twice": within(inner + inner),
+        "10,000 bytes more": within(inner + bytes(10_000)),
+        "only ones": within(b"\xff" * len(inner)),
+        "a scale of NaN": within(inner[:places] + b"\0\0\xc0\x7f" + inner[places + 4 :]),
+        "an infinite scale": within(inner[:places] + b"\0\0\x80\xff" + inner[places + 4 :]),
+        "a bomb": update(zlib.compress(bytes(40_000_000), 9)),
+        "two arrays": update(good, weights=asked * 2),
+        "a table": update(good, weights=[asked[0].reshape(1, -1)]),
+        "as floats": update(good, weights=[asked[0].astype("<f4")]),
+        "as signed bytes": update(good, weights=[asked[0].view("i1")]),
+        "no arrays": update(good, weights=[]),
+        "another codec": update(good, codec="top-0.5" if name != "top-0.5" else "sign"),
+        "a codec that there is not": update(good, codec="gzip"),
+        "a codec of 10,000 letters": update(good, codec="sign+" * 2_000),
+        "zlib though not asked": update(zlib.compress(good)),
+        "no codec": update(good, codec=DENSE),
+        "dense": update(b"", weights=tiny(), codec=DENSE),
+        "dense, in its name": update(b"", weights=tiny()),
+    }
+    return {f"{name}: {what}": body for what, body in bad.items()}
+
+
 def framings(size: int) -> dict[str, dict[str, str]]:
     """Name -> headers that do not go with a body of so many bytes."""
     return {
@@ -232,7 +286,8 @@ def routes(original: bool, peer: Peer, task: Task) -> Iterator[Route]:
         weights = json.dumps([w.tolist() for w in tiny()])
         fields = {"id": "ada", "send": "True", "datasets": "100", "weights": weights}
         yield Route("/", FORM, urlencode(fields).encode(), 200)
-    yield Route("/updates", TENSORS, peer.update(task, tiny()), 202)
+    arrays = tiny() if task.codec == DENSE else codec(task.codec).encode(tiny(), tiny(), 1)[0]
+    yield Route("/updates", TENSORS, peer.update(task, arrays, codec=task.codec), 202)
 
 
 def named(peer: Peer, task: Task, url: str, original: bool, tally: Tally) -> int:
@@ -284,11 +339,14 @@ def mutated(good: bytes, rng: random.Random) -> bytes:
     return bytes(body)
 
 
-def mutations(server: Away, count: int, original: bool, rng: random.Random, tally: Tally) -> None:
-    """So many mutated bodies, the routes in turn. One that is counted starts a new run, so that the
-    next ones are looked at as deeply."""
-    peer, task = begun(server)
-    every = list(routes(original, peer, task))
+def mutations(
+    server: Away, count: int, original: bool, rng: random.Random, tally: Tally, how: str = ""
+) -> None:
+    """So many mutated bodies, the routes in turn; where the run has a codec (`how`), only updates.
+    One that is counted starts a new run, so that the next ones are looked at as deeply.
+    """
+    peer, task = begun(server, how)
+    every = list(routes(original, peer, task))[-1 if how else 0 :]
     for number in range(count):
         route = every[number % len(every)]
         answer = told(peer, route, mutated(route.good, rng))
@@ -296,21 +354,44 @@ def mutations(server: Away, count: int, original: bool, rng: random.Random, tall
         tally.reasons[answer.kind] += route.path == "/updates"
         if answer.status == 202:
             peer.close()
-            peer, task = begun(server)
-            every = list(routes(original, peer, task))
+            peer, task = begun(server, how)
+            every = list(routes(original, peer, task))[-1 if how else 0 :]
         if number % 10_000 == 9_999:
             say(f"{number + 1:,} of {count:,} mutations")
     peer.close()
 
 
-def begun(server: Away) -> tuple[Peer, Task]:
-    """A run in which ada has its first task, and a second client never answers."""
+def compressed(server: Away, each: int, rng: random.Random, tally: Tally) -> int:
+    """Every codec's own bad bodies, and so many mutations of a good one, which is taken in the end;
+    how many bad ones there were.
+    """
+    count = 0
+    for name in CODECS:
+        peer, task = begun(server, name)
+        route = list(routes(False, peer, task))[-1]
+        bad = coded(name, peer, task)
+        if name == "float16":  # who has more than 16 bits may send them
+            bad = {what: body for what, body in bad.items() if ": dense" not in what}
+        for what, body in bad.items():
+            answer = told(peer, route, body)
+            tally.take(what, answer.status, bad=True)
+            tally.reasons[answer.kind] += 1
+        count += len(bad)
+        if (status := told(peer, route, route.good).status) != route.taken:
+            tally.faults.append(f"the good body of {name} in the end: {status}")
+        peer.close()
+        mutations(server, each, False, rng, tally, name)
+    return count
+
+
+def begun(server: Away, how: str = "") -> tuple[Peer, Task]:
+    """A run in which ada has its first task, and a second client never answers. how: its codec."""
     server.do("stop")
     never, peer = (Peer(server.url, client, shards=10**6) for client in ("zoe", "ada"))
     never.join()
     never.close()
     peer.join()
-    server.do("start", rounds=None, bound=BOUND, strict=False, min_clients=2)
+    server.do("start", rounds=None, bound=BOUND, strict=False, min_clients=2, codec=how or None)
     return peer, peer.task()
 
 
@@ -318,6 +399,7 @@ def run(scale: float, seed: int) -> Result:
     """A server of rounds, then one with the original's wire too."""
     rng, tally, grown, count, same = random.Random(seed), Tally(), [], 0, True
     each = part(scale, FULL, 200) // 2
+    few = part(scale, FULL, 200) // 4 // len(CODECS)
     for original in (False, True):
         with Away(strategy="async_average" if original else "fed_avg", original=original) as server:
             peer, task = begun(server)
@@ -326,6 +408,8 @@ def run(scale: float, seed: int) -> Result:
             count += named(peer, task, server.url, original, tally)
             peer.close()
             mutations(server, each, original, rng, tally)
+            if not original:
+                count += compressed(server, few, rng, tally)
             after = server.facts()
             same = same and before["bits"] == after["bits"]
             grown.append(round(after["memory"] - before["memory"], 1))
@@ -334,7 +418,8 @@ def run(scale: float, seed: int) -> Result:
                 if (status := told(peer, route, route.good).status) != route.taken:
                     tally.faults.append(f"the good body to {route.path} in the end: {status}")
             peer.close()
-    tried = f"{count} named bad bodies on 3 routes, {2 * each:,} mutations, over HTTP"
+    mutated_ones = 2 * each + few * len(CODECS)
+    tried = f"{count} named bad bodies on 3 routes, {mutated_ones:,} mutations, over HTTP"
     figures = {
         "answers": ", ".join(f"{n:,} {name}" for name, n in sorted(tally.statuses.items())),
         "updates": ", ".join(f"{n:,} {kind or 'taken'}" for kind, n in tally.reasons.most_common()),

@@ -171,6 +171,7 @@ def main(settings: dict) -> None:
     """Serve until stdin ends. settings: model, strategy, checkpoint, original, port, token,
     die_after, committed.
     """
+    from fedlab.codecs import codec
     from fedlab.http.server import Server
     from fedlab.original import Original
 
@@ -186,6 +187,8 @@ def main(settings: dict) -> None:
             what = order.pop("do")
             try:
                 if what == "start":
+                    if order.get("codec"):
+                        order["codec"] = codec(order["codec"])
                     server.start(**order)
                 elif what == "stop":
                     server.stop()

@@ -218,6 +218,18 @@ def test_other_strategies_are_those_of_simulate_too(clients, test_images, strate
     assert history.last.accuracy > 0.3
 
 
+def test_what_is_compressed_is_as_in_simulate_too(clients, test_images):
+    """What a codec has lost is remembered in the node's state."""
+    settings = {"rounds": 3, "batch_size": 50, "learning_rate": 0.1, "seed": 5}
+    settings["codec"] = fedlab.codec("top-0.1+feedback+zlib/quantise-8")
+    nodes = Nodes(app_for(clients), [{"client": name} for name in ("carol", "alice", "bob")])
+    history = flower.serve(nodes, nodes=3, test=test_images, **settings)
+    same = fedlab.simulate(clients, test=test_images, progress=False, **settings)
+    assert [record.loss for record in history] == [record.loss for record in same]
+    assert history.last.accuracy > 0.3 and history.last.bytes_down == 3 * (199_210 + 48)
+    assert history.last.bytes_up < 3 * 110_000
+
+
 @pytest.mark.parametrize("fraction", [1.0, 0.4])
 def test_the_rounds_are_those_of_simulate_bit_for_bit(clients, test_images, fraction):
     settings = {

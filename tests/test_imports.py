@@ -18,7 +18,7 @@ ROOMS = [
     ["data", "messages", "history", "serving"],
     ["compiled", "wire", "plan", "partitions"],
     ["model", "strategies"],
-    ["checkpoint", "progress", "plots", "participant", "handwriting"],
+    ["checkpoint", "progress", "plots", "participant", "handwriting", "codecs"],
     ["federation"],
     ["http", "simulation"],
     ["virtual", "original", "classroom"],
@@ -63,6 +63,7 @@ INSIDE = {
         ["__init__"],
     ],
     "serving": [["gateway"], ["listening"], ["__init__"]],
+    "codecs": [["bits"], ["compressors"], ["codec"], ["__init__"]],
     "classroom": [
         ["codes", "names", "reach", "writers"],
         ["roster"],
@@ -114,6 +115,7 @@ LEAVES = {
     "attacks",
     "attending",
     "classroom",
+    "codecs",
     "conformance",
     "contest",
     "dashboard",
@@ -143,7 +145,7 @@ LEAVES = {
 GENERAL = {"serving"}
 """What knows nothing of federations, as a library would not: no part of the core either."""
 
-MOST_LINES = 4_350
+MOST_LINES = 4_420
 """Of code in the core, without docstrings, comments and blank lines."""
 
 ONLY = {

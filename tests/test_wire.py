@@ -424,21 +424,13 @@ def test_a_name_that_is_there_twice_is_refused(header):
         wire.unpack(body)
 
 
-def test_half_precision_is_half_of_the_bytes_and_comes_back_as_32_bits():
-    rng = np.random.default_rng(0)
-    weights = [rng.normal(size=shape).astype(np.float32) for shape in ((784, 200), (200,))]
-    task = Task(1, 2, weights, Training(), codec="float16")
-    update = Update("ada", 1, 24, weights, codec="float16")
-    for body, read in (
-        (wire.encode_task(task), wire.decode_task),
-        (wire.encode_update(update), wire.decode_update),
-    ):
-        assert len(body) < 2 * 157_000 + 1_000
-        again = read(body)
-        assert again.codec == "float16"
-        for sent, came in zip(weights, again.weights, strict=True):
-            assert came.dtype == np.float32
-            assert np.array_equal(came, sent.astype(np.float16).astype(np.float32))
+def test_what_a_codec_has_made_travels_as_it_is():
+    """Whatever a codec makes of weights; its name travels with it."""
+    few = [np.arange(5, dtype=np.uint8)]
+    task = wire.decode_task(wire.encode_task(Task(1, 2, few, Training(), codec="sign")))
+    update = wire.decode_update(wire.encode_update(Update("ada", 1, 24, few, codec="sign")))
+    for came in (task, update):
+        assert came.codec == "sign" and same_bits(came.weights, few)
 
 
 def test_half_precision_that_nobody_has_named_stays_what_it_is():
@@ -446,8 +438,3 @@ def test_half_precision_that_nobody_has_named_stays_what_it_is():
     half = [np.zeros((2, 2), np.float16)]
     texts = wire.update_parts(Update("ada", 1, 24, half)).texts
     assert wire.decode_update(wire.pack(wire.parts(half, **texts))).weights[0].dtype == np.float16
-
-
-def test_what_is_too_large_for_half_precision_is_not_finite():
-    update = Update("ada", 1, 24, [np.full(2, 1e6, np.float32)], codec="float16")
-    assert np.isinf(wire.decode_update(wire.encode_update(update)).weights[0]).all()

@@ -27,12 +27,13 @@ from fedlab.classroom.codes import (
 )
 from fedlab.classroom.roster import PHONE, Measured, Roster, Student, deal
 from fedlab.classroom.routes import ClassRoutes
+from fedlab.codecs import codec
 from fedlab.data import NUM_SHARDS, Mnist, load_mnist
 from fedlab.federation import Limits
 from fedlab.history import History
 from fedlab.http.client import NotAdmitted
 from fedlab.http.server import Server, new_federation
-from fedlab.messages import DENSE, HALF, RunOver, Task, Training, UnknownClient, Update, Weights
+from fedlab.messages import HALF, RunOver, Task, Training, UnknownClient, Update, Weights
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.strategies import State, weighted_mean
@@ -82,10 +83,6 @@ class ClassAverage(Averaging):
 
     asked: Callable[[Iterable[str]], object] = lambda clients: None
     answered: Callable[[str], object] = lambda client: None
-    codec: str = DENSE
-
-    def prepare(self, task: Task, state: State) -> Task:
-        return replace(task, codec=self.codec)
 
     def run_round(self, state: State, task: Task, ask: Ask) -> State:
         updates = ask(self.prepare(task, state))
@@ -176,7 +173,7 @@ class LiveClass:
         self._driver: threading.Thread | None = None
         self.trouble = ""
         combine = {"combine": alike} if weigh == ALIKE else {}
-        about = {"asked": self._ask, "answered": self._hear, "codec": HALF if half else DENSE}
+        about = {"asked": self._ask, "answered": self._hear}
         strategy = ClassAverage("FedAvg", "the average of the class", **about, **combine)
         limits = Limits(clients=max(students * 2, 100))
         federation = new_federation(self.mnist.test, strategy, None, seed, checkpoint, None, limits)
@@ -527,6 +524,7 @@ class LiveClass:
             min_updates=1,
             min_clients=self.minimum,
             strict=False,
+            codec=codec(HALF) if self.half else None,
         )
         with self._lock:
             if self._left <= 0 or self._pausing:

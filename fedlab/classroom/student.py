@@ -28,6 +28,7 @@ from fedlab.classroom.roster import (
     NameTaken,
     Removed,
 )
+from fedlab.codecs import codec
 from fedlab.data import Dataset, Mnist
 from fedlab.http.client import Client, NotAdmitted, ServerAway
 from fedlab.messages import Banned, Full, Task, Update, Weights, local_seed
@@ -330,6 +331,7 @@ class Student:
             train,
             test=held,
             transforms=[self._measure],
+            codecs=codec,
             patience=60.0,
             certificate=self._certificate,
         ).start()

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
+from fedlab.codecs import COMPRESSORS, Plain, codec
 from fedlab.menu import STRATEGIES
+from fedlab.messages import DENSE, HALF
 from fedlab.plan import FIXED, POISSON
 from fedlab.settings import USUAL_RATES, Settings
 from fedlab.strategies import Setting, settings_of
@@ -22,6 +24,9 @@ BATCH_SIZES = [
     ("all", None),
 ]
 DEADLINES = [("none", None), *((f"{seconds:g} s", seconds) for seconds in (0.5, 1, 2, 5, 10, 30))]
+DOWN = [("every number", DENSE), ("half precision", HALF), ("8 bits", "quantise-8")]
+"""How the model is sent to the clients."""
+
 LEARNING_RATES = [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
 
 
@@ -74,6 +79,7 @@ class Controls(widgets.VBox):
             **look,
         )
         self.secure = widgets.Checkbox(settings.secure, description="masked", **look)
+        self.bytes = Bytes(settings.codec, look)
         names = [(make().name, name) for name, make in STRATEGIES.items()]
         self.strategy = widgets.Dropdown(
             options=names, value=settings.strategy, description="Strategy", **look
@@ -114,7 +120,7 @@ class Controls(widgets.VBox):
         self.cost = widgets.HTML()
         self.cost.add_class("fl-meaning")
         self.chosen = widgets.VBox()
-        self._all = [*hints, self.optimizer, self.strategy, self.seed]
+        self._all = [*hints, self.optimizer, self.strategy, self.seed, *self.bytes.all]
         for sliders in self.of_strategy.values():
             self._all += sliders.values()
         self.optimizer.observe(self._optimizer_changed, "value")
@@ -122,7 +128,7 @@ class Controls(widgets.VBox):
             control.observe(lambda _: self._changed(on_change), "value")
         above = [*hints, self.optimizer, self.seed, self.strategy]
         self.chosen.add_class("fl-chosen")
-        super().__init__([*above, self.chosen, self.meaning, self.cost])
+        super().__init__([*above, self.chosen, self.meaning, self.cost, self.bytes])
         self.add_class("fl-controls")
         self._changed(lambda: None)
 
@@ -138,6 +144,7 @@ class Controls(widgets.VBox):
         self.meaning.value = f"<b>{strategy.name}</b>: {strategy.meaning}"
         self.chosen.children = list(self.of_strategy[self.strategy.value].values())
         self._of_rounds(strategy.asynchronous or self.rounds.disabled)
+        self.bytes.follow()
         then()
 
     def _of_rounds(self, disabled: bool) -> None:
@@ -153,13 +160,71 @@ class Controls(widgets.VBox):
         values["fraction"] = round(values["fraction"], 2)
         sliders = self.of_strategy[values["strategy"]]
         chosen = {name: slider.value for name, slider in sliders.items()}
-        return Settings(shards, strategy_settings=chosen, **values)
+        return Settings(shards, strategy_settings=chosen, codec=self.bytes.name, **values)
 
     def set_disabled(self, disabled: bool) -> None:
         """Grey during a run: what is set here applies to the next one."""
         for control in self._all:
             control.disabled = disabled
         self._of_rounds(disabled or STRATEGIES[self.strategy.value]().asynchronous)
+
+
+class Bytes(widgets.VBox):
+    """In how few bytes updates and models are sent: a codec, and what can be set in it.
+
+    name: of the codec that is to be seen at first.
+    """
+
+    def __init__(self, name: str, look: dict):
+        now = codec(name)
+        word = now.up.name if isinstance(now.up, Plain) else now.up.word
+        kinds = [("every number", DENSE), ("half precision", HALF)]
+        kinds += [(kind.__name__, kind.word) for kind in COMPRESSORS.values()]
+        self.kind = widgets.Dropdown(options=kinds, value=word, description="Bytes", **look)
+        self.kind.tooltip = "how an update is written, so that it has fewer bytes"
+        self.sliders = {}
+        for other, kind in COMPRESSORS.items():
+            for key, (known, default) in settings_of(kind()).items():
+                value = getattr(now.up, key) if other == word else default
+                self.sliders[other] = _slider(known, value, look)
+        self.feedback = widgets.Checkbox(now.feedback, description="error feedback", **look)
+        self.feedback.tooltip = "clients remember what was lost, and add it to their next update"
+        self.zlib = widgets.Checkbox(now.zlib, description="zlib behind it", **look)
+        self.zlib.tooltip = "what repeats in the bytes is written once"
+        down = [*DOWN]
+        if now.down.name not in [name for _, name in down]:
+            down.append((now.down.name, now.down.name))
+        self.down = widgets.Dropdown(options=down, value=now.down.name, description="Model", **look)
+        self.down.tooltip = "how the server's model is written"
+        self.about = widgets.HTML()
+        self.about.add_class("fl-meaning")
+        self.all = [self.kind, *self.sliders.values(), self.feedback, self.zlib, self.down]
+        super().__init__()
+        self.follow()
+
+    @property
+    def name(self) -> str:
+        """Of the codec that was chosen."""
+        word, parts = self.kind.value, []
+        if word in self.sliders:
+            parts.append(f"{word}-{self.sliders[word].value:g}")
+        else:
+            parts.append(word)
+        parts += ["feedback"] * (self.feedback in self.children and self.feedback.value)
+        parts += ["zlib"] * (self.zlib in self.children and self.zlib.value)
+        return codec(f"{'+'.join(parts)}/{self.down.value}").name
+
+    def follow(self) -> None:
+        """Show what can be set in what was chosen."""
+        word, shown = self.kind.value, [self.kind]
+        if word in COMPRESSORS:
+            kind = COMPRESSORS[word]
+            shown += [self.sliders[word]] if word in self.sliders else []
+            shown += [self.feedback] if kind.contractive else []
+            shown.append(self.zlib)
+            self.about.value = f"<b>{kind.__name__}</b>: {kind.meaning}"
+            shown.append(self.about)
+        self.children = [*shown, self.down]
 
 
 def _slider(known: Setting, value: float, look: dict) -> widgets.SelectionSlider:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedlab.codecs import codec
 from fedlab.dashboard.models import Models, one_image
 from fedlab.dashboard.steps import TRAIN, UPLOAD, Gate, Watched
 from fedlab.data import Dataset, Mnist
@@ -242,6 +243,7 @@ class Session:
                     memory=self._memories.setdefault(name, {}),
                     transforms=[self._keep_own],
                     side=side,
+                    codecs=codec,
                     on_status=functools.partial(self._wait_at_gates, name),
                 )
                 self.clients[name] = client.start()
@@ -342,6 +344,7 @@ class Session:
                 fraction=settings.fraction,
                 sampling=settings.sampling,
                 secure=settings.secure,
+                codec=settings.codec,
             )
             != settings
         ):

@@ -12,7 +12,7 @@ import numpy as np
 from fedlab.federation import merging
 from fedlab.federation.table import Stopped, Table, record_of, waiting_for_clients
 from fedlab.history import Tested
-from fedlab.messages import Conflict, Diverged, Update, check_finite
+from fedlab.messages import DENSE, Conflict, Diverged, Update, check_finite
 from fedlab.plan import Plan
 from fedlab.strategies import State
 
@@ -113,7 +113,9 @@ def merge(table: Table, update: Update) -> None:
         with table.changed:
             member = table.members.heard(update.client, table.clock.now())
             table.check_current(update, member)
-            state, strict = table.state, table.strategy.by_version
+            state = table.state
+            # A difference is one to the model that was given
+            strict = table.strategy.by_version or update.codec != DENSE
             if any(update.version in versions for versions in table.spoiled):
                 raise Conflict(
                     f"got an update of {update.client!r} trained from model {update.version}, which"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fedlab.messages import TRAIN, AlreadyCounted, Conflict, Task, Update
+from fedlab.messages import TRAIN, AlreadyCounted, Conflict, Task, Update, Weights
 from fedlab.plan import POISSON, Plan
 
 
@@ -37,7 +37,8 @@ class Exchange:
 
     tasks: participant -> its task. ends: when the time is over; None: never. enough: so many
     answers, and the others are too late; None: all are wanted. sessions: who they are, where only
-    the very same may answer; others under their names have not heard what was said before.
+    the very same may answer; others under their names have not heard what was said before. given:
+    the weights that each was given, as the server has them.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Exchange:
         ends: float | None,
         enough: int | None = None,
         sessions: Mapping[str, str] | None = None,
+        given: Mapping[str, Weights] | None = None,
     ):
-        self.sessions = sessions or {}
+        self.sessions, self.given = sessions or {}, given or {}
         self.tasks, self.ends, self.enough = dict(sorted(tasks.items())), ends, enough
         self.awaited = set(self.tasks)  # who has not answered
         self.late: list[str] = []

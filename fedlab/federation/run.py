@@ -230,9 +230,10 @@ class Federation:
         except RunOver:
             table.forget(client)
             raise
-        if task is not None:
-            member.given = version, state.weights
-        return task
+        if task is None:
+            return None
+        member.given = version, state.weights
+        return table.plan.packed(task)
 
     def take(self, wait: float = 0.0) -> tuple[str, Task] | None:
         """The next participant's task that nobody has taken, in client-id order: for a simulation,
@@ -278,15 +279,18 @@ class Federation:
             table.check_current(update, member)
             expected, most = table.state.weights, member.num_examples
             task = table.exchange.tasks.get(update.client) if table.exchange else None
-            bound = table.plan.bound
-            began = expected
+            plan, began = table.plan, expected
             if table.strategy.asynchronous and not member.guest:
                 _, began = member.given or (0, table.first.weights)
+            elif task is not None:
+                began = table.exchange.given.get(update.client) or expected
 
+        if not member.guest:
+            update = plan.read(update, began)
         check = functools.partial(table.strategy.check_answer, task=task)
         check_update(update, expected, most, check)
-        if bound is not None:
-            check_change(update, began, bound)
+        if plan.bound is not None:
+            check_change(update, began, plan.bound)
         if table.strategy.asynchronous:
             return merge(table, update)
         with table.changed:

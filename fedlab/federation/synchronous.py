@@ -147,15 +147,17 @@ class Round:
         if isinstance(tasks, Task):  # one for all of them: the server makes its bytes once
             tasks = dict.fromkeys(within, tasks)
         self._check(tasks, within)
+        packed = {id(task): self.plan.packed(task) for task in tasks.values()}
         table = self.table
         with table.changed:
             deadline = self.plan.deadline
             ends = None if deadline is None else table.clock.now() + deadline
             enough = self.plan.enough and max(self.plan.enough, table.needed(self.plan))
-            asked = {name: tasks[name] for name in within}
+            asked = {name: packed[id(tasks[name])] for name in within}
             # Whoever restarts may answer what is asked first; later it would not know how.
             sessions = dict(self._sessions) if self._exchanges else {}
-            table.exchange = exchange = Exchange(asked, ends, enough, sessions)
+            given = {name: tasks[name].weights for name in within}
+            table.exchange = exchange = Exchange(asked, ends, enough, sessions, given)
             self._exchanges.append(exchange)
             for name in within:
                 member = table.members.find(name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedlab import wire
 from fedlab.checks import Refused
+from fedlab.codecs import codec
 from fedlab.data import Dataset
 from fedlab.flower.installed import check_flower
 from fedlab.flower.records import MEMORY, arrays_of, remembered, task_from, update_records
@@ -70,6 +71,7 @@ def client_app(
                 transforms=transforms,
                 memory=remembered(context),
                 phases=phases,
+                codecs=codec,
             )
             update = participant.answer(task_from(message))
             participant.settle(taken=True)  # nobody tells a node how its update fared

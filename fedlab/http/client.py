@@ -22,9 +22,11 @@ from fedlab import wire
 from fedlab.checks import counted, number
 from fedlab.data import Dataset
 from fedlab.messages import (
+    DENSE,
     TRAIN,
     AlreadyCounted,
     Banned,
+    Codec,
     Conflict,
     Full,
     Refused,
@@ -113,6 +115,8 @@ class Client:
                 (Update, Task) -> Update.
     phases, side: how it answers phases other than training, by name; its side of a strategy's
                 protocol: as in `Participant`.
+    codecs:     how it reads models and writes updates that are compressed: `fedlab.codec`; without
+                it the client leaves where a run asks for that.
     memory:     what it remembers from an earlier Client of this name; nothing if None.
     certificate: of a server that speaks TLS (a PEM file), where no authority that this machine
                 knows has signed it.
@@ -136,6 +140,7 @@ class Client:
         transforms: Sequence[Transform] = (),
         phases: Mapping[str, Answer] | None = None,
         side: Side | None = None,
+        codecs: Callable[[str], Codec] | None = None,
         memory: dict[str, Weights] | None = None,
         on_status: Callable[[ClientStatus], None] | None = None,
         patience: float = 300.0,
@@ -155,6 +160,7 @@ class Client:
             phases=phases,
             side=side,
             memory=memory,
+            codecs=codecs,
         )
         self._base, self._token = split_url(url)
         self._own = self._token  # until joining has answered one
@@ -279,8 +285,12 @@ class Client:
 
     @staticmethod
     def _next_alone(task: Task | None) -> Task | None:
-        """The task after `task` for a client whose server is away, or None where there is none."""
+        """The task after `task` for a client whose server is away, or None where there is none.
+        What is compressed is a change to a model that the server knows: then it does not go on.
+        """
         if task is None or not task.shard_by_shard or task.round >= task.rounds > 0:
+            return None
+        if task.codec != DENSE:
             return None
         return replace(task, round=task.round + 1)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedlab.checks import Refused, number
-from fedlab.messages import TRAIN, BadUpdate, Task, Update, Weights
+from fedlab.messages import DENSE, TRAIN, BadUpdate, Task, Update, Weights
 from fedlab.plan import Plan
 from fedlab.privacy.clipping import flat, gaussian, shaped
 from fedlab.privacy.dp_fed_avg import DPFedAvg
@@ -90,6 +90,12 @@ class Secured(Strategy):
     def check(self, plan: Plan) -> None:
         super().check(plan)
         self.inner.check(plan)
+        if plan.codec_name != DENSE:
+            raise Refused(
+                f"codec is {plan.codec_name!r} with {self.name}; expected {DENSE!r}: under its mask"
+                " every number is a 32-bit one of chance, which cannot be compressed, and masks"
+                " cancel only in sums of all numbers"
+            )
 
     def prepare(self, task: Task, state: State) -> Task:
         return self.inner.prepare(task, state)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedlab.checks import Refused
 from fedlab.messages import Task, Update, Weights
+from fedlab.plan import Plan
 from fedlab.strategies.base import State, Strategy, check_settings, like, setting
 from fedlab.strategies.combine import Combine, Mean, Median, TrimmedMean, combined
 
@@ -146,6 +148,14 @@ class Averaging(Strategy):
     def min_updates(self) -> int:
         """What the combination needs."""
         return getattr(self.combine, "min_updates", 1)
+
+    def check(self, plan: Plan) -> None:
+        super().check(plan)
+        if plan.codec and plan.codec.sparse and isinstance(self.combine, (Median, TrimmedMean)):
+            raise Refused(
+                f"codec is {plan.codec_name!r} with {self.name}; expected one that sends every"
+                " number: here most come as no change, so the middle one is no change either"
+            )
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
         model, total = combined(self.combine, state.weights, updates)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedlab.checks import Refused
-from fedlab.messages import Task, Update, Weights
+from fedlab.messages import DENSE, Task, Update, Weights
 from fedlab.plan import Plan
 from fedlab.strategies.averaging import MEAN, REPLACE, Averaging, Step, named
 from fedlab.strategies.base import Ask, State, Strategy, like
@@ -48,6 +48,12 @@ class Scaffold(Averaging):
             raise Refused(
                 f"optimizer is {plan.training.optimizer!r} with {self.name}; expected 'sgd': what a"
                 " client learns of its drift is its change divided by steps and learning rate"
+            )
+        if plan.codec_name != DENSE:
+            raise Refused(
+                f"codec is {plan.codec_name!r} with {self.name}; expected {DENSE!r}: both sides"
+                " divide the change by steps and learning rate, and would add what a codec has lost"
+                " to every step of the next round"
             )
 
     def prepare(self, task: Task, state: State) -> Task:
