@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
+    "classroom",
     "federation",
     "loss_map",
     "overhead",

@@ -76,7 +76,7 @@ def test_a_notebook_runs(path, plots_on_screen):
     serves = any(
         word in cell.source
         for cell in code_cells(notebook)
-        for word in ("fedlab.Server(", "fedlab.Dashboard(")
+        for word in ("fedlab.Server(", "fedlab.Dashboard(", "fedlab.Classroom(")
     )
     assert bool(tokens) == serves, (
         "no server was made, and so no token was looked for"

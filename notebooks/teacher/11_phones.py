@@ -1,9 +1,9 @@
 """Figures of lesson 11 about single phones: what they measure, and what their updates give away.
-Lowest, mean and highest of five seeds; about four minutes on two processor cores.
+Lowest, mean and highest of five seeds; about five minutes on two processor cores.
 
 The seed decides who the 20 writers are, the first weights, and the batches. A phone trains on 24
 digits as in a class, five epochs in batches of ten, and keeps six aside. A value is the mean (or
-the largest) of 20 phones. A word picks parts: 11_phones.py aside, 11_phones.py updates
+the largest) of 20 phones. A word picks parts: 11_phones.py aside updates
 """
 
 import numpy as np
@@ -20,10 +20,12 @@ PHONES, ROUNDS = 20, 10
 AS_IN_CLASS = {"epochs": 5, "batch_size": 10, "learning_rate": 0.1}
 
 
-def together(phones, seed) -> fedlab.Weights:
-    """The class's model after ten rounds from a blank one."""
-    kept = {}
-    options = AS_IN_CLASS | {"rounds": ROUNDS, "seed": seed, "model": fedlab.two_nn(seed)}
+def together(phones, seed, start=None) -> fedlab.Weights:
+    """The class's model after ten rounds from a blank one, or from the weights `start`."""
+    kept, model = {}, fedlab.two_nn(seed)
+    if start is not None:
+        model.set_weights(start)
+    options = AS_IN_CLASS | {"rounds": ROUNDS, "seed": seed, "model": model}
     fedlab.simulate(phones, on_model=kept.__setitem__, progress=False, **options)
     return kept[ROUNDS]
 
@@ -42,6 +44,28 @@ def aside(seed: int) -> None:
             scored = zip(several, sets, strict=True)
             right = [100 * classifier.evaluate(weights, data)[1] for weights, data in scored]
             note(f"aside: {name}, % of one's own digits, {what}", np.mean(right))
+
+
+def learned(seed: int) -> None:
+    """Part 4, from the panel's model that reads MNIST: fresh digits of each writer's own, with the
+    model that it has made alone, and with the class's.
+    """
+    writers = [Writer(seed, number) for number in range(PHONES)]
+    phones = [digits(writer)[0] for writer in writers]
+    fresh = [drawings(writer, 50, 1000) for writer in writers]
+    blank = fedlab.Classifier(seed=seed).weights
+    start = classifier.train(blank, mnist.train, PRETRAINING, seed)[0]
+    training = fedlab.Training(ROUNDS * 5, 10, 0.1)
+    models = {
+        "at first": [start] * PHONES,
+        "alone": [classifier.train(start, data, training, seed)[0] for data in phones],
+        "together": [together(phones, seed, start)] * PHONES,
+    }
+    for name, several in models.items():
+        own = [100 * classifier.evaluate(w, d)[1] for w, d in zip(several, fresh, strict=True)]
+        note(f"learned: {name}, % of one's own digits", np.mean(own))
+        read = [100 * classifier.evaluate(w, mnist.test)[1] for w in several[:: PHONES // 4]]
+        note(f"learned: {name}, % of MNIST's", np.mean(read))
 
 
 def sent(data, weights, seed, number, **settings):
@@ -92,4 +116,4 @@ def updates(seed: int) -> None:
 
 
 if __name__ == "__main__":
-    measure([aside, updates])
+    measure([aside, learned, updates])
