@@ -186,7 +186,21 @@ def lesson_07_says(said: dict[str, str]) -> None:
     assert len(spent) == 7 and spent == sorted(spent) and spent[-1] <= 3
 
 
+def lesson_11_says(said: dict[str, str]) -> None:
+    """Twenty come in, together is better than alone, a liar owns the pot, drawings come back."""
+    assert said["here"].endswith("20 of 20 are ready\n")
+    for cell, last in (("ends", "10"), ("ends-mnist", "5")):
+        assert re.findall(r"round +(\d+): together", said[cell]) == ["0", last]
+    together, alone = map(int, re.findall(r"together (\d+)%, alone (\d+)%", said["ends"])[-1])
+    assert together > alone + 10
+    mean, pot = map(float, re.findall(r"([\d.]+)%", said["lie"].splitlines()[1]))
+    assert pot > 95 > mean
+    assert int(re.search(r"(\d+) of 240 together", said["many"])[1]) >= 3
+    assert "who wishes to be called Ada\nthe class sees Ada\n20 are in" in said["repair"]
+
+
 SAYS = {
+    "11_live_classroom.ipynb": lesson_11_says,
     "07_what_does_it_cost_to_hide_it.ipynb": lesson_07_says,
     "06_what_an_update_gives_away.ipynb": lesson_06_says,
     "04_unequal_data.ipynb": lesson_04_says,

@@ -4,6 +4,7 @@ and a simulated phone are each a Student; its rounds are an ordinary `fedlab.Cli
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import secrets
@@ -214,6 +215,11 @@ class Student:
         )
         self._thread.start()
 
+    @functools.cached_property
+    def _classifier(self) -> Classifier:
+        # Made once, and when it is first needed: it takes longer than to train on 24 digits
+        return Classifier()
+
     @property
     def running(self) -> bool:
         """Whether it is in the class."""
@@ -351,7 +357,7 @@ class Student:
         if task.lineage != self._lineage:
             self._begins(task.lineage)
         train, held = self._digits
-        classifier = Classifier()
+        classifier = self._classifier
         alone = self._alone if self._alone is not None else list(task.weights)
         self._note(task.version, classifier, task.weights, held, alone)
         if self._with_alone:
@@ -372,7 +378,7 @@ class Student:
         message = wire.unpack(answer.content)
         weights = wire.groups(message.arrays)[""]
         alone = self._alone if self._alone is not None else weights
-        self._note(int(message.texts["version"]), Classifier(), weights, self._digits[1], alone)
+        self._note(int(message.texts["version"]), self._classifier, weights, self._digits[1], alone)
         self._wake.set()
 
     def _note(self, version, classifier, weights, held: Dataset, alone: Weights) -> None:

@@ -53,6 +53,8 @@ def learned(seed: int) -> None:
     writers = [Writer(seed, number) for number in range(PHONES)]
     phones = [digits(writer)[0] for writer in writers]
     fresh = [drawings(writer, 50, 1000) for writer in writers]
+    images, labels = (np.concatenate([getattr(d, name) for d in fresh]) for name in ("x", "y"))
+    everyone = fedlab.Dataset(images, labels)
     blank = fedlab.Classifier(seed=seed).weights
     start = classifier.train(blank, mnist.train, PRETRAINING, seed)[0]
     training = fedlab.Training(ROUNDS * 5, 10, 0.1)
@@ -64,8 +66,10 @@ def learned(seed: int) -> None:
     for name, several in models.items():
         own = [100 * classifier.evaluate(w, d)[1] for w, d in zip(several, fresh, strict=True)]
         note(f"learned: {name}, % of one's own digits", np.mean(own))
+        of_all = [100 * classifier.evaluate(w, everyone)[1] for w in several[:: PHONES // 4]]
+        note(f"learned: {name}, % of the class's, mean of four phones", np.mean(of_all))
         read = [100 * classifier.evaluate(w, mnist.test)[1] for w in several[:: PHONES // 4]]
-        note(f"learned: {name}, % of MNIST's", np.mean(read))
+        note(f"learned: {name}, % of MNIST's, mean of four phones", np.mean(read))
 
 
 def sent(data, weights, seed, number, **settings):
