@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-CODE, PHONES, DRAWINGS = "K7QXM", 8, 15
+CODE, PHONES, DRAWINGS = "K7QXM", 8, 10
 
 
 class Phone:

@@ -34,7 +34,8 @@ def test_a_lesson_on_a_projector(notebook):
     page.page.keyboard.press("Shift+Enter")
     page.until_pill("open", 90)
     assert page.panel.locator(".fl-join-code [aria-hidden]").inner_text().split() == [*"K7QXM"]
-    assert page.panel.locator(".fl-main").is_hidden() and summary(page) == "Nobody is here yet"
+    wait_for(lambda: summary(page) == "Nobody is here yet", 30, "the roll")
+    assert page.panel.locator(".fl-main").is_hidden()
     page.press("More")
     page.press("+ 3 simulated phones")
     wait_for(lambda: summary(page) == "3 here · 3 ready", 60, "three to come in")
