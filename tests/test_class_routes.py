@@ -4,6 +4,7 @@ that may be wrong with it.
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from fedlab.classroom import routes
 from fedlab.classroom.codes import A_MINUTE, A_SECOND, Tries
 from fedlab.classroom.names import given
 from fedlab.http.app import SMALL
+from fedlab.http.app import STATUS as OF_EVERY_SERVER
 
 EVERYBODY = {
     ("GET", "/J"): 303,
@@ -100,6 +102,22 @@ def test_the_table_names_every_route(shared):
     found = {(m, r.rule) for r in added for m in r.methods - {"HEAD", "OPTIONS"}}
     assert found == {*EVERYBODY, STUDENTS}
     assert {r.endpoint for r in added} == set(routes.ClassRoutes.admitted)
+
+
+def test_the_page_in_docs_names_every_route_kind_and_field(live):
+    """docs/classroom.md is true."""
+    page = (Path(__file__).parents[1] / "docs" / "classroom.md").read_text("utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    told = {name for row in rows if " /" in row[0] for name in re.findall(r"(/\S*?)`", row[0])}
+    assert told >= {path for _, path in [*EVERYBODY, STUDENTS] if not path.startswith("/j/")}
+    kinds = {row[0].strip("| `"): int(row[1]) for row in rows if " /" not in row[0]}
+    every = {**OF_EVERY_SERVER, "token": 401}
+    assert kinds == routes.STATUS | {kind: every[kind] for kind in ("banned", "full", "token")}
+    came = Phone(live).enrol()
+    heard = live.tell(came.client, {})
+    asked = {"code", "session", "kind", "name", "again", "doing", "drawn", "measured", "token"}
+    for field in {*heard, *live.enrol({"code": live.code, "session": came.session}, ""), *asked}:
+        assert f"`{field}`" in page or f'"{field}"' in page, field
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -65,7 +65,7 @@ INSIDE = {
     "serving": [["gateway"], ["listening"], ["__init__"]],
     "codecs": [["bits"], ["compressors"], ["codec"], ["__init__"]],
     "classroom": [
-        ["codes", "names", "reach", "writers"],
+        ["codes", "names", "reach", "settings", "writers"],
         ["roster"],
         ["routes", "student"],
         ["live", "rehearsal"],
@@ -102,7 +102,7 @@ INSIDE = {
         ["__init__"],
     ],
     "dashboard": [
-        ["drawing", "scripts", "steps", "models", "tabs"],
+        ["buttons", "drawing", "scripts", "steps", "models", "tabs"],
         ["alive", "session", "stage", "pad", "views", "joincard", "roll"],
         ["card", "controls", "curve", "prediction", "reading", "scene"],
         ["cards", "glance", "lesson"],

@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fedlab import wire
 from fedlab.checkpoint import save_checkpoint
-from fedlab.checks import Refused, number, whole
+from fedlab.checks import Refused, whole
 from fedlab.classroom.codes import (
     TooManyTries,
     Tries,
@@ -27,6 +26,7 @@ from fedlab.classroom.codes import (
 )
 from fedlab.classroom.roster import PHONE, Measured, Roster, Student, deal
 from fedlab.classroom.routes import ClassRoutes
+from fedlab.classroom.settings import ALIKE, MNIST, STARTS, ClassSettings
 from fedlab.codecs import codec
 from fedlab.data import NUM_SHARDS, Mnist, load_mnist
 from fedlab.federation import Limits
@@ -39,15 +39,6 @@ from fedlab.plan import Plan
 from fedlab.strategies import State, weighted_mean
 from fedlab.strategies.averaging import Averaging
 from fedlab.strategies.base import Ask
-
-BLANK, MNIST = "blank", "mnist"
-STARTS = BLANK, MNIST
-"""What the class begins with: an untrained model, or one that reads MNIST."""
-
-ALIKE, IMAGES = "alike", "images"
-WEIGHS = ALIKE, IMAGES
-"""What a student's weights count in the average: as much as anybody's, or as many as its images.
-With the second, one laptop of 5,000 images outweighs two hundred phones of 24."""
 
 WAITING, RUNNING, PAUSED, OVER = "waiting", "running", "paused", "over"
 
@@ -117,16 +108,7 @@ class LiveClass:
               None.
     code:     five characters by which students come in; random if None. A server that takes
               another's place keeps its students with the same one.
-    begin:    "blank" or "mnist": the model that the class begins with.
-    weigh:    "alike": all students count as much in the average; "images": by their images.
-    epochs, batch_size, learning_rate: of the training on every device.
-    deadline: seconds that a round waits for its updates.
-    half:     weights travel in half precision: half of the bytes, for a slow Wi-Fi.
-    minimum:  how many must be ready before a round begins.
-    students: how many may be in the class.
-    host, port: where to listen: all networks of this machine, and 8642, or a free one where another
-              program has that.
-    seed, checkpoint, certificate, key: as in `Server`.
+    settings: those of `ClassSettings`.
 
     Raises Refused for values that cannot be, and what `Server` raises.
     """
@@ -136,34 +118,17 @@ class LiveClass:
         mnist: Mnist | None = None,
         *,
         code: str | None = None,
-        begin: str = BLANK,
-        weigh: str = ALIKE,
-        epochs: int = 5,
-        batch_size: int = 10,
-        learning_rate: float = 0.1,
-        deadline: float = 30.0,
-        half: bool = False,
-        minimum: int = 2,
-        students: int = 60,
-        host: str = "0.0.0.0",
-        port: int | None = None,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
-        certificate: str | Path | None = None,
-        key: str | Path | None = None,
+        **settings,
     ):
+        chosen = ClassSettings(**settings)
         self.code = new_code() if code is None else check_code(code)
-        self.training = Training(epochs, batch_size, learning_rate)
-        self.minimum = whole("minimum", minimum, 1, 1_000)
-        self.deadline = number("deadline", deadline, "seconds above 0", above=0, most=1e6)
-        for name, value, known in (("begin", begin, STARTS), ("weigh", weigh, WEIGHS)):
-            if value not in known:
-                raise Refused(f"{name} is {value!r}; expected {' or '.join(map(repr, known))}")
+        self.training, self.deadline = chosen.training(), chosen.deadline
+        self.minimum, self.half, self.seed = chosen.minimum, chosen.half, chosen.seed
+        self.weigh, self.begun_with = chosen.weigh, chosen.begin
         self.mnist = mnist if mnist is not None else load_mnist()
-        self._checkpoint = checkpoint
-        self.weigh, self.begun_with, self.seed, self.half = weigh, begin, seed, bool(half)
+        self._checkpoint = chosen.checkpoint
         self._lock = threading.RLock()
-        self._roster, self._tries = Roster(whole("students", students, 1, 1_000)), Tries()
+        self._roster, self._tries = Roster(chosen.students), Tries()
         self._silent: set[str] = set()  # who was asked in this round, and has not answered
         self._rounds: list[tuple[int, int]] = [(0, 0)]  # a round, and the version of its model
         self._visits: dict[str, float] = {}  # address → when it last opened the page
@@ -172,22 +137,23 @@ class LiveClass:
         self._pausing = self._once = self._closed = False
         self._driver: threading.Thread | None = None
         self.trouble = ""
-        combine = {"combine": alike} if weigh == ALIKE else {}
+        combine = {"combine": alike} if chosen.weigh == ALIKE else {}
         about = {"asked": self._ask, "answered": self._hear}
         strategy = ClassAverage("FedAvg", "the average of the class", **about, **combine)
-        limits = Limits(clients=max(students * 2, 100))
-        federation = new_federation(self.mnist.test, strategy, None, seed, checkpoint, None, limits)
-        self._classifier = Classifier(seed=seed)
+        limits = Limits(clients=max(chosen.students * 2, 100))
+        kept = chosen.seed, chosen.checkpoint
+        federation = new_federation(self.mnist.test, strategy, None, *kept, None, limits)
+        self._classifier = Classifier(seed=chosen.seed)
         if not len(federation.history):  # not after a checkpoint
-            federation.reset(self._first(begin))
+            federation.reset(self._first(chosen.begin))
             federation.history.untrained = self._tested(federation.weights)
-        listening = {"host": host, "certificate": certificate, "key": key}
+        listening = {"host": chosen.host, "certificate": chosen.certificate, "key": chosen.key}
         listening |= {"federation": federation, "extension": ClassRoutes(self), "linger": 1.0}
         with self._lock:  # who comes in at once, as after a restart, is answered when all is there
             try:
-                self.server = Server(port=PORT if port is None else port, **listening)
+                self.server = Server(port=PORT if chosen.port is None else chosen.port, **listening)
             except OSError:
-                if port is not None:
+                if chosen.port is not None:
                     raise
                 self.server = Server(port=0, **listening)
             self._access = self.server.app.extensions["fedlab"][2]

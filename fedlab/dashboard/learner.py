@@ -21,6 +21,7 @@ from fedlab.classroom.names import LONGEST, wished
 from fedlab.classroom.roster import NOTEBOOK, Removed
 from fedlab.classroom.student import Seen, Student, share, split_join_url
 from fedlab.dashboard import views
+from fedlab.dashboard.buttons import Buttons
 from fedlab.dashboard.pad import DrawingPad
 from fedlab.dashboard.scripts import STATIC
 from fedlab.dashboard.stage import Stage
@@ -109,7 +110,7 @@ class Drawings:
         return len(self.kept) >= LEAST and len(self.counts) >= 2
 
 
-class Learner(widgets.VBox):
+class Learner(Buttons, widgets.VBox):
     """A student's panel of a live class; `fedlab.join` makes one. Every control is a plain call
     too: `wish`, `keep`, `take_back`, `train`, `take_shards`, `leave`, `again`.
     """
@@ -228,18 +229,6 @@ class Learner(widgets.VBox):
         honest = widgets.HTML(f"<p>{HONEST}</p>")
         honest.add_class("fl-honest")
         return [style, row, self._header, honest, self._try, self._ways, self._result]
-
-    def _button(self, text: str, action, tooltip: str, style: str = "") -> widgets.Button:
-        button = widgets.Button(description=text, button_style=style, tooltip=tooltip)
-
-        def press(_) -> None:
-            try:
-                action()
-            except Exception as error:  # otherwise it goes to a log that nobody reads
-                self._show_error(error)
-
-        button.on_click(press)
-        return button
 
     def _wished(self) -> None:
         self.wish(self._name.value)

@@ -9,17 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fedlab.checks import counted
-from fedlab.classroom.live import (
-    ALIKE,
-    MNIST,
-    OVER,
-    PAUSED,
-    RUNNING,
-    TARGET,
-    Curves,
-    LiveClass,
-)
+from fedlab.classroom.live import OVER, PAUSED, RUNNING, TARGET, Curves, LiveClass
 from fedlab.classroom.roster import Measured, Student
+from fedlab.classroom.settings import ALIKE, MNIST
 from fedlab.dashboard import views
 from fedlab.dashboard.scene import MOST_NAMED, Facts, names
 from fedlab.history import RoundRecord

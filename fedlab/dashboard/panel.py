@@ -22,6 +22,7 @@ import ipywidgets as widgets
 
 from fedlab.checks import Refused
 from fedlab.dashboard import views
+from fedlab.dashboard.buttons import Buttons
 from fedlab.dashboard.cards import Cards
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.curve import Curve
@@ -44,7 +45,7 @@ BEGINS = ("start", "one round", "compare")
 _current: Callable[[], Dashboard | None] = lambda: None  # noqa: E731
 
 
-class Dashboard(widgets.VBox):
+class Dashboard(Buttons, widgets.VBox):
     """The panel. Make one as the last line of a cell; the cell returns at once, and TensorFlow
     loads while you read.
 
@@ -228,18 +229,6 @@ class Dashboard(widgets.VBox):
         below = [self._cards, self._guests, line, self._controls, self._details]
         return [style, bar, self._header, main, *below]
 
-    def _button(
-        self,
-        text: str,
-        action: Callable[[], None],
-        tooltip: str,
-        style: str = "",
-        icon: str = "",
-    ) -> widgets.Button:
-        button = widgets.Button(description=text, button_style=style, tooltip=tooltip, icon=icon)
-        button.on_click(self._guard(action))
-        return button
-
     def _add_client(self) -> None:
         in_sight = {name for record in self.history for name in record.clients}
         self._cards.add(self._session.guest_names, in_sight | set(self._session.guest_names))
@@ -264,19 +253,6 @@ class Dashboard(widgets.VBox):
         """A slider was moved: what was wrong before may be right now."""
         self._trouble = ""
         self._wake.set()
-
-    def _guard(self, action: Callable[[], None]) -> Callable:
-        """A callback that shows its error in the panel: otherwise it goes to a log that nobody
-        reads.
-        """
-
-        def guarded(_) -> None:
-            try:
-                action()
-            except Exception as error:
-                self._show_error(error)
-
-        return guarded
 
     # ---- the thread that keeps the panel up to date ----------------------------------------------
 

@@ -15,17 +15,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import ipywidgets as widgets
 
-from fedlab.checks import Refused, counted, number, whole
+from fedlab.checks import Refused, counted, whole
 from fedlab.classroom.codes import check_code, new_code
-from fedlab.classroom.live import ALIKE, BLANK, MNIST, PAUSED, STARTS, WEIGHS, Curves, LiveClass
+from fedlab.classroom.live import PAUSED, Curves, LiveClass
 from fedlab.classroom.reach import LOCAL, addresses, typed
 from fedlab.classroom.rehearsal import rehearse
+from fedlab.classroom.settings import BLANK, MNIST, STARTS, ClassSettings
 from fedlab.dashboard import lesson, roll, views
+from fedlab.dashboard.buttons import Buttons
 from fedlab.dashboard.cards import first_free
 from fedlab.dashboard.classcurve import ClassCurve
 from fedlab.dashboard.joincard import JoinCard
@@ -35,7 +36,6 @@ from fedlab.dashboard.scripts import STATIC
 from fedlab.dashboard.stage import RoundPicture, Stage
 from fedlab.data import Mnist, load_mnist
 from fedlab.history import History
-from fedlab.messages import Training
 
 RECENT = 3.0  # seconds for which a request is told to the picture
 LATE_AFTER = 3.0  # seconds that a few updates are awaited before their devices are called late
@@ -55,24 +55,16 @@ class _Enough(Exception):
     """A rehearsal is broken off: the panel is closed."""
 
 
-class Classroom(widgets.VBox):
+class Classroom(Buttons, widgets.VBox):
     """The teacher's panel of a live class. Make one as the last line of a cell; the cell returns at
     once, and the class opens when TensorFlow is loaded.
 
     mnist:      the data; `load_mnist()` if None.
     code:       five characters by which students come in; if None, those of the panel before, or
                 random ones.
-    begin:      "blank" or "mnist": an untrained model, or one that reads MNIST.
-    weigh:      "alike": all students count as much in the average; "images": by their images.
-    epochs, batch_size, learning_rate: of the training on every device.
-    deadline:   seconds that a round waits for its updates.
-    half:       weights travel in half precision: half of the bytes, for a slow Wi-Fi.
-    minimum:    how many must be ready before a round begins.
-    students:   how many may be in the class.
-    host, port: where it listens: all networks of this machine, and 8642, or a free one where
-                another program has that.
-    seed, checkpoint, certificate, key: as in `Server`.
     rehearsal:  so many simulated phones come in by themselves.
+    settings:   those of `fedlab.classroom.settings.ClassSettings`: begin, weigh, epochs, deadline,
+                minimum, half, host, port and others.
 
     A new panel (or the same cell run again) closes the one before it, and keeps its code: phones
     find their way back. Every control is a plain call too: `start`, `one_round`, `pause`, `stop`,
@@ -85,53 +77,16 @@ class Classroom(widgets.VBox):
         mnist: Mnist | None = None,
         *,
         code: str | None = None,
-        begin: str = BLANK,
-        weigh: str = ALIKE,
-        epochs: int = 5,
-        batch_size: int = 10,
-        learning_rate: float = 0.1,
-        deadline: float = 30.0,
-        half: bool = False,
-        minimum: int = 2,
-        students: int = 60,
-        host: str = "0.0.0.0",
-        port: int | None = None,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
-        certificate: str | Path | None = None,
-        key: str | Path | None = None,
         rehearsal: int = 0,
+        **settings,
     ):
         global _current
-        Training(epochs, batch_size, learning_rate)  # or Refused
-        number("deadline", deadline, "seconds above 0", above=0, most=1e6)
-        whole("minimum", minimum, 1, 1_000)
-        whole("students", students, 1, 1_000)
+        self._settings = ClassSettings(**settings)
         whole("rehearsal", rehearsal, 0, 200)
-        for name, value, known in (("begin", begin, STARTS), ("weigh", weigh, WEIGHS)):
-            if value not in known:
-                raise Refused(f"{name} is {value!r}; expected {' or '.join(map(repr, known))}")
         before = _current()
         kept = before.code if before is not None else new_code()
         self.code = kept if code is None else check_code(code)
         self._mnist = mnist if mnist is not None else load_mnist()
-        self._settings = {
-            "begin": begin,
-            "weigh": weigh,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "deadline": deadline,
-            "half": half,
-            "minimum": minimum,
-            "students": students,
-            "host": host,
-            "port": port,
-            "seed": seed,
-            "checkpoint": checkpoint,
-            "certificate": certificate,
-            "key": key,
-        }
         if before is not None:
             before.shutdown()
         self._before = before
@@ -148,7 +103,7 @@ class Classroom(widgets.VBox):
         self._removed: dict[str, tuple[str, bool]] = {}
         self._colours: dict[str, int] = {}
         self._there, self._since, self._looked = (0, 0), 0.0, 0.0
-        self._make_widgets(begin)
+        self._make_widgets(self._settings.begin)
         super().__init__(self._layout())
         for name in ("fedlab", "fedlab-panel", "fl-class"):
             self.add_class(name)
@@ -380,31 +335,6 @@ class Classroom(widgets.VBox):
         above = [style, bar, self._folded, self._header, come]
         return [*above, self._place, main, self._honest, self._roll]
 
-    def _button(
-        self,
-        text: str,
-        action: Callable[[], object],
-        tooltip: str,
-        style: str = "",
-        icon: str = "",
-    ) -> widgets.Button:
-        button = widgets.Button(description=text, button_style=style, tooltip=tooltip, icon=icon)
-        button.on_click(self._guard(action))
-        return button
-
-    def _guard(self, action: Callable[[], object]) -> Callable:
-        """A callback that shows its error in the panel: otherwise it goes to a log that nobody
-        reads.
-        """
-
-        def guarded(_) -> None:
-            try:
-                action()
-            except Exception as error:
-                self._show_error(error)
-
-        return guarded
-
     def _noted(self, action: Callable[[], object]) -> Callable[[], None]:
         """The same as a note for the panel's thread."""
         return lambda: self._do(action.__name__, action)
@@ -491,13 +421,12 @@ class Classroom(widgets.VBox):
 
     def _open(self, port: int | None) -> None:
         """Open the class; on this port, if nobody has asked for one and it is free."""
-        settings = self._settings | {"code": self.code}
-        live = None
-        if port is not None and settings["port"] is None:
+        settings, live = vars(self._settings) | {"code": self.code}, None
+        if port is not None and self._settings.port is None:
             with suppress(OSError):
                 live = LiveClass(self._mnist, **settings | {"port": port})
         live = live or LiveClass(self._mnist, **settings)
-        loopback = settings["host"] in ("127.0.0.1", "localhost", "::1")
+        loopback = self._settings.host in ("127.0.0.1", "localhost", "::1")
         found = [LOCAL] if loopback else addresses()
         scheme = urlsplit(live.server.address).scheme
         self._card = JoinCard(found, live.server.port, self.code, scheme, self._wake.set)
@@ -626,7 +555,7 @@ class Classroom(widgets.VBox):
         card, live = self._card, self.live
         if self._joining and now.now > self._looked + LOOK_AROUND:
             self._looked = now.now
-            if self._settings["host"] in ("0.0.0.0", "::", ""):
+            if self._settings.host in ("0.0.0.0", "::", ""):
                 card.addresses = addresses()
         card.show(*live.visits())
         scheme = urlsplit(live.server.address).scheme
