@@ -45,9 +45,9 @@ def met(what: str, attack, defence, seed: int, **options) -> None:
     note(f"{what}: ended in round", len(found.history) + 1 if found.ended else 0)
 
 
-def board(deal: str, seed: int) -> None:
-    """Every attack against every defence."""
-    for attack, made in ATTACKS.items():
+def board(deal: str, seed: int, attacks=ATTACKS) -> None:
+    """Attacks against every defence."""
+    for attack, made in ((name, ATTACKS[name]) for name in attacks):
         if attack == "a little":
             made = fedlab.LittleIsEnough(fedlab.LittleIsEnough.z_for(20, F))
         for defence, strategy in DEFENCES.items():
@@ -60,8 +60,8 @@ def iid(seed: int) -> None:
 
 
 def two_digits(seed: int) -> None:
-    """Everybody has two digits."""
-    board("two digits", seed)
+    """Everybody has two digits: what the defences cost, and whether they still defend."""
+    board("two digits", seed, ("nobody", "sign x 5", "backdoor x 5"))
 
 
 def one(seed: int) -> None:
