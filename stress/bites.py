@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from stress.result import Result, first, say
+from stress.result import Result, first, say, some
 from stress.served import ROOT, environment
 
 COPIED = ("fedlab", "tests", "docs", "pyproject.toml", "README.md", "ARCHITECTURE.md")
@@ -252,9 +252,8 @@ def bitten(folder: Path, one: Guard) -> str:
 
 
 def run(scale: float, seed: int) -> Result:
-    """All of the guards; at small scales every second, third, ... of them, as the seed says."""
-    step = max(1, round(0.5 / scale))
-    guards, faults = GUARDS[seed % step :: step], []
+    """All of the guards; at small scales some of them."""
+    guards, faults = some(GUARDS, scale, seed), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copied(folder)

@@ -144,7 +144,7 @@ def run(scale: float, seed: int) -> Result:
     """Crowds, then the greedy one. Times are judged at the full size only: the short version is a
     test, which has others beside it.
     """
-    rounds, figures, faults, timed = part(scale, 20, 4), {}, [], scale >= 1
+    rounds, figures, faults, timed = part(scale, 20, 3), {}, [], scale >= 1
     crowds(rounds, figures, faults, timed)
     polls(rounds, figures, faults, timed)
     figures["wrong"] = first(faults)

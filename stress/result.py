@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -31,6 +31,12 @@ def say(text: str) -> None:
 def part(scale: float, full: int, least: int = 1) -> int:
     """So many of `full` as the scale asks for."""
     return max(least, round(full * scale))
+
+
+def some(several: Sequence, scale: float, seed: int, least: int = 1) -> list:
+    """So many of them as the scale asks for (all, from 1.0), from the place that the seed says."""
+    count = min(part(scale, len(several), least), len(several))
+    return sorted((several[(seed + n) % len(several)] for n in range(count)), key=several.index)
 
 
 def first(faults: list, most: int = 3) -> str:

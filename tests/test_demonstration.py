@@ -1,5 +1,6 @@
 """The original demonstration as it is: `fedlab server --original` and three of its clients, as
-processes. `python tests/test_demonstration.py` runs all 20 epochs of it, for both kinds of files.
+processes. `python tests/test_demonstration.py` runs all 20 epochs of it, for both kinds of files:
+some ten minutes.
 """
 
 import os
@@ -21,25 +22,27 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.mark.parametrize(("pixels", "epochs"), [(255, 20), (1, 2)])
-def test_three_of_the_originals_clients_at_once(tmp_path, pixels, epochs):
-    """With grey values 0-255 in their files, as they usually are, and 0-1 (which needs fewer
-    epochs): server, history, checkpoint and `fedlab evaluate` say how good the model is, and on
-    which.
+def test_three_of_the_originals_clients_at_once(tmp_path):
+    """With grey values 0-255 in their files, as they usually are, and few epochs."""
+    judge(*demonstration(tmp_path, 3, free_port(), 255)[:3], 255)
+
+
+def judge(said: str, evaluated: str, checkpoint: Path, pixels: int) -> tuple[float, float]:
+    """Server, history, checkpoint and `fedlab evaluate` say how good the model is, and on which
+    grey values. Returns its accuracy in %, and what it would be on the other grey values.
     """
-    said, evaluated, checkpoint, _ = demonstration(tmp_path, epochs, free_port(), pixels)
     state, history = load_checkpoint(checkpoint)
     assert state.num_examples == 60_000 and len(history) == 12
-    # On 0-255, 93 to 95 % with these 20 epochs, by the order in which the three happen to send.
-    assert history.last.pixels == pixels and history.last.accuracy > (0.94 if pixels == 1 else 0.92)
+    assert history.last.pixels == pixels and history.last.accuracy > 0.9
     assert said.count(f"(tested on grey values 0-{pixels})") >= 9  # not the untrained first ones
-    grey = "" if pixels == 1 else ", grey values 0-255"
-    (accuracy,) = re.findall(rf"accuracy ([0-9.]+)% on the 10,000 test images{grey}\n", evaluated)
-    assert float(accuracy) == pytest.approx(100 * history.last.accuracy, abs=0.006)
-    if pixels == 255:  # what the server said of this model when it divided by 255
-        other = command("evaluate", checkpoint, "--pixels", 1)
-        (misjudged,) = re.findall(r"accuracy ([0-9.]+)% on the 10,000 test images\n", other)
-        assert float(misjudged) < 80
+    other = command("evaluate", checkpoint, "--pixels", 256 - pixels)
+    accuracy, misjudged = (
+        float(re.search(r"accuracy ([0-9.]+)% on the 10,000 test images", text)[1])
+        for text in (evaluated, other)
+    )
+    assert accuracy == pytest.approx(100 * history.last.accuracy, abs=0.006)
+    assert accuracy > misjudged
+    return accuracy, misjudged
 
 
 def free_port() -> int:
@@ -98,6 +101,9 @@ def demonstration(folder, epochs: int, port: int, pixels: int) -> tuple[str, str
 if __name__ == "__main__":
     for pixels in (255, 1):
         with tempfile.TemporaryDirectory() as folder:
-            _, evaluated, checkpoint, seconds = demonstration(folder, 20, 5000, pixels)
-            print(f"3 clients, 4 shards each, 20 epochs, grey values 0-{pixels}, {seconds:.0f} s")
-            print(evaluated)
+            *found, seconds = demonstration(folder, 20, 5000, pixels)
+            accuracy, misjudged = judge(*found, pixels)
+        print(f"3 clients, 4 shards each, 20 epochs, grey values 0-{pixels}, {seconds:.0f} s:")
+        print(f"accuracy {accuracy:.2f}%; on grey values 0-{256 - pixels} {misjudged:.2f}%")
+        # What the server said of such a model when it divided by 255
+        assert accuracy > 92 and (pixels == 1 or misjudged < 80)

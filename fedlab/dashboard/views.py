@@ -350,8 +350,8 @@ def join(address: str, url: str | None, name: str) -> str:
     return (
         f'<p>From a terminal: <code>fedlab client "{escape(shown)}" --id {name} --shards 1'
         f' 4</code></p><p>From another notebook: <code>fedlab.Client("{escape(shown)}", "{name}",'
-        " mnist.shards(1, 4), test=mnist.test).start()</code></p><p>Everybody needs a name of their"
-        f" own: in place of {name} write yours. Or look on, in a browser: <code>{escape(shown)}"
-        f"</code></p>{lan}<p>Whoever has the address with its token may take part. Plain HTTP can"
+        " mnist.shards(1, 4), test=mnist.test, codecs=fedlab.codec).start()</code></p><p>Everybody"
+        f" needs a name of their own: in place of {name} write yours. Or look on, in a browser:"
+        f" <code>{escape(shown)}</code></p>{lan}<p>Whoever has the address with its token may take part. Plain HTTP can"
         " be read by anyone on the same network.</p>"
     )

@@ -26,6 +26,7 @@ class Bulyan:
     """
 
     attackers: int = attackers_setting()
+    by_number = True
 
     __post_init__ = check_settings
 

@@ -1,6 +1,7 @@
 """Ways to combine a round's updates into one model: half of a strategy, the other being the server
 step (averaging.py). Each is called with the updates, in order, and returns the combined weights
-(float32) and the number of examples behind them. Further ones are in `fedlab.robust`.
+(float32) and the number of examples behind them. `by_number` is True of those that choose among the
+values of every number by itself, which all must have sent. Further ones are in `fedlab.robust`.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Median:
     anything, and none of it is the result. It weighs every client alike, whatever its examples.
     """
 
-    min_updates = 1
+    min_updates, by_number = 1, True
 
     def __call__(self, updates: Iterable[Update]) -> tuple[Weights, int]:
         rows = list(updates)
@@ -92,6 +93,7 @@ class TrimmedMean:
         (0, 1, 2, 3, 4, 5),
         whole=True,
     )
+    by_number = True
 
     __post_init__ = check_settings
 
