@@ -46,8 +46,11 @@ $(FLOWER): $(STAMP) requirements-flower.txt
 lab: $(STAMP) ## set up, then open JupyterLab on lesson 00, Start here
 	$(BIN)/fedlab lab $(ARGS)
 
+# Two files at a time, each from its first test to its last: most tests wait for something, and more
+# would be in each other's way. make test ARGS="-n 0" runs one after the other.
+TOGETHER = -n 2 --dist loadfile
 test: $(FLOWER) ## set up, with Flower, then run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
 	$(BIN)/python -m benchmarks.federation $(ARGS)
@@ -59,7 +62,7 @@ stress: $(STAMP) ## set up, then attack it at full size: an hour (ARGS="--rows d
 # benchmarks' own runs, examinations of clients, attacks. Daily work goes without.
 SLOW = notebooks browser flower demonstration benchmarks conformance stress
 quick: $(STAMP) ## set up, then run the tests that take seconds: no lessons, no browser, no Flower
-	$(BIN)/python -m pytest -m "not slow" $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) -m "not slow" $(SLOW:%=--ignore=tests/test_%.py) $(ARGS)
 
 lint: $(STAMP) ## look for mistakes and for lines laid out otherwise, with ruff
 	$(BIN)/python -m ruff check .

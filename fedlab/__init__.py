@@ -18,7 +18,7 @@ _ROOMS = {  # room -> the public names that live in it
     "codecs": "QSGD ByteCodec Compressor Quantise RandomMask ScaledSign TernGrad TopK codec",
     "conformance": "Examination byte_at examine plot_conversation plot_message",
     "contest": "Duel duel",
-    "dashboard": "Dashboard DrawingPad Prediction",
+    "dashboard": "Board Dashboard DrawingPad Prediction",
     "dashboard.learner": "Learner join",
     "dashboard.teacher": "Classroom",
     "data": "DataError Dataset Mnist load_mnist",
@@ -91,7 +91,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
         plot_message,
     )
     from fedlab.contest import Duel, duel
-    from fedlab.dashboard import Dashboard, DrawingPad, Prediction
+    from fedlab.dashboard import Board, Dashboard, DrawingPad, Prediction
     from fedlab.dashboard.learner import Learner, join
     from fedlab.dashboard.teacher import Classroom
     from fedlab.data import DataError, Dataset, Mnist, load_mnist

@@ -1,6 +1,6 @@
-"""What goes together: every kind of codec with every strategy, secured or not, in a real run of two rounds.
-Each pair trains, and goes where the same strategy goes without a codec; or is refused with a
-sentence that says why, before anybody trains.
+"""What goes together: every kind of codec with every strategy, secured or not, in a real run of two
+rounds. Each pair trains, and goes where the same strategy goes without a codec; or is refused with
+a sentence that says why, before anybody trains.
 """
 
 import numpy as np

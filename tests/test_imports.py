@@ -104,7 +104,7 @@ INSIDE = {
     "dashboard": [
         ["buttons", "drawing", "scripts", "steps", "models", "tabs"],
         ["alive", "session", "stage", "pad", "views", "joincard", "roll"],
-        ["card", "controls", "curve", "prediction", "reading", "scene"],
+        ["board", "card", "controls", "curve", "prediction", "reading", "scene"],
         ["cards", "glance", "lesson"],
         ["details", "classcurve", "learner"],
         ["panel", "teacher"],

@@ -186,6 +186,40 @@ def lesson_07_says(said: dict[str, str]) -> None:
     assert len(spent) == 7 and spent == sorted(spent) and spent[-1] <= 3
 
 
+def lesson_10_says(said: dict[str, str]) -> None:
+    """What a round weighs, what cancels, what a memory brings back, and what stays to be seen."""
+    sizes = [int(n.replace(",", "")) for n in re.findall(r"update: +([\d,]+) bytes", said["weigh"])]
+    assert len(sizes) == 2 and 796_840 < sizes[0] < 798_000 and 25 * sizes[1] < sizes[0]
+    alike = [float(a) for a in re.findall(r"([\d.]+) alike$", said["many"], re.MULTILINE)]
+    assert len(alike) == 4 and alike == sorted(alike) and alike[0] < 0.5 and alike[2] > 0.9
+    bits = [float(a) for a in re.findall(r"([\d.]+)% after 20", said["bits-live"])]
+    assert len(bits) == 2 and abs(bits[0] - bits[1]) < 1
+    every, sign, back = (float(a) for a in re.findall(r"([\d.]+)% after 20", said["sign-live"]))
+    assert sign < every - 10 and back > every - 5
+    assert re.search(r"^top-0\.003\+feedback: [\d,]+ bytes, [\d.]+ %:", said["push"])
+    read = dict(re.findall(r"^(\S+) +([\d.]+) alike$", said["read-off"], re.MULTILINE))
+    assert float(read["top-0.01"]) > 0.9 and float(read["sign"]) > 0.8
+    assert "expected 'dense'" in said["secured"]
+
+
+def lesson_08_says(said: dict[str, str]) -> None:
+    """Four ruin the mean, three do not, a backdoor hides, the clip stops one, and nine are many."""
+    found = {
+        cell: [
+            tuple(map(float, pair)) for pair in re.findall(r"accuracy (\S+)%, trigger (\S+)%", text)
+        ]
+        for cell, text in said.items()
+    }
+    assert 15 < float(re.search(r"twenty: (\S+)%", said["three"])[1]) < 90
+    assert len(re.findall(r"9[234]\.\d|8\d\.\d", said["fill"])) == 3
+    (mean, works), (median, works_not) = found["door"]
+    assert min(mean, median) > 92 and works > 95 and works_not < 10
+    assert found["one-clip"][0][1] > 90 and found["one-clip"][1][1] < 20
+    assert found["four-clip"][0][1] > 50
+    assert found["repair"][0][0] > 80
+    assert len(found["scores"]) == 1
+
+
 def lesson_11_says(said: dict[str, str]) -> None:
     """Twenty come in, together is better than alone, a liar owns the pot, drawings come back."""
     assert said["here"].endswith("20 of 20 are ready\n")
@@ -200,7 +234,9 @@ def lesson_11_says(said: dict[str, str]) -> None:
 
 
 SAYS = {
+    "10_how_few_bytes_are_enough.ipynb": lesson_10_says,
     "11_live_classroom.ipynb": lesson_11_says,
+    "08_who_can_spoil_it.ipynb": lesson_08_says,
     "07_what_does_it_cost_to_hide_it.ipynb": lesson_07_says,
     "06_what_an_update_gives_away.ipynb": lesson_06_says,
     "04_unequal_data.ipynb": lesson_04_says,

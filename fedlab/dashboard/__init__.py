@@ -19,6 +19,7 @@ curve.py    the curve, looking back, comparing, saving
 details.py  what stands below, one thing at a time (tabs.py)
 reading.py  of that, what the models read: test digits, a drawn one (pad.py), mistakes
 prediction.py  the Prediction: a question to answer before a run
+board.py    the Board of attacks and defences: predict a cell, then run it
 teacher.py  the Classroom, a teacher's panel of a live class: lesson.py is what is so in it, and the
             words for it (no widgets); joincard.py how to come in; roll.py who is here;
             classcurve.py the curve
@@ -27,8 +28,9 @@ learner.py  the Learner, a student's panel of a live class, made by `join`. (The
 alive.py    the table of fedlab.check(), and whether widgets are alive in this front end
 """
 
+from fedlab.dashboard.board import Board
 from fedlab.dashboard.pad import DrawingPad
 from fedlab.dashboard.panel import Dashboard
 from fedlab.dashboard.prediction import Prediction
 
-__all__ = ["Dashboard", "DrawingPad", "Prediction"]
+__all__ = ["Board", "Dashboard", "DrawingPad", "Prediction"]

@@ -352,6 +352,6 @@ def join(address: str, url: str | None, name: str) -> str:
         f' 4</code></p><p>From another notebook: <code>fedlab.Client("{escape(shown)}", "{name}",'
         " mnist.shards(1, 4), test=mnist.test, codecs=fedlab.codec).start()</code></p><p>Everybody"
         f" needs a name of their own: in place of {name} write yours. Or look on, in a browser:"
-        f" <code>{escape(shown)}</code></p>{lan}<p>Whoever has the address with its token may take part. Plain HTTP can"
-        " be read by anyone on the same network.</p>"
+        f" <code>{escape(shown)}</code></p>{lan}<p>Whoever has the address with its token may take"
+        " part. Plain HTTP can be read by anyone on the same network.</p>"
     )
