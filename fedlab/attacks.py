@@ -122,8 +122,8 @@ class Backdoor(Attack):
     """A share of the client's images gets the trigger and the label `target` (Gu et al. 2017,
     BadNets, arXiv:1708.06733; in a federation Bagdasaryan et al. 2020, arXiv:1807.00459). The model
     that learns this is as good as before on ordinary images, and reads every image with the trigger
-    as `target`. The more honest clients there are, the more of it is averaged away, unless the change
-    is scaled too: [Backdoor(), ScaledUpdate(10)].
+    as `target`. The more honest clients there are, the more of it is averaged away, unless the
+    change is scaled too: [Backdoor(), ScaledUpdate(10)].
 
     share: how many of the images, as a fraction.
     """

@@ -189,9 +189,9 @@ class Page:
     def until_pill(self, text: str, seconds: float = 60) -> None:
         wait_for(lambda: text in self.pill(), seconds, f"the panel to say {text}")
 
-    def said(self) -> str:
+    def said(self, where: str = "fl-live") -> str:
         """What a screen reader reads aloud."""
-        return self.panel.locator(".fl-live").text_content()
+        return self.panel.locator(f".{where}").text_content()
 
     def axe(self, where: str = ".fedlab") -> list:
         """What axe-core finds wrong there, in the panel if nothing is said."""
@@ -399,14 +399,13 @@ PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 
     [
         ("02_what_crosses_the_wire", "explore", "byte", "explore"),
         ("03_federated_averaging", "explore-sliders", "E", "explore"),
-        ("04_unequal_data", "dealing", "alpha", None),
         ("04_unequal_data", "explore", "round", "explore"),
-        ("04_unequal_data", "crossing-slider", "images", "cross"),
         ("05_the_clock", "explore-sliders", "x slower", "explore"),
         ("06_what_an_update_gives_away", "explore", "images", "explore"),
         ("07_what_does_it_cost_to_hide_it", "explore-z", "noise z", "explore"),
-        ("07_what_does_it_cost_to_hide_it", "explore-live", "epsilon", "live"),
+        ("08_who_can_spoil_it", "paper-live", "far", "draw"),
         ("09_beyond_one_machine", "09-25", "clients", "compare"),
+        ("10_how_few_bytes_are_enough", "explore-bits", "bits", "explore"),
     ],
 )
 def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider, draws):
@@ -608,8 +607,11 @@ def draw(page: Page, points: list[tuple[float, float]]) -> None:
     page.page.mouse.up()
 
 
-@pytest.mark.parametrize("clients", [1, 3, 12])
-@pytest.mark.parametrize("beside", [False, True], ids=["in a cell", "in a Prediction"])
+@pytest.mark.parametrize(
+    ("clients", "beside"),
+    [(1, False), (3, True), (12, False)],
+    ids=["1 in a cell", "3 in a Prediction", "12 in a cell"],
+)
 def test_a_panel_fits_every_room(notebook, clients, beside):
     shards = {1: "{'alice': (1, 2)}", 3: "None", 12: TWELVE}[clients]
     made = f"import fedlab\npanel = fedlab.Dashboard(clients={shards}, rounds=2, batch_size=64)\n"
@@ -704,6 +706,50 @@ def test_everyone_can_use_it(notebook):
             time.sleep(0.6)
             assert page.axe() == [], f"{tab}, {'dark' if dark else 'light'}"
         page.shot("dark.png" if dark else "light.png")
+    assert page.wrong == []
+
+
+BOARD = """import fedlab
+attacks = {"nobody": None, "sign x 5": fedlab.SignFlip(5), "backdoor x 5": [fedlab.Backdoor(),
+           fedlab.ScaledUpdate(5)], "label flip": fedlab.LabelFlip()}
+defences = {"mean": fedlab.fed_avg(), "median": fedlab.median(), "trimmed": fedlab.trimmed_mean(1),
+            "Krum": fedlab.krum(1), "Multi-Krum": fedlab.multi_krum(1), "clip 2":
+            fedlab.clipped_mean(2.0), "geometric": fedlab.geometric_median()}
+board = fedlab.Board(attacks, defences, clients=6, images=100, attackers=2, rounds=2)
+board"""
+
+
+def test_a_board_by_keyboard(notebook):
+    """A cell, a prediction, the result beside it; then all the rest, and Stop. Everybody can use
+    it, it fits, light and dark.
+    """
+    page = notebook(BOARD)
+    page.command("notebook:run-all-cells")
+    page.panel = page.page.locator(".fedlab-board")
+    cells = page.panel.locator(".fb-cell")
+    page.panel.get_by_role("button", name="sign x 5 against mean").focus(timeout=60_000)
+    assert cells.count() == 28
+    page.page.keyboard.press("Enter")
+    wait_for(lambda: "choose a prediction" in page.said("fb-live"), 20, "the question")
+    focused = "document.activeElement.textContent"
+    wait_for(lambda: page.page.evaluate(focused) == "under 50 %", 10, "the choices")
+    page.page.keyboard.press("Enter")
+    wait_for(lambda: "You predicted under 50 %" in page.said("fb-live"), 60, "the result")
+    assert re.fullmatch(
+        r"[\d.]+|diverged", page.panel.locator(".fb-picked").inner_text().split()[0]
+    )
+    page.press("Run all the rest")
+    wait_for(lambda: "backdoor x 5 against mean: accuracy" in page.said("fb-live"), 120, "a door")
+    page.press("Stop")
+    wait_for(lambda: page.button("Run all the rest").is_enabled(), 30, "the stop")
+    for dark in (False, True):
+        page.theme(dark)
+        for width in (1024, PROJECTOR[0], 1500):
+            page.size(width, PROJECTOR[1])
+            outside = page.panel.evaluate("e => e.scrollWidth - e.clientWidth")
+            assert outside <= 1, f"{outside} pixels are outside at {width}"
+        assert page.axe(".fedlab-board") == []
+        page.shot(f"board-{'dark' if dark else 'light'}.png")
     assert page.wrong == []
 
 
