@@ -739,9 +739,17 @@ def test_a_board_by_keyboard(notebook):
         r"[\d.]+|diverged", page.panel.locator(".fb-picked").inner_text().split()[0]
     )
     page.press("Run all the rest")
-    wait_for(lambda: "backdoor x 5 against mean: accuracy" in page.said("fb-live"), 120, "a door")
-    page.press("Stop")
-    wait_for(lambda: page.button("Run all the rest").is_enabled(), 30, "the stop")
+    stop = page.panel.get_by_role("button", name="Stop")  # its icon is part of its name
+    wait_for(stop.is_enabled, 30, "something to stop")
+    stop.click()
+    wait_for(page.button("Run all the rest").is_enabled, 30, "the stop")
+    page.press("Run all the rest")
+    # What is read aloud is soon followed by the next: the cells stay
+    filled = page.panel.locator(".fb-0, .fb-1, .fb-2, .fb-3, .fb-4").and_(cells)
+    wait_for(lambda: filled.count() == 28, 240, "all of the board")
+    assert (
+        "trigger" in page.panel.get_by_role("button", name="backdoor x 5 against mean").inner_text()
+    )
     for dark in (False, True):
         page.theme(dark)
         for width in (1024, PROJECTOR[0], 1500):
