@@ -38,6 +38,17 @@ PROCESS_WIDE = {
 """Threads that belong to the process and not to a test: name → why it stays."""
 
 
+PLACES = {"test_notebooks": "test_a", "test_browser": "test_m", "test_flower": "test_m1"}
+"""Files that keep two cores busy by themselves, and the name whose place they take."""
+
+
+def pytest_collection_modifyitems(items):
+    """In the order of the files' names, but the busiest one after the other: two files run at a
+    time, and beside each of these should be one that mostly waits.
+    """
+    items.sort(key=lambda item: PLACES.get(item.path.stem, item.path.stem))
+
+
 def _strangers(before: set[threading.Thread]) -> list[threading.Thread]:
     """The threads that were not there before and have no business to be."""
     return [

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import symtable
 import sys
 import time
 from pathlib import Path
@@ -174,7 +175,7 @@ class Page:
             " p.textContent.includes('[*]'))"
         )
         time.sleep(1)
-        self.page.wait_for_function(f"!({prompts})", timeout=180_000)
+        self.page.wait_for_function(f"!({prompts})", timeout=400_000)
 
     def button(self, name: str):
         return self.panel.get_by_role("button", name=name, exact=True)
@@ -409,9 +410,10 @@ PROJECTOR = (1280, 720)  # with JupyterLab's file browser open: about 830 x 560 
     ],
 )
 def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider, draws):
-    """Run a lesson as far as its main slider, go there by Tab, move it with an arrow key: the
+    """Run what a lesson's main slider needs, go there by Tab, move it with an arrow key: the
     picture below is another one, and whole: the same as the function `draws` makes in a cell.
     """
+    only_what_it_needs(lab[2] / f"{lesson}.ipynb", cell)
     with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
         page = Page(context.new_page(), *lab[:2], f"{lesson}.ipynb")
         page.select(cell)
@@ -460,6 +462,39 @@ def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider, draws)
             code = "print(get_ipython().display_formatter.format(again)[0]['image/png'])"
             assert_alike(*(image_of(base64.b64decode(png)) for png in (shown, page.python(code))))
         assert page.wrong == []
+
+
+def only_what_it_needs(path: Path, cell: str) -> None:
+    """Leave in the notebook at `path` this cell and what it stands on: above it, the last cells
+    that give a value to a name that it, or another one that is left, reads. (test_notebooks.py runs
+    the lessons whole.)
+    """
+    notebook = nbformat.read(path, as_version=4)
+    code = [above for above in notebook.cells if above.cell_type == "code"]
+    wanted, kept = set(), []
+    for above in reversed(code[: [c.id for c in code].index(cell) + 1]):
+        reads, binds = names(re.sub("(?m)^%.*", "", above.source))
+        if above.id == cell or binds & wanted:
+            wanted = (wanted - binds) | reads
+            kept.append(above)
+    notebook.cells = kept[::-1]
+    nbformat.write(notebook, path)
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """What a cell reads, in its functions too, and what it gives a value to."""
+    table = symtable.symtable(source, "a cell", "exec")
+    tables = [table]
+    for inner in tables:
+        tables += inner.get_children()
+    reads = {
+        symbol.get_name()
+        for each in tables
+        for symbol in each.get_symbols()
+        if symbol.is_referenced() and (each is table or symbol.is_global())
+    }
+    given = (s for s in table.get_symbols() if s.is_assigned() or s.is_imported())
+    return reads, {symbol.get_name() for symbol in given}
 
 
 def image_of(png: bytes) -> np.ndarray:
@@ -777,12 +812,12 @@ def test_nothing_moves_for_those_who_do_not_want_it(notebook):
     page.command("notebook:run-all-cells")
     page.until_pill("ready")
     page.press("Start training")
-    packet = page.panel.locator(".packet").first
-    packet.wait_for(state="attached", timeout=30_000)
+    # This one: a busy browser may show the next one meanwhile, elsewhere
+    packet = page.panel.locator(".packet").first.element_handle(timeout=30_000)
     places = set()
     with contextlib.suppress(Exception):  # it is gone in the end
         for _ in range(20):
-            places.add(packet.get_attribute("transform", timeout=100))
+            places.add(packet.get_attribute("transform"))
             time.sleep(0.02)
     assert len(places - {None}) == 1, "a packet is shown, and stands"
     turning = page.panel.locator(".turning").first

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 import fedlab
-from fedlab import cli, terminal
+from fedlab import cli, lessons, terminal
 from fedlab.checkpoint import load_checkpoint, save_checkpoint
 from fedlab.history import ClientRecord, RoundRecord
 from fedlab.http.client import ClientStatus
@@ -55,10 +55,10 @@ class Process:
     def err(self):
         return self._files[1].read_text()
 
-    def says(self, pattern, seconds=60):
-        """Wait until a line of stdout matches; the match."""
+    def says(self, pattern, seconds=60, stream="out"):
+        """Wait until a line of stdout, or of "err", matches; the match."""
         deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.out, re.MULTILINE)):
+        while not (found := re.search(pattern, getattr(self, stream), re.MULTILINE)):
             assert self._process.poll() is None, (
                 f"it ended with {self._process.returncode}: {self.out}{self.err}"
             )
@@ -243,7 +243,8 @@ def test_a_client_that_is_stopped_leaves(processes):
     """SIGTERM while it waits."""
     with fedlab.Server() as server:
         client = processes("client", server.url, "--id", "dave", "--shards", "2", "2")
-        client.says("waiting for a task")
+        client.says("waiting for a task")  # its thread; and the process itself:
+        client.says("loading TensorFlow", stream="err")
         client.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert client.ends() == 130
@@ -439,6 +440,7 @@ def test_help_explains_every_option(capsys):
     assert cli.main(["--help"]) == 0 and capsys.readouterr().out == page
     for word in [
         "lab",
+        "lessons",
         "check",
         "server",
         "client",
@@ -461,6 +463,7 @@ def test_help_explains_every_option(capsys):
     own = {"--id", "--shards", "--patience", "--data", "--secure", "--token-file", "--certificate"}
     assert options["client"] == own
     assert options["lab"] == {"--no-browser", "--allow-root"}
+    assert options["lessons"] == {"--update"}
     assert options["check"] == {"--port", "--data"}
     training = {
         "--epochs",
@@ -1015,9 +1018,29 @@ def test_lab_prints_the_address_that_opens_the_lesson(processes, tmp_path, monke
     assert lab.ends() == 130 and "Traceback" not in lab.err
 
 
-def test_lab_without_the_lesson(jupyter, refused):
-    assert refused("lab").startswith("there is no notebooks/00_start_here.ipynb in ")
-    assert jupyter == []
+def test_lab_outside_a_clone_brings_the_lessons(jupyter, tmp_path, capsys):
+    """To a folder of the user's choice, or one in the current folder; then it opens what is there."""
+    for words, folder in (([], lessons.FOLDER), (["my course"], "my course")):
+        where = Path.cwd() / folder
+        for said in (
+            "The lessons are in {}: {} files brought.",
+            "The lessons are in {}: all there.",
+        ):
+            assert cli.main(["lab", *words, "--allow-root", "--port", "8899"]) == 0
+            assert said.format(where, len(lessons.files())) in capsys.readouterr().out
+            command = jupyter.pop()
+            assert command[3] == str((where / "00_start_here.ipynb").resolve())
+            assert f"--ServerApp.root_dir={where.resolve()}" in command
+            assert command[-2:] == ["--port", "8899"], "passed on, and no folder"
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["fedlab-lessons", "my course"]
+
+
+def test_lab_refuses_before_it_brings_anything(jupyter, refused, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
+    assert refused("lab").startswith("this is the user root")
+    Path("file").touch()
+    assert "file is a file; expected a folder" in refused("lab", "file", "--allow-root")
+    assert jupyter == [] and [path.name for path in Path.cwd().iterdir()] == ["file"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Binder's machines run Linux")

@@ -15,7 +15,7 @@ import threading
 import time
 import tomllib
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -805,3 +805,31 @@ def test_fewer_nodes_than_the_run_expects():
     done = deploy("--nodes", "1", "--expect", "2", "--patience", "3")
     assert done.returncode == 1
     assert "found 1 SuperNode within 3 s; expected 2" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_ray_may_start_late(failures):
+    """Its processes have 30 s, and a busy machine needs more: once again, then a sentence."""
+    from fedlab.flower.app import _start
+
+    class Ray:
+        tried, stopped = 0, 0
+
+        def init(self, **settings):
+            self.tried += 1
+            if self.tried <= failures:
+                raise Exception("The current node timed out during startup.")
+
+        def shutdown(self):
+            self.stopped += 1
+
+    ray = Ray()
+    with (
+        nullcontext()
+        if failures == 1
+        else pytest.raises(
+            flower.FlowerError, match="did not start, twice: The current node timed out"
+        )
+    ):
+        _start(ray, 2)
+    assert ray.tried == 2 and ray.stopped == failures

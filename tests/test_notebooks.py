@@ -15,7 +15,7 @@ LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 START = NOTEBOOKS / "00_start_here.ipynb"
 """No lesson with goals, exercises and solutions, but the way to them: the map, the check."""
 ALL = LESSONS + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
-TIMEOUT = 240  # seconds for one cell: a machine may be busy
+TIMEOUT = 480  # seconds for one cell: a machine may be busy
 
 RECORD = """
 import secrets
@@ -203,18 +203,17 @@ def lesson_10_says(said: dict[str, str]) -> None:
 
 
 def lesson_08_says(said: dict[str, str]) -> None:
-    """Four ruin the mean, three do not, a backdoor hides, the clip stops one, and nine are many."""
+    """A backdoor hides, the clip stops one and not four, and nine are many."""
     found = {
         cell: [
             tuple(map(float, pair)) for pair in re.findall(r"accuracy (\S+)%, trigger (\S+)%", text)
         ]
         for cell, text in said.items()
     }
-    assert 15 < float(re.search(r"twenty: (\S+)%", said["three"])[1]) < 90
-    assert len(re.findall(r"9[234]\.\d|8\d\.\d", said["fill"])) == 3
+    assert len(re.findall(r"9[234]\.\d|8\d\.\d", said["fill"])) == 2
     (mean, works), (median, works_not) = found["door"]
     assert min(mean, median) > 92 and works > 95 and works_not < 10
-    assert found["one-clip"][0][1] > 90 and found["one-clip"][1][1] < 20
+    assert found["one-clip"][0][1] < 20
     assert found["four-clip"][0][1] > 50
     assert found["repair"][0][0] > 80
     assert len(found["scores"]) == 1

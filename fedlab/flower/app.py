@@ -141,12 +141,7 @@ class FlowerApp:
             self._outcome.on_round = show
             # Ray's and Flower's own; what concerns the run is raised
             warnings.simplefilter("ignore")
-            ray.init(
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-            )
+            _start(ray, workers)
             try:
                 one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
                 run_simulation(
@@ -163,3 +158,26 @@ class FlowerApp:
                 "Flower's simulation ended without a result; expected one: its log says why"
             )
         return self._outcome.history
+
+
+def _start(ray, workers: int) -> None:
+    """Ray's processes, one of them for each worker.
+
+    Ray itself gives them 30 s, too few on a busy machine, and raises a bare Exception: so twice.
+    """
+    for last in (False, True):
+        try:
+            ray.init(
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if last:
+                raise FlowerError(
+                    f"Ray's processes did not start, twice: {error} Expected them within 30 s:"
+                    " close what else keeps this machine busy, and try again"
+                ) from error
