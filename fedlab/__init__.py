@@ -20,6 +20,7 @@ _ROOMS = {  # room -> the public names that live in it
     "contest": "Duel duel",
     "dashboard": "Board Dashboard DrawingPad Prediction",
     "dashboard.learner": "Learner join",
+    "dashboard.quiz": "ExitQuestion Questionnaire",
     "dashboard.teacher": "Classroom",
     "data": "DataError Dataset Mnist load_mnist",
     "federation": "Federation Limits",
@@ -43,6 +44,7 @@ _ROOMS = {  # room -> the public names that live in it
     "privacy.drawing": "plot_rebuilt",
     "privacy.leakage": "Rebuilt rebuild_images rebuild_labels",
     "privacy.trap": "trap_weights",
+    "questions": "ClassAnswers Question class_answers plot_answers",
     "robust": """Bulyan ClippedMean FLTrust GeometricMedian Krum MultiKrum bulyan clipped_mean
         fl_trust geometric_median krum multi_krum""",
     "secure.side": "SecureSide",
@@ -93,6 +95,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.contest import Duel, duel
     from fedlab.dashboard import Board, Dashboard, DrawingPad, Prediction
     from fedlab.dashboard.learner import Learner, join
+    from fedlab.dashboard.quiz import ExitQuestion, Questionnaire
     from fedlab.dashboard.teacher import Classroom
     from fedlab.data import DataError, Dataset, Mnist, load_mnist
     from fedlab.federation import Federation, Limits
@@ -155,6 +158,7 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     from fedlab.privacy.drawing import plot_rebuilt
     from fedlab.privacy.leakage import Rebuilt, rebuild_images, rebuild_labels
     from fedlab.privacy.trap import trap_weights
+    from fedlab.questions import ClassAnswers, Question, class_answers, plot_answers
     from fedlab.robust import (
         Bulyan,
         ClippedMean,
@@ -200,14 +204,14 @@ if TYPE_CHECKING:  # so that editors know the names, and what stands behind them
     )
     from fedlab.timeline import plot_timeline, time_axis
     from fedlab.virtual import VirtualClock
+else:  # or a type checker would take any name for one of fedlab's
 
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"fedlab has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(f"fedlab.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str):
+        if name not in _HOME:
+            raise AttributeError(f"fedlab has no {name!r}; it has {', '.join(__all__)}")
+        value = getattr(import_module(f"fedlab.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

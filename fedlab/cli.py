@@ -1,4 +1,4 @@
-"""The command `fedlab`: seven commands, and how they end. What they start lives in the other
+"""The command `fedlab`: eight commands, and how they end. What they start lives in the other
 modules, their options in options.py."""
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from fedlab import lessons
 from fedlab.checkpoint import DamagedCheckpoint, load_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.codecs import codec
@@ -56,8 +57,9 @@ from fedlab.terminal import Screen, client_line, note, round_line, summary
 USAGE, FAILED, INTERRUPTED = 2, 1, EXIT
 """Exit codes: a wrong command or wrong input; something that failed while running; Ctrl-C."""
 
-LESSON = Path("notebooks") / "00_start_here.ipynb"
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+NO_NEWS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,21 +129,17 @@ def _warned() -> Iterator[None]:
 
 def lab(args) -> int:
     """JupyterLab on lesson 00, in a process of its own."""
-    folders = [PROJECT, Path.cwd()]
-    lesson = next((folder / LESSON for folder in folders if (folder / LESSON).exists()), None)
-    if lesson is None:
-        places = " or ".join(str(folder) for folder in dict.fromkeys(folders))
-        raise Refused(
-            f"there is no {LESSON} in {places}; expected to be called in a clone of the project,"
-            " where the lessons are"
-        )
+    clone = None if args.folder else _clone()
+    folder = clone / "notebooks" if clone else lessons.chosen(args.folder)
     allowed = args.allow_root or "allow_root" in " ".join(args.rest)
     if not allowed and hasattr(os, "geteuid") and os.geteuid() == 0:
         raise Refused(
             "this is the user root, as whom JupyterLab runs only when told to; expected another"
             " user, or: fedlab lab --allow-root (with make: make lab ARGS=--allow-root)"
         )
-    lesson, began, address = lesson.resolve(), time.time(), None
+    if not clone:
+        print(lessons.said(folder, lessons.bring(folder), args.folder), flush=True)
+    lesson, began, address = (folder / lessons.START).resolve(), time.time(), None
     command = [sys.executable, "-m", "jupyterlab", str(lesson), *_lab_options(lesson, args)]
     with _without_news() as environment:
         process = subprocess.Popen([*command, *args.rest], env=environment)
@@ -160,11 +158,18 @@ def lab(args) -> int:
                     process.terminate()
 
 
+def _clone() -> Path | None:
+    """The clone whose lessons these are, kept by git: fedlab's own, or the current folder."""
+    places = (PROJECT, Path.cwd())
+    return next((p for p in places if (p / "notebooks" / lessons.START).exists()), None)
+
+
 @contextlib.contextmanager
 def _without_news() -> Iterator[dict[str, str]]:
-    """An environment in which JupyterLab does not ask whether it may fetch news from the internet:
-    that question would be the first that a class sees. It is another default, in a folder of its
-    own, and only while this lasts: what users have set themselves stays, and counts.
+    """An environment in which JupyterLab does not ask whether it may fetch news from the internet
+    (that question would be the first that a class sees), nor looks there for a newer JupyterLab. It
+    is another default, in a folder of its own, and only while this lasts: what users have set
+    themselves stays, and counts.
     """
     with tempfile.TemporaryDirectory(prefix="fedlab-") as folder:
         defaults = Path(folder, "labconfig", "default_setting_overrides.json")
@@ -205,6 +210,26 @@ def _lesson_address(lesson: Path, pid: int, began: float) -> str | None:
         except (OSError, ValueError, KeyError):
             continue  # half written, gone again, or the lesson is not under its folder
     return None
+
+
+# ---- fedlab lessons ------------------------------------------------------------------------------
+
+
+def course(args) -> int:
+    """How the lessons' files are, or new versions of them."""
+    folder = lessons.chosen(args.folder)
+    if not args.folder and (clone := _clone()) and not (folder / lessons.LIST).exists():
+        print(
+            f"The lessons are in {clone / 'notebooks'}, a clone: git status says what you have"
+            " changed, git pull brings new versions."
+        )
+        return 0
+    if args.update:
+        lines = lessons.renewed(folder, lessons.bring(folder, renew=True))
+    else:
+        lines = lessons.listing(folder, args.folder)
+    print("\n".join(lines))
+    return 0
 
 
 # ---- fedlab check --------------------------------------------------------------------------------
@@ -623,6 +648,7 @@ def _write(history: History, path: str) -> None:
 
 COMMANDS = {
     "lab": lab,
+    "lessons": course,
     "check": check,
     "server": server,
     "client": client,

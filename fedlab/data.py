@@ -158,14 +158,15 @@ def load_mnist(path: str | Path | None = None) -> Mnist:
     path: a `.npz` file in the layout of `keras.datasets.mnist`, or a folder that holds `mnist.npz`
           or the original demonstration's
     four `.npy` files (told apart by their shapes, whatever their names). Without a path: `data/` of
-    this project, then `data/` in the current folder, then `keras.datasets`, which downloads the
-    file once.
+    this project, then what is installed with fedlab, then `data/` in the current folder, then
+    `keras.datasets`, which downloads the file once.
 
     Raises DataError when nothing was found, or when what was found is not MNIST.
     """
     if path is not None:
         return _read(Path(path))
-    here = [Path(__file__).parents[1] / "data", Path("data").absolute()]
+    fedlab = Path(__file__).parent
+    here = [fedlab.parent / "data", fedlab / "mnist", Path("data").absolute()]
     for folder in here:
         if (folder / "mnist.npz").exists():
             return _read(folder)
@@ -204,7 +205,7 @@ def _read(path: Path) -> Mnist:
         raise DataError(
             f"{path} is not MNIST ({type(error).__name__}: {error}); expected the arrays x_train,"
             " y_train, x_test and y_test. Fetch data/mnist.npz again, for example with: git"
-            " checkout -- data/mnist.npz"
+            " checkout -- data/mnist.npz (outside a clone: install fedlab-notebooks again)"
         ) from error
     return _mnist(arrays, path)
 
@@ -255,7 +256,7 @@ def _mnist(arrays: dict[str, np.ndarray], path: Path) -> Mnist:
 
 
 def _download(folder: Path) -> Mnist:
-    """MNIST from `keras.datasets`: for an install outside a clone, where there is no `data/`."""
+    """MNIST from `keras.datasets`: for a package that was built without the file."""
     try:
         from keras.datasets import mnist  # brings TensorFlow in, and the network: the last resort
 

@@ -11,6 +11,7 @@ from fedlab import __version__
 from fedlab.checks import Refused
 from fedlab.codecs import codec
 from fedlab.federation import Limits
+from fedlab.lessons import CLONE, FOLDER
 from fedlab.menu import STRATEGIES
 from fedlab.messages import Training
 from fedlab.plan import FIXED, POISSON
@@ -61,6 +62,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"got {' '.join(rest)}, which is no option here; see"
             f" fedlab{' ' + options.command if options.command else ''} --help"
         )
+    if options.command == "lab":  # no option of argparse's: it would take the 8899 of --port 8899
+        options.folder = rest.pop(0) if rest and not rest[0].startswith("-") else None
     options.rest = rest
     return options
 
@@ -167,7 +170,7 @@ def parser() -> argparse.ArgumentParser:
             fedlab server --original --port 5000 --checkpoint original.safetensors
             fedlab evaluate original.safetensors
 
-        The lessons are notebooks, in {PROJECT / "notebooks"}:
+        The lessons are notebooks, {_where()}:
         fedlab lab opens the first one; fedlab check looks whether all is there for them.
         Each command explains its options: fedlab COMMAND --help
         Exit codes: 0 done, 1 something failed, 2 wrong input, 130 Ctrl-C.
@@ -175,7 +178,7 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--version", action="version", version=f"fedlab {__version__}")
     page.set_defaults(command=None)
     commands = page.add_subparsers(title="commands", metavar="COMMAND", prog="fedlab")
-    for add in (_lab, _check, _server, _client, _join, _evaluate, _simulate):
+    for add in (_lab, _lessons, _check, _server, _client, _join, _evaluate, _simulate):
         add(commands)
     return page
 
@@ -188,6 +191,10 @@ def _command(commands, name: str, usage: str, meaning: str, text: str) -> argpar
     return page
 
 
+def _where() -> str:
+    return f"in {PROJECT / 'notebooks'}" if CLONE else "which come with fedlab"
+
+
 def _text(text: str) -> str:
     """Help that keeps its lines."""
     return textwrap.dedent(text).strip("\n")
@@ -197,11 +204,19 @@ def _lab(commands) -> None:
     page = _command(
         commands,
         "lab",
-        "[--no-browser] [--allow-root] [options of jupyter lab]",
+        "[FOLDER] [--no-browser] [--allow-root] [options of jupyter lab]",
         "open the lessons in JupyterLab",
-        "Open JupyterLab on lesson 00, Start here. Options that are not listed here are passed on"
-        ' to jupyter lab.\nThe line that begins with "Start here:" is the address to open in a'
-        " browser.",
+        f"""
+        Open JupyterLab on lesson 00, Start here. Options that are not listed here are passed on to
+        jupyter lab. The line that begins with "Start here:" is the address to open in a browser.
+
+        In a clone of the project it opens the clone's own lessons. Elsewhere, or with FOLDER (the
+        first word, before other options), it first brings to FOLDER whatever is missing there:
+        lessons, exercises, solutions, notes for teachers. FOLDER is {FOLDER} in the current
+        folder by default, or the current folder itself, if the lessons are there. A file that is
+        there is never written over, so this may always be done again: it opens what is there.
+        New versions are brought by: fedlab lessons --update
+        """,
     )
     page.add_argument(
         "--no-browser",
@@ -213,6 +228,24 @@ def _lab(commands) -> None:
         action="store_true",
         help="run as the user root, as in many containers; JupyterLab refuses that otherwise",
     )
+
+
+def _lessons(commands) -> None:
+    page = _command(
+        commands,
+        "lessons",
+        "[FOLDER] [--update]",
+        "list the lessons' files and what you have changed; bring new versions",
+        """
+        List the lessons in FOLDER: unchanged, changed by you, missing, or of an older
+        version than those of this fedlab.
+        """,
+    )
+    text = f"where fedlab lab has brought the lessons (default: {FOLDER}, or the current folder)"
+    page.add_argument("folder", nargs="?", metavar="FOLDER", help=text)
+    text = """bring what is missing, and new versions: in the place of files that you have not
+        changed, and beside those that you have, such as 03_federated_averaging.new.ipynb"""
+    page.add_argument("--update", action="store_true", help=text)
 
 
 def _check(commands) -> None:

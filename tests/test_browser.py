@@ -796,6 +796,62 @@ def test_a_board_by_keyboard(notebook):
     assert page.wrong == []
 
 
+def test_questions_by_keyboard(notebook):
+    """Nine questions from Begin to the end, and an exit question: Tab, Space and Enter.
+    Long answers fit, light and dark, and everybody can use it.
+    """
+    cells = ["fedlab.Questionnaire('after')", "fedlab.ExitQuestion('03')"]
+    page = notebook(*[f"import fedlab\n{cell}" for cell in cells])
+    page.size(1024, PROJECTOR[1])
+    page.command("notebook:run-all-cells")
+    quiz, exit = (page.page.locator(".fedlab-quiz").nth(n) for n in (0, 1))
+    page.panel, press = quiz, page.page.keyboard.press
+    page.button("Begin").focus(timeout=60_000)
+    press("Enter")
+    for number in range(1, 10):
+        wait_for(lambda: f"Question {number} of 9" in quiz.inner_text(), 20, "the next question")
+        wait_for(lambda: quiz.get_by_role("radio").count() == 5, 20, "its answers")
+        page.button("Next").focus()
+        for _ in range(1 + number % 3):  # each answer is a stop of its own
+            press("Shift+Tab")
+        press("Space")
+        wait_for(lambda: f"{number} answered" in quiz.inner_text(), 20, "the answer to be kept")
+        if number == 5:
+            look_at(page, "question")
+        for _ in range(1 + number % 3):
+            press("Tab")
+        assert page.page.evaluate("document.activeElement.textContent") == "Next"
+        press("Enter")
+    wait_for(page.button("Show what is right").is_enabled, 20, "all nine")
+    page.press("Show what is right")
+    wait_for(lambda: quiz.locator("li").count() == 9, 20, "the answers")
+    look_at(page, "compared")
+    page.panel = exit
+    exit.get_by_role("radio").nth(0).focus()
+    press("Space")
+    page.button("Check").focus()
+    press("Enter")
+    wait_for(lambda: "Not a." in exit.inner_text(), 20, "the reply")
+    exit.get_by_role("radio").nth(1).check()
+    page.press("Check")
+    wait_for(lambda: "Right." in exit.inner_text(), 20, "the other reply")
+    look_at(page, "exit")
+    assert page.wrong == []
+
+
+def look_at(page: Page, name: str) -> None:
+    """Light and dark: nothing is outside, no answer over another one, and axe finds nothing."""
+    for dark in (True, False):
+        page.theme(dark)
+        assert page.panel.evaluate("e => e.scrollWidth - e.clientWidth") <= 1
+        tops = page.panel.locator("label:has(input)").evaluate_all(
+            "labels => labels.map(l => [l.offsetTop, l.offsetTop + l.scrollHeight])"
+        )
+        assert all(a[1] <= b[0] + 1 for a, b in zip(tops, tops[1:], strict=False))
+        assert page.axe(".fedlab-quiz") == []
+        page.shot(f"quiz-{name}-{'dark' if dark else 'light'}.png")
+
+
 def test_a_picture_of_nothing_yet_is_no_error(notebook):
     """The browser may be faster than the panel's first look at what is so."""
     cell = "from fedlab.dashboard.stage import RoundPicture\npicture = RoundPicture()\npicture"

@@ -1011,6 +1011,7 @@ def test_lab_prints_the_address_that_opens_the_lesson(processes, tmp_path, monke
     said = requests.get(setting, timeout=20).json()
     # "none" is the question; what users have chosen themselves would be in "settings", and count
     assert said["schema"]["properties"]["fetchNews"]["default"] == "false"
+    assert said["schema"]["properties"]["checkForUpdates"]["default"] is False
     assert said["settings"] == {} and not list(tmp_path.glob("settings/**/*.jupyterlab-settings"))
     assert not list(tmp_path.glob("config/labconfig/*"))
 
@@ -1019,7 +1020,7 @@ def test_lab_prints_the_address_that_opens_the_lesson(processes, tmp_path, monke
 
 
 def test_lab_outside_a_clone_brings_the_lessons(jupyter, tmp_path, capsys):
-    """To a folder of the user's choice, or one in the current folder; then it opens what is there."""
+    """To a folder of one's choice, or one in the current folder; then it opens what is there."""
     for words, folder in (([], lessons.FOLDER), (["my course"], "my course")):
         where = Path.cwd() / folder
         for said in (
@@ -1057,7 +1058,8 @@ def test_binder_does_not_ask_about_news_either(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert "'@jupyterlab/apputils-extension:notification': {'fetchNews': 'false'}" in done.stdout
+    news = "'@jupyterlab/apputils-extension:notification': {'fetchNews': 'false', 'checkFor"
+    assert f"{news}Updates': False}}" in done.stdout
     assert json.loads(written.read_text()) == cli.NO_NEWS
 
 

@@ -14,6 +14,8 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 START = NOTEBOOKS / "00_start_here.ipynb"
 """No lesson with goals, exercises and solutions, but the way to them: the map, the check."""
+QUESTIONS = NOTEBOOKS / "12_before_and_after.ipynb"
+"""No lesson either: the nine questions before the course and after it."""
 ALL = LESSONS + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
 TIMEOUT = 480  # seconds for one cell: a machine may be busy
 
@@ -232,7 +234,13 @@ def lesson_11_says(said: dict[str, str]) -> None:
     assert "who wishes to be called Ada\nthe class sees Ada\n20 are in" in said["repair"]
 
 
+def questions_say(said: dict[str, str]) -> None:
+    """Whoever has handed in answers, and if nobody has: a sentence."""
+    assert "persons" in said["class"]
+
+
 SAYS = {
+    "12_before_and_after.ipynb": questions_say,
     "10_how_few_bytes_are_enough.ipynb": lesson_10_says,
     "11_live_classroom.ipynb": lesson_11_says,
     "08_who_can_spoil_it.ipynb": lesson_08_says,
@@ -262,7 +270,9 @@ def test_a_notebook_is_clean(path):
         assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than 25 lines"
 
 
-@pytest.mark.parametrize("path", [path for path in LESSONS if path != START], ids=name)
+@pytest.mark.parametrize(
+    "path", [path for path in LESSONS if path not in (START, QUESTIONS)], ids=name
+)
 def test_a_lesson_opens_with_goals_and_times(path):
     notebook = nbformat.read(path, as_version=4)
     opening, text = notebook.cells[0].source, "\n".join(cell.source for cell in notebook.cells)
@@ -274,7 +284,7 @@ def test_a_lesson_opens_with_goals_and_times(path):
     assert re.search(r"cells together run in about \d+ seconds", opening)
     assert sum(int(m) for m in re.findall(r"^## .*\((\d+) minutes", text, re.MULTILINE)) == together
     assert "Real or simulated here?" in text and "Where this toy misleads:" in text
-    assert 15 <= len(code_cells(notebook)) <= 30
+    assert 15 <= len(code_cells(notebook)) - 1 <= 30  # one is the exit question
     assert statistics.median(len(cell.source.splitlines()) for cell in code_cells(notebook)) <= 5
     assert (path.parent / "solutions" / path.name).exists() and (
         path.parent / "teacher" / f"{path.stem}.md"
@@ -294,7 +304,7 @@ def test_the_map_shows_every_lesson_and_nothing_else():
             linked[link[2]] = question
         else:
             assert re.fullmatch(r"\d\d \(in preparation\)", lesson), lesson
-    assert set(linked) == {path.name for path in LESSONS if path != START}
+    assert set(linked) == {path.name for path in LESSONS if path not in (START, QUESTIONS)}
     for file, question in linked.items():
         title = nbformat.read(NOTEBOOKS / file, as_version=4).cells[0].source.splitlines()[0]
         assert title == f"# {int(file[:2])} · {question}"

@@ -3,11 +3,9 @@ committed is fit to be committed."""
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -148,12 +146,13 @@ def test_pins_are_exact_and_within_the_ranges():
             )
 
 
-def test_flower_adds_pins_and_changes_none():
-    pinned, more = pins(), pins("requirements-flower.txt")
+@pytest.mark.parametrize("extra", ["flower", "book"])
+def test_an_extra_adds_pins_and_changes_none(extra):
+    pinned, more = pins(), pins(f"requirements-{extra}.txt")
     assert {name: list(map(str, several)) for name, several in pinned.items()} == {
         name: list(map(str, more[name])) for name in pinned
     }
-    for name, allowed in ranges(PROJECT["optional-dependencies"]["flower"]).items():
+    for name, allowed in ranges(PROJECT["optional-dependencies"][extra]).items():
         assert all(str(pin.specifier).removeprefix("==") in allowed for pin in more[name])
 
 
@@ -189,25 +188,6 @@ def test_every_import_is_a_declared_dependency():
                 if canonicalize_name(IMPORTED_AS.get(top, top)) not in allowed:
                     unknown[top] = path.name
     assert unknown == {}
-
-
-def test_the_wheel_holds_every_file_of_the_package(tmp_path):
-    """Also the server's page and the panel's style, which a setting must name to be shipped."""
-    for name in ["pyproject.toml", "README.md", "LICENSE"]:
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(
-        ROOT / "fedlab", tmp_path / "fedlab", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel('wheel'))"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = (tmp_path / "wheel").glob("*.whl")
-    assert wheel.name == f"fedlab_notebooks-{PROJECT['version']}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as archive:
-        inside = set(archive.namelist())
-    assert {path.relative_to(ROOT).as_posix() for path in committed(r"^fedlab/")} - inside == set()
 
 
 def test_the_command_is_installed():

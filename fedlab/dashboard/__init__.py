@@ -19,6 +19,7 @@ curve.py    the curve, looking back, comparing, saving
 details.py  what stands below, one thing at a time (tabs.py)
 reading.py  of that, what the models read: test digits, a drawn one (pad.py), mistakes
 prediction.py  the Prediction: a question to answer before a run
+quiz.py     questions to choose an answer to: before and after the course, and at a lesson's end
 board.py    the Board of attacks and defences: predict a cell, then run it
 teacher.py  the Classroom, a teacher's panel of a live class: lesson.py is what is so in it, and the
             words for it (no widgets); joincard.py how to come in; roll.py who is here;

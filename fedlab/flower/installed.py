@@ -6,6 +6,8 @@ import os
 import sys
 from importlib import metadata
 
+from fedlab.lessons import CLONE
+
 SUPPORTED = ((1, 41), (2, 0))
 """From this version of Flower on, and before that one."""
 
@@ -31,10 +33,12 @@ def check_flower() -> None:
     and look up, before it is first imported.
     """
     expected = f"expected flwr {SUPPORTED[0][0]}.{SUPPORTED[0][1]} or a later {SUPPORTED[0][0]}.x"
-    how = (
-        "python -m pip install -r requirements-flower.txt in fedlab's folder (or: make flower)"
-        " installs it"
-    )
+    how = 'python -m pip install "fedlab-notebooks[flower]" installs it'
+    if CLONE:
+        how = (
+            "python -m pip install -r requirements-flower.txt in fedlab's folder (or: make flower)"
+            " installs it"
+        )
     try:
         version = metadata.version("flwr")
     except metadata.PackageNotFoundError:

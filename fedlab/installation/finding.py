@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedlab.checks import counted
+from fedlab.lessons import CLONE
 from fedlab.options import PROJECT
 
-INSTALL = f"In {PROJECT}: `{Path(sys.executable).name} -m pip install -r requirements.txt`"
+PIP = f"{Path(sys.executable).name} -m pip install"
+INSTALL = f"`{PIP} --upgrade fedlab-notebooks`"
+RESTORE = f"`{PIP} --force-reinstall --no-deps fedlab-notebooks`"
+"""How all that fedlab needs is installed, and how MNIST is brought back."""
+if CLONE:
+    INSTALL = f"In {PROJECT}: `{PIP} -r requirements.txt`"
+    RESTORE = f"In {PROJECT}: `git checkout -- data/mnist.npz`"
 
 
 @dataclass(frozen=True)

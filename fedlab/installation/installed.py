@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fedlab.installation.finding import INSTALL, Finding
+from fedlab.lessons import CLONE
 from fedlab.options import PROJECT
 
 DISTRIBUTION = "fedlab-notebooks"
@@ -27,7 +28,8 @@ def python(version: tuple[int, ...] = sys.version_info) -> Finding:
     found = f"Python {'.'.join(map(str, version[:3]))}, {sys.executable}."
     if PYTHONS[0] <= tuple(version[:2]) <= PYTHONS[1]:
         return said("good", found)
-    mend = "Install Python 3.11, 3.12 or 3.13, then `make lab PYTHON=python3.12`."
+    then = "make lab PYTHON=python3.12" if CLONE else "python3.12 -m pip install fedlab-notebooks"
+    mend = f"Install Python 3.11, 3.12 or 3.13, then `{then}`."
     return said("bad", found, mend)
 
 

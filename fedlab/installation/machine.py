@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from fedlab.data import DataError, load_mnist
-from fedlab.installation.finding import Finding
+from fedlab.installation.finding import RESTORE, Finding
 from fedlab.options import PROJECT
 
 LESSON, CLIENT = 1.2e9, 0.9e9
@@ -21,21 +21,16 @@ LABELS = {
 }
 """How many zeros, ones, ... MNIST has: other data sets come in the same shapes."""
 
-LABELS = {
-    "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
-    "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
-}
-"""How many zeros, ones, ... MNIST has: other data sets come in the same shapes."""
-
 
 def mnist(path: str | Path | None = None) -> Finding:
     """Whether MNIST is here and whole. Nothing is downloaded."""
     said = partial(Finding, "mnist", "MNIST")
-    places = [PROJECT / "data", Path("data").absolute(), Path.home() / ".keras" / "datasets"]
+    places = [PROJECT / "data", PROJECT / "fedlab" / "mnist", Path("data").absolute()]
+    places.append(Path.home() / ".keras" / "datasets")
     there = (folder / "mnist.npz" for folder in places if (folder / "mnist.npz").exists())
     if path is None and (path := next(there, None)) is None:
         found = f"There is no mnist.npz in {places[0]}: the first lesson would download it, 11 MB."
-        return said("warning", found, f"In {PROJECT}: `git checkout -- data/mnist.npz`")
+        return said("warning", found, RESTORE)
     try:
         data = load_mnist(path)
     except DataError as error:
@@ -44,7 +39,7 @@ def mnist(path: str | Path | None = None) -> Finding:
     for part, counts in LABELS.items():
         if tuple(getattr(data, part).label_counts()) != counts:
             found = f"{path} has MNIST's shapes, but its {part} labels are not MNIST's."
-            return said("bad", found, f"In {PROJECT}: `git checkout -- data/mnist.npz`")
+            return said("bad", found, RESTORE)
     images = f"{len(data.train):,} training and {len(data.test):,} test images"
     return said("good", f"{images} in {path}.")
 
