@@ -46,6 +46,8 @@ PICTURES = {
 }
 """Widgets that are a picture from docs/ in the book: the name of the class → file, words."""
 
+QUESTIONS = {"Prediction", "ExitQuestion", "Questionnaire"}
+
 SLIDERS = {
     "IntSliderModel",
     "FloatSliderModel",
@@ -153,8 +155,8 @@ def _widget(kind: str, model: str, states: dict, page: Page) -> str:
     parts = _Parts([], [])
     _walk(model, states, page, parts)
     shown = "\n".join(parts.shown)
-    if kind == "Prediction":
-        return f'<div class="book-prediction">{shown}</div>'
+    if kind in QUESTIONS:
+        return f'<div class="book-question">{shown}</div>'
     if parts.controls:
         how = "this changes with" if shown else "a picture or numbers appear here, made with"
         shown += (

@@ -149,7 +149,7 @@ def test_every_picture_is_there_and_has_words(site, pages):
 def test_what_an_executed_notebook_shows(pages):
     page = pages["notebooks/00_start_here.html"]
     text = page.get_text(" ", strip=True)
-    question = page.select_one(".book-prediction")
+    question = page.select_one(".book-question")
     assert question.select_one(".fl-question").text == "How many <b>?"
     assert [item.text for item in question.find_all("li")] == ["few & some", "many"]
     assert "new_code_cell" not in text and "Keep my prediction" not in text

@@ -33,11 +33,8 @@ def plot_answers(found: ClassAnswers, ax: Axes | None = None) -> Axes:
         )
     ax = axes_of(ax, 9, 6)
     height = 0.8 / len(found.parts)
-    paper = {
-        "facecolor": PAPER,
-        "edgecolor": "none",
-        "pad": 0.5,
-    }  # over the line at the chance level
+    # Paper behind the numbers: the line at the chance level does not cross them
+    paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
     number = {"fontsize": FONT - 3, "color": INK, "bbox": paper}
     for place, part in enumerate(found.parts):
         shares = [100 * found.share(part, question.key) for question in NINE]
