@@ -48,8 +48,6 @@ html_theme_options = {
     "navigation_with_keys": True,
     "top_of_page_buttons": [],
 }
-pygments_style = "friendly"
-pygments_dark_style = "monokai"
 
 
 def setup(app):

@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from patient import Patient
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 NOTEBOOKS = ROOT / "notebooks"
 KEPT = ROOT / "build" / "executed"
-TIMEOUT = 900  # seconds for one cell: a machine may be busy
+TIMEOUT = 600  # seconds for one cell: a machine may be busy
 
 BEFORE = """
 import secrets
@@ -40,6 +40,10 @@ sys.path.pop(0)
 afterwards; and what kernel.py says."""
 
 AFTER = "print(*_tokens)"
+
+
+FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
+"""What a notebook may fail by once, and not when it is tried again."""
 
 
 class TokenLeft(Exception):
@@ -104,7 +108,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
         filter(None, [str(ROOT), environment.get("PYTHONPATH")])
     )
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    NotebookClient(
+    Patient(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
@@ -125,7 +129,7 @@ def execute_changed(paths: list[Path], any_library: bool = False) -> None:
     again at the end: some lessons measure seconds, and fail on a machine that is busy.
 
     any_library: keep outputs that an earlier state of the library has made.
-    Raises the CellExecutionError of the first that has failed three times.
+    Raises one of FAILURES for the first that has failed three times.
     """
     for tries in (2, 1, 0):
         failed = []
@@ -137,11 +141,12 @@ def execute_changed(paths: list[Path], any_library: bool = False) -> None:
             began = time.monotonic()
             try:
                 notebook = execute(path)
-            except CellExecutionError as error:
+            except FAILURES as error:
                 if not tries:
                     raise
                 failed.append(path)
-                print(f"failed: {error.ename}. It is tried again at the end", flush=True)
+                what = getattr(error, "ename", type(error).__name__)
+                print(f"failed: {what}. It is tried again at the end", flush=True)
                 continue
             kept(path).parent.mkdir(parents=True, exist_ok=True)
             unfinished = kept(path).with_suffix(".part")

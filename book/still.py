@@ -58,6 +58,10 @@ SLIDERS = {
     "CheckboxModel",
 }
 PROGRESS = {"FloatProgressModel", "IntProgressModel"}
+CLASS = re.compile(r"(?:<[\w.]*\.)?(\w+)(?:\(| object at )")
+"""The name of a widget's class, from how Python shows it: `Board(...)`, `<a.b.DrawingPad object at
+...>`."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -113,7 +117,8 @@ def _html(output, states: dict, page: Page) -> str:
     data = output["data"]
     words = data.get("text/plain", "")
     if VIEW in data:
-        return _widget(words.partition("(")[0], data[VIEW]["model_id"], states, page)
+        kind = CLASS.match(words)
+        return _widget(kind[1] if kind else "", data[VIEW]["model_id"], states, page)
     if "text/html" in data:
         return _on_white(data["text/html"])
     if "image/svg+xml" in data:

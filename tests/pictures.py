@@ -130,7 +130,7 @@ def _half_drawn(phone: Phone) -> bytes:
 
 
 def test_the_drawing_pad(opened):
-    page = opened("import fedlab\npad = fedlab.DrawingPad()\npad", ".fp-pad")
+    page = opened("import fedlab\npad = fedlab.DrawingPad()\npad", ".fedlab-pad")
     page.panel.locator("canvas").first.wait_for(timeout=60_000)
     draw(page, [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)])
     time.sleep(0.5)

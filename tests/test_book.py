@@ -38,7 +38,7 @@ SAMPLE = [
     f"""import sys, fedlab, ipywidgets
 import matplotlib.pyplot as plt
 from tqdm.auto import tqdm
-print({TOLD!r}, {str(ROOT)!r})
+print({TOLD!r}, fedlab.__file__)
 print("noise", file=sys.stderr)
 for _ in tqdm(range(3)): pass""",
     'fedlab.Prediction("How many <b>?", ["few & some", "many"], then="Run on.")',
@@ -80,6 +80,15 @@ def pages(site) -> dict[str, BeautifulSoup]:
         file.relative_to(site).as_posix(): BeautifulSoup(file.read_text("utf-8"), "html.parser")
         for file in sorted(site.rglob("*.html"))
     }
+
+
+# Before the browser: while Playwright's loop runs, nbclient would keep a thread of its own
+def test_a_token_in_an_output_is_refused(tmp_path):
+    cell = nbformat.v4.new_code_cell("import secrets; print(secrets.token_urlsafe(16))")
+    file = tmp_path / "told.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), file)
+    with pytest.raises(executed.TokenLeft, match="told.ipynb"):
+        executed.execute(file)
 
 
 def is_elsewhere(address: str) -> bool:
@@ -162,8 +171,10 @@ def test_what_an_executed_notebook_shows(pages):
     assert "pressed 2" in text, "Run Interact was pressed"
     assert page.select_one("img.book-widget")["src"].endswith("/pad.png")
     error = page.select_one(".book-error").text
-    assert error.startswith("Refused: epochs is -1") and "\n" not in error
-    assert TOLD in text and "noise" not in [line.strip() for line in page.get_text().splitlines()]
+    assert error.startswith("Refused: epochs (E) is -1") and "\n" not in error
+    assert f"{TOLD} fedlab/fedlab/__init__.py" in text and "noise" not in [
+        line.strip() for line in page.get_text().splitlines()
+    ]
     assert "3/3" not in text and "100%" not in text, "a progress bar is over"
     assert page.select_one("math mfrac") and not page.find(
         "script", src=re.compile("mathjax", re.I)
@@ -196,7 +207,8 @@ def test_everything_is_in_the_book(pages):
     assert len(table) >= 12
     for place in table:
         assert pages["index.html"].select(f'article table a[href="{place}.html"]')
-        assert pages["lessons.html"].select(f'article h2 a[href="{place}.html"]'), "with its goals"
+        if "you can**" in (ROOT / f"{place}.ipynb").read_text("utf-8"):
+            assert pages["lessons.html"].select(f'article h2 a[href="{place}.html"]')
     for folder in ("docs", "notebooks/teacher"):
         for file in (ROOT / folder).glob("*.md"):
             assert file.relative_to(ROOT).with_suffix(".html").as_posix() in pages
@@ -236,16 +248,6 @@ def test_pages_fit_the_screen_and_ask_nobody(site, browser):
                 assert over <= 0, f"{name} is {over} pixels too wide for {width}"
     assert wrong == []
     assert [url for url in asked if not url.startswith((site.as_uri(), "data:"))] == []
-
-
-def test_a_token_in_an_output_is_refused(tmp_path):
-    cell = nbformat.v4.new_code_cell("import secrets; print(secrets.token_urlsafe(16))")
-    path = executed.NOTEBOOKS / "never-written.ipynb"
-    notebook = nbformat.v4.new_notebook(cells=[cell])
-    file = tmp_path / path.name
-    nbformat.write(notebook, file)
-    with pytest.raises(executed.TokenLeft, match="never-written"):
-        executed.execute(file)
 
 
 def test_only_what_has_changed_runs_again(tmp_path, monkeypatch):

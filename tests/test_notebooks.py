@@ -1,16 +1,25 @@
 """Every notebook runs from top to bottom as students run it: its own kernel, its own folder, nobody
 at the buttons."""
 
+import asyncio
 import os
 import re
 import statistics
+import sys
 from pathlib import Path
+from queue import Empty
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "book"))
+
+from patient import LOOK, Patient, often  # noqa: E402
+
+sys.path.pop(0)
+
+NOTEBOOKS = ROOT / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 START = NOTEBOOKS / "00_start_here.ipynb"
 """No lesson with goals, exercises and solutions, but the way to them: the map, the check."""
@@ -62,7 +71,7 @@ def test_a_notebook_runs(path, plots_on_screen):
     notebook = nbformat.read(path, as_version=4)
     before, after = (nbformat.v4.new_code_cell(code) for code in (RECORD, "print(*_tokens)"))
     notebook.cells = [before, *notebook.cells, after]
-    client = NotebookClient(
+    client = Patient(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
@@ -93,6 +102,31 @@ def test_a_notebook_runs(path, plots_on_screen):
 
     if path.name in SAYS and path.parent == NOTEBOOKS:
         SAYS[path.name](printed(notebook))
+
+
+def test_an_answer_is_not_missed():
+    """One that is there, and that nobody was woken for, is found at the next look; a timeout is one
+    still.
+    """
+    asked = []
+
+    async def get_msg(timeout):
+        asked.append(timeout)
+        if len(asked) % 2:  # it comes while one waits, and does not wake
+            await asyncio.sleep(min(timeout, 0.01))
+            raise Empty
+        return "the answer"
+
+    assert asyncio.run(often(get_msg)(timeout=480)) == "the answer"
+    assert asyncio.run(often(get_msg)()) == "the answer"
+    assert asked == [LOOK] * 4
+
+    async def silent(timeout):
+        await asyncio.sleep(timeout)
+        raise Empty
+
+    with pytest.raises(Empty):
+        asyncio.run(often(silent)(timeout=0.05))
 
 
 def printed(notebook) -> dict[str, str]:
@@ -143,6 +177,7 @@ def lesson_05_says(said: dict[str, str]) -> None:
     assert re.search(
         r"^10,080 virtual minutes in [\d.]+ seconds: \d+ rounds$", said["first-run"], re.M
     )
+    assert "the same accuracies: True" in said["both"]
     assert "[15.0, 30.0, 45.0]" in said["three"] and "[2.0, 3.5, 5.0]" in said["three"]
     hours = dict(re.findall(r"^(\S.*?) +92 % after +([\d.]+) hours", said["alike"], re.MULTILINE))
     assert set(hours) == {"wait for all", "deadline of 2 h", "ask 7, take 5", "FedAsync", "FedBuff"}

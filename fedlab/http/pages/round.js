@@ -193,7 +193,9 @@ export function roundPicture(root) {
       const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
       set(part.node, {class: classes.join(" ").trim()});
       say(part.share, client.part && at.rows === 1 ? `${at.room > 165 ? `${state.server.share || "weight"} ` : ""}${Math.round(100 * client.share)} %` : "");
-      if (!at.crowded) say(part.accuracy, client.accuracy === null ? "" : client.accuracy.toFixed(1));
+      // In the small rings of two rows 100.0 would not have room
+      const digits = at.rows === 2 ? 0 : 1;
+      if (!at.crowded) say(part.accuracy, client.accuracy === null ? "" : client.accuracy.toFixed(digits));
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
       say(part.state, at.crowded ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
       const done = Math.round(100 * client.progress);
