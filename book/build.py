@@ -40,6 +40,10 @@ TABLE = "<!-- lessons: the table of README.md -->"
 GOALS = "<!-- goals: what each lesson says of itself -->"
 
 
+START = "<!-- start: the section of README.md -->"
+"""Marks in the book's own pages, where something is put that stands elsewhere."""
+
+
 class BookFailed(Exception):
     """Sphinx has found something wrong; what it was stands above."""
 
@@ -54,7 +58,10 @@ def assemble(source: Path, outputs: Path) -> None:
         for file in sorted(ROOT.glob(pattern)):
             _write(source / file.relative_to(ROOT), file.read_text("utf-8"))
     for page in sorted(BOOK.glob("*.md")):
-        text = page.read_text("utf-8").replace(TABLE, lessons_table()).replace(GOALS, goals())
+        text = page.read_text("utf-8")
+        for mark, made in ((TABLE, lessons_table), (GOALS, goals), (START, start)):
+            if mark in text:
+                text = text.replace(mark, made())
         _write(source / page.name, text)
     for file in executed.lessons():
         place = file.relative_to(ROOT)
@@ -82,6 +89,13 @@ def lessons_table() -> str:
     text = (ROOT / "README.md").read_text("utf-8")
     table = re.search(r"^\| notebook \|.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)[0]
     return re.sub(r"\[(\d\d)_\w+\]", r"[\1]", table).replace("| notebook |", "| lesson |", 1)
+
+
+def start() -> str:
+    """How to begin, as README.md says it."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = re.search(r"^## Start\n+(.*?)\n(?=## )", text, re.MULTILINE | re.DOTALL)[1]
+    return section.replace("In the folder of this file", "In the folder of fedlab")
 
 
 def goals() -> str:

@@ -20,6 +20,8 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 
+highlight_language = "none"  # blocks that name no language: commands, messages
+
 # What build.py has executed is shown as it is; nothing runs here
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}  # would come from another host; build.py leaves no widgets

@@ -47,6 +47,7 @@ PICTURES = {
 """Widgets that are a picture from docs/ in the book: the name of the class → file, words."""
 
 QUESTIONS = {"Prediction", "ExitQuestion", "Questionnaire"}
+ASKS = ("fedlab.Prediction(", "fedlab.ExitQuestion(")
 
 SLIDERS = {
     "IntSliderModel",
@@ -85,7 +86,8 @@ def still(notebook: nbformat.NotebookNode, page: Page) -> nbformat.NotebookNode:
     for cell in copy.cells:
         if cell.cell_type != "code":
             continue
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
+        if hidden or cell.source.startswith(ASKS):  # what stands below says the same
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "remove-input"]
         shown = [_output(output, states, page) for output in cell.outputs]
         cell.outputs = [output for output in shown if output is not None]

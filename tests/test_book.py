@@ -209,6 +209,8 @@ def test_everything_is_in_the_book(pages):
         assert pages["index.html"].select(f'article table a[href="{place}.html"]')
         if "you can**" in (ROOT / f"{place}.ipynb").read_text("utf-8"):
             assert pages["lessons.html"].select(f'article h2 a[href="{place}.html"]')
+    assert "make lab" in pages["start.html"].select_one("article pre").get_text()
+    assert not [p for p in pages.values() if "<!-- " in p.select_one("article").get_text()]
     for folder in ("docs", "notebooks/teacher"):
         for file in (ROOT / folder).glob("*.md"):
             assert file.relative_to(ROOT).with_suffix(".html").as_posix() in pages
