@@ -4,6 +4,8 @@ readers who do not see it, and presses "Run Interact" once.
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 400  # characters
 
 
@@ -16,12 +18,19 @@ def words(figure) -> str:
         )
         about = f"{y} against {x}" if x and y else x or y
         labels = [_plain(label) for label in axes.get_legend_handles_labels()[1]]
+        labels = labels or [name for name in map(_plain, _names(axes)) if name]
         listed = f"({', '.join(labels)})" if labels else ""
         said = " ".join(filter(None, [f"{title}:" if title and about else title, about, listed]))
         if said and said not in parts:
             parts.append(said)
     text = "Figure: " + ("; ".join(parts) or "drawn by the code above")
     return text if len(text) <= LONGEST else text[: LONGEST - 2].rsplit(" ", 1)[0] + " …"
+
+
+def _names(axes) -> list[str]:
+    """What has a name beside an axis, such as the client of each bar: no numbers."""
+    ticks = [*axes.get_yticklabels(), *axes.get_xticklabels()]
+    return [tick.get_text() for tick in ticks if re.search(r"[A-Za-z]{2}", tick.get_text())]
 
 
 def _plain(text: str) -> str:
