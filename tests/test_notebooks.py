@@ -231,7 +231,7 @@ def lesson_10_says(said: dict[str, str]) -> None:
     assert len(alike) == 4 and alike == sorted(alike) and alike[0] < 0.5 and alike[2] > 0.9
     bits = [float(a) for a in re.findall(r"([\d.]+)% after 20", said["bits-live"])]
     assert len(bits) == 2 and abs(bits[0] - bits[1]) < 1
-    every, sign, back = (float(a) for a in re.findall(r"([\d.]+)% after 20", said["sign-live"]))
+    every, sign, back = (float(a) for a in re.findall(r"([\d.]+)% after 30", said["sign-live"]))
     assert sign < every - 10 and back > every - 5
     assert re.search(r"^top-0\.003\+feedback: [\d,]+ bytes, [\d.]+ %:", said["push"])
     read = dict(re.findall(r"^(\S+) +([\d.]+) alike$", said["read-off"], re.MULTILINE))
