@@ -464,6 +464,11 @@ def test_a_lessons_slider_by_keyboard(lab, browser, lesson, cell, slider, draws)
         assert page.wrong == []
 
 
+WITHOUT_A_NAME = {"others"}
+"""Cells that are needed for what they do, and give no name to it: in lesson 02 others join, and the
+server has a task."""
+
+
 def only_what_it_needs(path: Path, cell: str) -> None:
     """Leave in the notebook at `path` this cell and what it stands on: above it, the last cells
     that give a value to a name that it, or another one that is left, reads. (test_notebooks.py runs
@@ -474,7 +479,7 @@ def only_what_it_needs(path: Path, cell: str) -> None:
     wanted, kept = set(), []
     for above in reversed(code[: [c.id for c in code].index(cell) + 1]):
         reads, binds = names(re.sub("(?m)^%.*", "", above.source))
-        if above.id == cell or binds & wanted:
+        if above.id in (cell, *WITHOUT_A_NAME) or binds & wanted:
             wanted = (wanted - binds) | reads
             kept.append(above)
     notebook.cells = kept[::-1]
