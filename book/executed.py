@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import sys
 import time
 from pathlib import Path
 
 import nbformat
+import running
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from patient import Patient
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 NOTEBOOKS = ROOT / "notebooks"
 KEPT = ROOT / "build" / "executed"
-TIMEOUT = 600  # seconds for one cell: a machine may be busy
 
-BEFORE = """
-import secrets
-_tokens, _make = [], secrets.token_urlsafe
-secrets.token_urlsafe = lambda *size: _tokens.append(_make(*size)) or _tokens[-1]
-
+FIRST = """
 import sys
 sys.path.insert(0, {book!r})
 import kernel
@@ -36,11 +30,7 @@ kernel.give_figures_words()
 kernel.press_run_interact()
 sys.path.pop(0)
 """
-"""Run in the kernel first: keeps every token that a server makes, so that it can be looked for
-afterwards; and what kernel.py says."""
-
-AFTER = "print(*_tokens)"
-
+"""Run in the kernel first: what kernel.py says."""
 
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 """What a notebook may fail by once, and not when it is tried again."""
@@ -99,24 +89,7 @@ def execute(path: Path) -> nbformat.NotebookNode:
     """
     made = digests(path)
     notebook = nbformat.read(path, as_version=4)
-    before = nbformat.v4.new_code_cell(BEFORE.format(book=str(BOOK)))
-    after = nbformat.v4.new_code_cell(AFTER)
-    notebook.cells = [before, *notebook.cells, after]
-    # As JupyterLab starts a kernel: plots go into the cells
-    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(ROOT), environment.get("PYTHONPATH")])
-    )
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    Patient(
-        notebook,
-        timeout=TIMEOUT,
-        kernel_name="python3",
-        extra_arguments=["--log-level=40"],  # errors of the kernel itself, not its advice
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute(env=environment)
-    tokens = after.outputs[0].text.split()
-    notebook.cells = notebook.cells[1:-1]
+    tokens = running.run(notebook, path.parent, FIRST.format(book=str(BOOK)))
     said = nbformat.writes(notebook)
     if any(token in said for token in tokens):
         raise TokenLeft(f"a server's token is in an output of {path.name}: see how it got there")

@@ -27,12 +27,12 @@ from fedlab.data import load_mnist, shard_range
 from fedlab.federation import Limits
 from fedlab.history import History, RoundRecord
 from fedlab.interrupts import EXIT, came, heed, interruptible
+from fedlab.lessons import PROJECT
 from fedlab.messages import ClientFailed, Conflict, Diverged, RunFailed, check_client_id
 from fedlab.options import (
     GATHERING,
     LIMITS,
     ORIGINAL_TRAINING,
-    PROJECT,
     SIMULATED_TRAINING,
     TEACHER,
     TOKEN,

@@ -28,7 +28,9 @@ FOLDER = "fedlab-lessons"
 LIST = ".fedlab-lessons.json"
 """The file in that folder by which fedlab knows what it has brought."""
 
-PROJECT, PACKED = Path(__file__).parents[1], Path(__file__).parent / "course"
+PROJECT = Path(__file__).parents[1]
+"""The clone, where there is one: the lessons are in it."""
+PACKED = Path(__file__).parent / "course"
 CLONE = (PROJECT / "notebooks" / START).exists()
 """Whether this fedlab is read from a clone, where git keeps the lessons; else they are PACKED."""
 

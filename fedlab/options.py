@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from pathlib import Path
 
 from fedlab import __version__
 from fedlab.checks import Refused
 from fedlab.codecs import codec
 from fedlab.federation import Limits
-from fedlab.lessons import CLONE, FOLDER
+from fedlab.lessons import CLONE, FOLDER, PROJECT
 from fedlab.menu import STRATEGIES
 from fedlab.messages import Training
 from fedlab.plan import FIXED, POISSON
 from fedlab.secure import secured
 from fedlab.settings import USUAL_RATES
 from fedlab.strategies import Setting, Strategy, settings_of
-
-PROJECT = Path(__file__).parents[1]
-"""The clone, where there is one: the lessons are in it."""
 
 TRAINING = Training()
 ORIGINAL_TRAINING = Training(epochs=20, batch_size=32, learning_rate=0.001, optimizer="adam")

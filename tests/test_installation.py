@@ -17,7 +17,7 @@ import pytest
 
 from fedlab import installation
 from fedlab.installation import Finding, installed, look, machine, reach
-from fedlab.options import PROJECT
+from fedlab.lessons import PROJECT
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,13 +1,10 @@
 """Every notebook runs from top to bottom as students run it: its own kernel, its own folder, nobody
 at the buttons."""
 
-import asyncio
-import os
 import re
 import statistics
 import sys
 from pathlib import Path
-from queue import Empty
 
 import nbformat
 import pytest
@@ -15,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book"))
 
-from patient import LOOK, Patient, often  # noqa: E402
+import running  # noqa: E402
 
 sys.path.pop(0)
 
@@ -26,15 +23,6 @@ START = NOTEBOOKS / "00_start_here.ipynb"
 QUESTIONS = NOTEBOOKS / "12_before_and_after.ipynb"
 """No lesson either: the nine questions before the course and after it."""
 ALL = LESSONS + sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
-TIMEOUT = 480  # seconds for one cell: a machine may be busy
-
-RECORD = """
-import secrets
-_tokens, _make = [], secrets.token_urlsafe
-secrets.token_urlsafe = lambda *size: _tokens.append(_make(*size)) or _tokens[-1]
-"""
-"""Run in the kernel before a notebook: keeps every token that a server makes, so that they can be
-looked for afterwards."""
 
 # Of nbclient's own event loop and sockets
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
@@ -52,38 +40,13 @@ def may_raise(cell) -> bool:
     return "raises-exception" in cell.metadata.get("tags", [])
 
 
-@pytest.fixture
-def plots_on_screen(monkeypatch):
-    """The kernel chooses how to show plots, as a student's does; conftest.py told this process to
-    show none.
-    """
-    monkeypatch.delenv("MPLBACKEND")
-    monkeypatch.setenv(
-        "PYTHONPATH",
-        os.pathsep.join([str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")]).rstrip(
-            os.pathsep
-        ),
-    )
-
-
 @pytest.mark.parametrize("path", ALL, ids=name)
-def test_a_notebook_runs(path, plots_on_screen):
+def test_a_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
-    before, after = (nbformat.v4.new_code_cell(code) for code in (RECORD, "print(*_tokens)"))
-    notebook.cells = [before, *notebook.cells, after]
-    client = Patient(
-        notebook,
-        timeout=TIMEOUT,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    # stops the kernel, whatever happens; raises, with the traceback, for an error in a cell that
-    # may not raise
-    client.execute()
+    tokens = running.run(notebook, path.parent)
     for cell in code_cells(notebook):
         raised = [output for output in cell.outputs if output.output_type == "error"]
         assert bool(raised) == may_raise(cell), f"{cell.id}: expected an error, and none came"
-    tokens = after.outputs[0].text.split()
     serves = any(
         word in cell.source
         for cell in code_cells(notebook)
@@ -94,7 +57,6 @@ def test_a_notebook_runs(path, plots_on_screen):
         if serves
         else "a server was made, and by what?"
     )
-    notebook.cells.remove(after)
     kept = nbformat.writes(notebook)
     assert not any(token in kept for token in tokens), (
         "a server's token is in an output: whoever gets this notebook may take part"
@@ -102,31 +64,6 @@ def test_a_notebook_runs(path, plots_on_screen):
 
     if path.name in SAYS and path.parent == NOTEBOOKS:
         SAYS[path.name](printed(notebook))
-
-
-def test_an_answer_is_not_missed():
-    """One that is there, and that nobody was woken for, is found at the next look; a timeout is one
-    still.
-    """
-    asked = []
-
-    async def get_msg(timeout):
-        asked.append(timeout)
-        if len(asked) % 2:  # it comes while one waits, and does not wake
-            await asyncio.sleep(min(timeout, 0.01))
-            raise Empty
-        return "the answer"
-
-    assert asyncio.run(often(get_msg)(timeout=480)) == "the answer"
-    assert asyncio.run(often(get_msg)()) == "the answer"
-    assert asked == [LOOK] * 4
-
-    async def silent(timeout):
-        await asyncio.sleep(timeout)
-        raise Empty
-
-    with pytest.raises(Empty):
-        asyncio.run(often(silent)(timeout=0.05))
 
 
 def printed(notebook) -> dict[str, str]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedlab.checks import counted
-from fedlab.lessons import CLONE
-from fedlab.options import PROJECT
+from fedlab.lessons import CLONE, PROJECT
 
 PIP = f"{Path(sys.executable).name} -m pip install"
 INSTALL = f"`{PIP} --upgrade fedlab-notebooks`"

@@ -12,8 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fedlab.installation.finding import INSTALL, Finding
-from fedlab.lessons import CLONE
-from fedlab.options import PROJECT
+from fedlab.lessons import CLONE, PROJECT
 
 DISTRIBUTION = "fedlab-notebooks"
 PYTHONS = ((3, 11), (3, 13))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedlab.data import DataError, load_mnist
 from fedlab.installation.finding import RESTORE, Finding
-from fedlab.options import PROJECT
+from fedlab.lessons import PROJECT
 
 LESSON, CLIENT = 1.2e9, 0.9e9
 """Bytes of memory that a notebook with its server and twelve clients takes, and one `fedlab client`
