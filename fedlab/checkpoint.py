@@ -16,6 +16,7 @@ from fedlab.history import History
 from fedlab.messages import BadUpdate, Refused, Weights, check_weights
 from fedlab.plan import Progress
 from fedlab.strategies import State
+from fedlab.whole import part_of, write_out
 from fedlab.wire import Parts, groups, pack, parts, unpack
 
 MAX_HEADER = 100_000_000
@@ -54,10 +55,7 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
     message.texts["digest"] = digest(message)
     body = pack(message)
     with named(path), part_of(path) as beside:
-        with open(beside, "xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
+        write_out(beside, body)
         if path.exists():
             with part_of(before(path)) as kept:
                 try:
@@ -89,17 +87,6 @@ def before(path: str | Path) -> Path:
     """Where the checkpoint before the last one is."""
     path = Path(path)
     return path.with_name(f".{path.name}.before")
-
-
-@contextmanager
-def part_of(path: Path) -> Iterator[Path]:
-    """A name beside `path` for what is being written, of this process; gone afterwards."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.unlink(missing_ok=True)  # in a shared folder it may be another's, that leads elsewhere
-    try:
-        yield beside
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager

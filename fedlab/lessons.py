@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedlab import __version__
 from fedlab.checks import Refused, counted
+from fedlab.whole import write_whole
 
 START = "00_start_here.ipynb"
 """The lesson that is opened first."""
@@ -232,15 +232,8 @@ def _save(folder: Path, known: dict[str, list[str]]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The whole file or none, whatever happens on the way."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "xb") as file:  # never through a link, never over a file
-            file.write(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 # ---- in words ------------------------------------------------------------------------------------

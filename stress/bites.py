@@ -50,7 +50,7 @@ GUARDS = tuple(Guard(*one) for one in (
     ("the checkpoint before", "checkpoint.py",
      "if not Path(path).is_file() or not earlier.is_file():", "if True:",
      "checkpoint.py::test_the_round_before_is_kept_and_taken_where_the_last_is_damaged"),
-    ("no half of a file is left", "checkpoint.py",
+    ("no half of a file is left", "whole.py",
      "        beside.unlink(missing_ok=True)", "        pass",
      "checkpoint.py::test_when_writing_fails_the_file_is_what_it_was"),
     ("progress in the checkpoint", "checkpoint.py",

@@ -102,7 +102,7 @@ def test_when_writing_fails_the_file_is_what_it_was(path, monkeypatch, step, num
             fail()
 
     if step == "write":
-        monkeypatch.setattr("fedlab.checkpoint.open", FullDisk, raising=False)
+        monkeypatch.setattr("fedlab.whole.open", FullDisk, raising=False)
     else:
         monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match=os.strerror(number)) as error:

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 import fedlab
-from fedlab import cli, lessons, terminal
+from fedlab import cli, lab, lessons, terminal
 from fedlab.checkpoint import load_checkpoint, save_checkpoint
 from fedlab.history import ClientRecord, RoundRecord
 from fedlab.http.client import ClientStatus
@@ -950,8 +950,8 @@ def jupyter(monkeypatch, tmp_path):
         def wait(self, timeout=None):
             return 0
 
-    monkeypatch.setattr(cli.subprocess, "Popen", Started)
-    monkeypatch.setattr(cli, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(lab.subprocess, "Popen", Started)
+    monkeypatch.setattr(lab, "PROJECT", tmp_path / "project")
     return started
 
 
@@ -1060,7 +1060,7 @@ def test_binder_does_not_ask_about_news_either(tmp_path):
     )
     news = "'@jupyterlab/apputils-extension:notification': {'fetchNews': 'false', 'checkFor"
     assert f"{news}Updates': False}}" in done.stdout
-    assert json.loads(written.read_text()) == cli.NO_NEWS
+    assert json.loads(written.read_text()) == lab.NO_NEWS
 
 
 # ---- check ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlab import cli, lessons
+from fedlab import cli, lab, lessons, whole
 from fedlab.checks import Refused
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def folder(course, tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setattr(lessons, "CLONE", False)
-    monkeypatch.setattr(cli, "PROJECT", tmp_path / "site-packages")
+    monkeypatch.setattr(lab, "PROJECT", tmp_path / "site-packages")
     lessons.bring(work / lessons.FOLDER)
     return work / lessons.FOLDER
 
@@ -209,7 +209,7 @@ def test_what_was_broken_off_goes_on(course, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         replace(part, path)
 
-    monkeypatch.setattr(lessons.os, "replace", breaks)
+    monkeypatch.setattr(whole.os, "replace", breaks)
     with pytest.raises(KeyboardInterrupt):
         lessons.bring(place)
     assert list(content(place)) == NAMES[:1], "and nothing half written"
@@ -274,7 +274,7 @@ def test_a_folder_that_takes_no_file(folder, course, monkeypatch, capsys, code):
 
     course.publish({NAMES[1]: "version 2"})
     with monkeypatch.context() as patch:
-        patch.setattr(lessons.os, "replace", full)
+        patch.setattr(whole.os, "replace", full)
         assert cli.main(["lessons", "--update"]) == cli.FAILED
     said = capsys.readouterr().err
     assert said.startswith(f"fedlab: {folder}: {os.strerror(code)}; expected a folder that you may")

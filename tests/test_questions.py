@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(path, monkeypatch):
     def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         kept.keep(path, "before", "sum", "b")
     assert path.read_bytes() == body and len(list(path.parent.iterdir())) == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from fedlab.checks import Refused
 from fedlab.questions.nine import NINE
 from fedlab.questions.question import LETTERS, UNKNOWN
+from fedlab.whole import write_whole
 
 VERSION = 1
 """Of the file, and of the nine questions: with others, old answers mean something else."""
@@ -192,10 +193,7 @@ def finish(path: str | Path) -> Answers:
 
 
 def write(path: str | Path, answers: Answers) -> None:
-    """Beside its place first, then renamed: whoever reads `path` finds the old file or the new one,
-    never half of one.
-    """
-    path = Path(path)
+    """The file is always whole. Raises OSError, and then it is what it was."""
     body = json.dumps(
         {
             "what": WHAT,
@@ -209,12 +207,4 @@ def write(path: str | Path, answers: Answers) -> None:
         indent=1,
         ensure_ascii=False,
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(body + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(Path(path), f"{body}\n".encode())
