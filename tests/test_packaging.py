@@ -211,6 +211,17 @@ def test_no_file_names_a_registry():
     assert found == []
 
 
+def test_no_line_of_a_page_is_longer_than_a_hundred_characters():
+    """As ruff has it for Python."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {len(line)}"
+        for path in committed(r"\.(js|css|html)$")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if len(line) > 100
+    ]
+    assert found == []
+
+
 def test_notebooks_are_stripped_and_know_their_kernel():
     notebooks = committed(r"\.ipynb$")
     assert notebooks, "there is no lesson"

@@ -44,7 +44,7 @@ function go(screen) {
   document.querySelector(first)?.focus({ preventScroll: true });
 }
 
-// ---- the class -----------------------------------------------------------------------------------
+// ---- the class ----------------------------------------------------------------------------------
 
 let losing = 0;
 function away(lost) {
@@ -204,7 +204,7 @@ function renew(signal) {
   return renewing;
 }
 
-// ---- taking part ---------------------------------------------------------------------------------
+// ---- taking part --------------------------------------------------------------------------------
 
 const aside = () => {
   const ids = now.collection.drawings.filter(one => one.aside).map(one => one.id);
@@ -345,7 +345,7 @@ function stop() {
   poke();
 }
 
-// ---- awake and asleep ----------------------------------------------------------------------------
+// ---- awake and asleep ---------------------------------------------------------------------------
 
 function wake() {
   if (live || !now.me?.token || ["gone", "elsewhere", "join"].includes(now.screen)) return;
@@ -388,7 +388,7 @@ document.addEventListener("visibilitychange", () => (document.hidden ? sleep() :
 addEventListener("pagehide", sleep);
 addEventListener("pageshow", event => event.persisted && wake());
 
-// ---- drawing -------------------------------------------------------------------------------------
+// ---- drawing ------------------------------------------------------------------------------------
 
 function askNext() {
   now.asked = nextDigit(now.collection, now.me?.seed ?? 0);
@@ -459,7 +459,7 @@ function openOne(id) {
   paintImage(find("one"), imageOfKept(one));
 }
 
-// ---- what a student touches ----------------------------------------------------------------------
+// ---- what a student touches ---------------------------------------------------------------------
 
 const touch = (id, act) => find(id).addEventListener("click", act);
 const send = (id, act) => find(id).addEventListener("submit", event => {

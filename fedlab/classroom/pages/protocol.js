@@ -87,7 +87,7 @@ function refusal({ status, body }) {
   }
 }
 
-// ---- the class -----------------------------------------------------------------------------------
+// ---- the class ----------------------------------------------------------------------------------
 
 // {client, token, seed, class}. about: {code, session, name}
 export async function enrol(say, about) {
@@ -101,7 +101,7 @@ export async function tell(say, token, telling) {
   return parsed(body);
 }
 
-// ---- the federation ------------------------------------------------------------------------------
+// ---- the federation -----------------------------------------------------------------------------
 
 // This client's own token.
 export async function join(say, token, client, examples, session) {
@@ -149,7 +149,7 @@ export function tellLast(base, token, telling) {
   return fetch(new URL("students/me", base), request).catch(() => {});
 }
 
-// ---- messages ------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------
 
 // The weights in their order, and the names of arrays that are none.
 function weightsOf(arrays) {

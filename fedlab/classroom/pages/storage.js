@@ -18,7 +18,8 @@ export function storage(code) {
   return {
     get(name, otherwise = null) {
       try {
-        return JSON.parse(box()?.getItem(key(name)) ?? memory.get(key(name)) ?? "null") ?? otherwise;
+        const kept = box()?.getItem(key(name)) ?? memory.get(key(name)) ?? "null";
+        return JSON.parse(kept) ?? otherwise;
       } catch {
         return otherwise;
       }

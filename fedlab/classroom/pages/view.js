@@ -73,7 +73,7 @@ function showWelcome(now) {
   able(find("own-name"), me);
 }
 
-// ---- drawing -------------------------------------------------------------------------------------
+// ---- drawing ------------------------------------------------------------------------------------
 
 export function article(digit) {
   return digit === 8 ? "an 8" : `a ${digit}`;
@@ -93,7 +93,8 @@ function showDrawing(now) {
   showBars(have, asked, Math.max(target / 10, 1));
   able(find("train"), wanted || !lacking, find("paper"));
   say(find("train"), wanted ? "See the training" : "Train with the class");
-  const words = told ?? (away ? { wrong: true, text: AWAY } : { text: standing(drawn, target, lacking) });
+  const usual = away ? { wrong: true, text: AWAY } : { text: standing(drawn, target, lacking) };
+  const words = told ?? usual;
   say(find("told"), words.text);
   find("told").classList.toggle("wrong", Boolean(words.wrong));
 }
@@ -138,7 +139,7 @@ export function showList({ collection }, choose) {
   }
 }
 
-// ---- training ------------------------------------------------------------------------------------
+// ---- training -----------------------------------------------------------------------------------
 
 // What happens, as [title, more, step].
 function happening({ status, away, over, problem, display, sent, latest, collection }) {
@@ -152,7 +153,9 @@ function happening({ status, away, over, problem, display, sent, latest, collect
     return ["Training", `Round ${ofAll(display.round, last)}: ${times} over your`
       + ` ${counted(digits, "digit")}.`, "training"];
   }
-  if (away && over) return ["Finished", "The run is over, and the teacher’s computer has left.", ""];
+  if (away && over) {
+    return ["Finished", "The run is over, and the teacher’s computer has left.", ""];
+  }
   if (away) return ["No connection", "Your drawings are kept, and this page keeps trying.", ""];
   if (phase === "paused") return ["Paused", `Your teacher has paused the run. ${inClass}`, ""];
   if (phase === "over") return ["Finished", `The run is over. ${inClass}`, ""];

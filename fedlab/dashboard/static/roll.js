@@ -40,7 +40,8 @@ function render({ model, el }) {
     const button = document.createElement("button"), face = part(button, "span", "fr-face");
     face.setAttribute("aria-hidden", "true");
     const name = part(button, "b", "fr-name"), words = part(button, "span", "fr-words");
-    const good = part(button, "span", "fr-good"), before = part(good, "span"), after = part(good, "span");
+    const good = part(button, "span", "fr-good");
+    const before = part(good, "span"), after = part(good, "span");
     button.addEventListener("click", () => choose(chosen === client ? "" : client));
     return { button, face, letters: part(face, "i"), name, words, before, after };
   }
@@ -69,7 +70,9 @@ function render({ model, el }) {
       say(before, student.after === null ? "" : `${first}→`);
       say(after, last === null ? "" : `${last} %`);
       const pressed = String(student.client === chosen), told = aloud(student);
-      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
+      if (button.getAttribute("aria-pressed") !== pressed) {
+        button.setAttribute("aria-pressed", pressed);
+      }
       if (button.getAttribute("aria-label") !== told) {
         button.setAttribute("aria-label", told);
         button.title = told;
@@ -121,7 +124,8 @@ function render({ model, el }) {
   function showActs() {
     const all = students(), student = all.find(({ client }) => client === chosen);
     const wishes = all.filter(({ wish }) => wish);
-    const shown = JSON.stringify([chosen, mode, student?.shown, student?.wish, wishes.map(({ client, wish }) => [client, wish])]);
+    const wished = wishes.map(({ client, wish }) => [client, wish]);
+    const shown = JSON.stringify([chosen, mode, student?.shown, student?.wish, wished]);
     if (shown === built) return;
     built = shown;
     const had = acts.contains(document.activeElement) ? document.activeElement : null;
@@ -132,26 +136,28 @@ function render({ model, el }) {
     else showUsual(student, wishes);
     if (!had) return;
     const same = [...acts.querySelectorAll("input, button")];
-    (same.find(one => one.tagName === had.tagName && one.textContent === word) ?? same[0] ?? panel())?.focus();
+    const again = same.find(one => one.tagName === had.tagName && one.textContent === word);
+    (again ?? same[0] ?? panel())?.focus();
   }
 
   function showUsual(student, wishes) {
     mode = "";
+    const act = what => () => send(what, student.client);
     if (student) {
       part(acts, "b", "fr-chosen", student.shown);
       if (student.wish) {
-        const approve = `Show “${student.wish}”`;
-        button(approve, "The class sees this name from now on", () => send("approve", student.client));
+        button(`Show “${student.wish}”`, "The class sees this name from now on", act("approve"));
       }
       button("Rename", "Give another name", () => {
         mode = "rename";
         show();
         acts.querySelector("input")?.focus();
       });
-      button("Remove", "Has to go; may ask on the device to come in again", () => send("remove", student.client));
-      button("Ban", "Has to go, and this device does not come in again", () => send("ban", student.client));
+      button("Remove", "Has to go; may ask on the device to come in again", act("remove"));
+      button("Ban", "Has to go, and this device does not come in again", act("ban"));
     } else if (wishes.length) {
-      button(`Look at names (${wishes.length})`, "Names that students wish for: they are in sight then", () => {
+      const look = `Look at names (${wishes.length})`;
+      button(look, "Names that students wish for: they are in sight then", () => {
         mode = "names";
         show();
         acts.querySelector("button")?.focus();
@@ -170,7 +176,8 @@ function render({ model, el }) {
   }
 
   function showRename(student, typed) {
-    const label = part(acts, "label", "fr-rename", `${student.client}: `), input = part(label, "input");
+    const label = part(acts, "label", "fr-rename", `${student.client}: `);
+    const input = part(label, "input");
     input.maxLength = 20;
     input.value = typed ?? student.wish ?? "";
     input.placeholder = "a name; none: as given";

@@ -50,8 +50,11 @@ const focused = new WeakMap();  // panel → what had the focus last
 // A button that was pressed and is disabled then loses the focus, and with it the keys.
 function keepFocus(panel) {
   const last = focused.get(panel), now = document.activeElement;
-  if (last?.disabled && (now === document.body || now === last)) panel.focus({ preventScroll: true });
+  if (!last?.disabled) return;
+  if (now === document.body || now === last) panel.focus({ preventScroll: true });
 }
+
+const TYPING = "input, textarea, select, [contenteditable], [role=application]";
 
 function keys(panel, model) {
   panel.tabIndex = -1;
@@ -61,7 +64,7 @@ function keys(panel, model) {
     focused.set(panel, event.target);
   });
   panel.addEventListener("keydown", event => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable], [role=application]");
+    const typing = event.target.closest(TYPING);
     const letter = event.key.toLowerCase(), more = model.get("letters") ?? [];
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (letter === "n") {
@@ -100,17 +103,20 @@ function nameAll(panel) {
     handles.forEach((handle, i) => {
       const two = handles.length === 2;
       set(handle, "aria-label", of(two ? ["first shard", "last shard"][i] : label));
-      const value = two || !readout ? String(Number(handle.getAttribute("aria-valuenow"))) : text(readout);
-      set(handle, "aria-valuetext", value);
+      const number = String(Number(handle.getAttribute("aria-valuenow")));
+      set(handle, "aria-valuetext", two || !readout ? number : text(readout));
     });
     if (readout && label) set(readout, "aria-label", `${of(label)}, as text`);
     if (readout?.isContentEditable) set(readout, "role", "textbox");
-    for (const input of widget.querySelectorAll(":scope > input, :scope > select, :scope > textarea")) {
-      if (label) set(input, "aria-label", of(label));
+    for (const kind of ["input", "select", "textarea"]) {
+      const inputs = widget.querySelectorAll(`:scope > ${kind}`);
+      if (label) inputs.forEach(input => set(input, "aria-label", of(label)));
     }
     set(widget.querySelector(":scope > i.fa"), "aria-hidden", "true");  // its glyph is no word
     if (card && widget.matches("button")) set(widget, "aria-label", of(text(widget)));
-    if (widget.matches("button.fl-fold")) set(widget, "aria-expanded", String(widget.classList.contains("fl-on")));
+    if (widget.matches("button.fl-fold")) {
+      set(widget, "aria-expanded", String(widget.classList.contains("fl-on")));
+    }
     if (widget.matches("button.fl-tab, button.fl-switch")) {
       set(widget, "aria-pressed", String(widget.matches(".fl-on, .mod-active")));
     }
@@ -140,12 +146,14 @@ function names(panel) {
 // After Shift+Enter JupyterLab shows the next cell, and of a tall panel only the end: not where one
 // begins. Only then: whoever runs all cells, or reads elsewhere, stays where they are.
 function topInSight(panel) {
-  const cell = panel.closest(".jp-Cell"), cells = [...document.querySelectorAll(".jp-Notebook .jp-Cell")];
+  const cell = panel.closest(".jp-Cell");
+  const cells = [...document.querySelectorAll(".jp-Notebook .jp-Cell")];
   const active = cells.findIndex(one => one.classList.contains("jp-mod-active"));
   const here = cells.indexOf(cell);
   if (cell && (active === here || active === here + 1)) {
     const { top } = panel.getBoundingClientRect();
-    const notebook = panel.closest(".jp-WindowedPanel-outer, .jp-Notebook")?.getBoundingClientRect();
+    const around = panel.closest(".jp-WindowedPanel-outer, .jp-Notebook");
+    const notebook = around?.getBoundingClientRect();
     if (notebook && (top < notebook.top || top > notebook.top + 0.4 * notebook.height)) {
       panel.scrollIntoView({ block: "start" });
     }

@@ -8,8 +8,8 @@
 //   says:     a sentence below the steps; words: the whole picture in words, for those who cannot
 //             see it; live: what is read aloud when it changes
 //   held:     whether everything stands still
-//   server:   {text, slots, share}: its line, whether the updates that it expects are shown, and what
-//             a client's share is called: "weight" if nothing is said
+//   server:   {text, slots, share}: its line, whether the updates that it expects are shown, and
+//             what a client's share is called: "weight" if nothing is said
 //   clients:  [{name, colour, part, share, state, busy, late, progress, arrived, accuracy}]
 //             colour: 0-11; part: whether it takes part; share: n_k / n; state: a word or two;
 //             progress: 0-1 of its training; arrived: its update is there; accuracy: in %, or null
@@ -35,7 +35,7 @@ export function size(bytes) {
   return bytes < 999_500 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(2)} MB`;
 }
 
-// "GW" of "Golden Walrus", "C12" of "client-12", "AL" of "alice": where there is no room for a name.
+// "GW" of "Golden Walrus", "C12" of "client-12", "AL" of "alice": where no name has room.
 export function initials(name) {
   const [first = "", second = ""] = name.split(/[\s_.-]+/).filter(Boolean);
   const more = /^\d+$/.test(second) ? second.slice(-2) : [...second].slice(0, 1).join("");
@@ -44,7 +44,8 @@ export function initials(name) {
 
 // A name in at most two rows of so many letters.
 function rowsOf(name, letters) {
-  const cut = text => (text.length > letters ? `${text.slice(0, Math.max(letters - 1, 0))}…` : text);
+  const most = Math.max(letters - 1, 0);
+  const cut = text => (text.length > letters ? `${text.slice(0, most)}…` : text);
   if (name.length <= letters || !name.includes(" ")) return [cut(name)];
   const words = name.split(" ");
   let first = words.shift();
@@ -105,14 +106,17 @@ export function roundPicture(root) {
     const crowded = room < (count > MANY ? CROWDED_MANY : CROWDED);
     // Below a circle there is as much as names need: a second row only where one is not enough
     const letters = crowded ? 0 : Math.floor(room / (LETTER * (rows === 2 ? 12 : 14)));
-    const second = !crowded && state.clients.some(client => rowsOf(client.name, letters).length > 1);
+    const two = client => rowsOf(client.name, letters).length > 1;
+    const second = !crowded && state.clients.some(two);
     const tall = second ? (rows === 2 ? 13 : 15) : 0, most = rows === 1 ? 27 : second ? 13 : 15;
     const radius = crowded ? Math.min(14, 0.46 * room) : Math.min(most, 0.3 * room);
     const under = crowded ? 12 : (rows === 2 ? 36 : 48) + tall;
-    const box = {width: wide, height: high, x: width / 2, y: rows === 2 ? height / 2 - 4 : high / 2 + 4};
+    const y = rows === 2 ? height / 2 - 4 : high / 2 + 4;
+    const box = {width: wide, height: high, x: width / 2, y};
     const places = state.clients.map((_, i) => {
       const top = i < above, column = top ? i : i - above, columns = top ? above : below;
-      const inward = crowded && column % 2 ? 2 * radius + 2 : 0;  // where it is narrow, every other one
+      // Where it is narrow, every other one
+      const inward = crowded && column % 2 ? 2 * radius + 2 : 0;
       return {
         x: width * (column + 0.5) / columns,
         y: top ? radius + 7 + inward : height - radius - under - inward,
@@ -145,25 +149,27 @@ export function roundPicture(root) {
     parts = new Map(state.clients.map((client, i) => {
       const {x, y} = at.places[i], link = shape(links, "g"), node = shape(nodes, "g");
       const r = at.radius, colour = colourOf(client);
-      const part = {link, node, path: shape(link, "path", {class: "link", d: way(at, at.places[i])})};
-      set(part.path, {stroke: colour});
+      const d = way(at, at.places[i]), around = {cx: x, cy: y, r: r + 5, stroke: colour};
+      const part = {link, node, path: shape(link, "path", {class: "link", d, stroke: colour})};
       part.share = shape(link, "text", {class: "soft halo", "font-size": 12});
       part.face = shape(node, "circle", {class: "face", cx: x, cy: y, r, stroke: colour});
-      part.ring = shape(node, "circle", {class: "ring", cx: x, cy: y, r: r + 5, stroke: colour, pathLength: 100});
+      part.ring = shape(node, "circle", {class: "ring", pathLength: 100, ...around});
       part.turning = shape(node, "circle", {
-        class: "turning", cx: x, cy: y, r: r + 5, stroke: colour, pathLength: 100, "stroke-dasharray": "14 86",
+        class: "turning", pathLength: 100, "stroke-dasharray": "14 86", ...around,
       });
-      part.accuracy = shape(node, "text", {x, y: y + (small ? 4 : 5), "font-size": small ? 11 : 14});
-      part.name = shape(node, "text", {x, y: y + r + (small ? 18 : 24), "font-size": font, class: "strong halo"});
-      part.state = shape(node, "text", {
-        x, y: y + r + (small ? 31 : 41) + at.tall, "font-size": small ? 11 : 12.5, class: "soft halo",
-      });
+      const text = (below, font, look) =>
+        shape(node, "text", {x, y: y + below, "font-size": font, ...look});
+      part.accuracy = text(small ? 4 : 5, small ? 11 : 14);
+      part.name = text(r + (small ? 18 : 24), font, {class: "strong halo"});
+      part.state = text(r + (small ? 31 : 41) + at.tall, small ? 11 : 12.5, {class: "soft halo"});
       if (at.crowded) {
         set(part.accuracy, {y: y + 4.5, "font-size": Math.min(12.5, 0.87 * r), class: "strong"});
         say(part.accuracy, initials(client.name));
       } else {
         const dy = small ? 13 : 15;
-        rowsOf(client.name, at.letters).forEach((row, i) => say(shape(part.name, "tspan", {x, dy: dy * i}), row));
+        for (const [i, row] of rowsOf(client.name, at.letters).entries()) {
+          say(shape(part.name, "tspan", {x, dy: dy * i}), row);
+        }
       }
       // Beside its link, or below it where that is flat
       const [before, middle, after] = [0.53, 0.55, 0.57].map(
@@ -171,15 +177,22 @@ export function roundPicture(root) {
       const flat = Math.abs(after.x - before.x) > 2 * Math.abs(after.y - before.y);
       const side = x < at.box.x - 5 ? -1 : 1;
       part.share.style.textAnchor = flat ? "middle" : side < 0 ? "end" : "start";
-      set(part.share, flat ? {x: middle.x, y: middle.y + 27} : {x: middle.x + 16 * side, y: middle.y + 4});
+      const [aside, below] = flat ? [0, 27] : [16 * side, 4];
+      set(part.share, {x: middle.x + aside, y: middle.y + below});
       return [client.name, part];
     }));
-    const {x, y, width, height} = at.box;
-    parts.box = shape(server, "rect", {class: "box", x: x - width / 2, y: y - height / 2, width, height, rx: 12});
-    parts.title = shape(server, "text", {x, y: y - height / 2 + (at.rows === 2 ? 15 : 20), "font-size": 14, class: "strong"});
+    const {x, y, width, height} = at.box, top = y - height / 2, bottom = y + height / 2;
+    parts.box = shape(server, "rect", {
+      class: "box", x: x - width / 2, y: top, width, height, rx: 12,
+    });
+    parts.title = shape(server, "text", {
+      x, y: top + (small ? 15 : 20), "font-size": 14, class: "strong",
+    });
     say(parts.title, "server");
     parts.slots = shape(server, "g");
-    parts.text = shape(server, "text", {x, y: y + height / 2 - (at.rows === 2 ? 6 : 9), "font-size": 12.5, class: "soft"});
+    parts.text = shape(server, "text", {
+      x, y: bottom - (small ? 6 : 9), "font-size": 12.5, class: "soft",
+    });
   }
 
   // ---- what is so now -------------------------------------------------------------------------
@@ -190,16 +203,19 @@ export function roundPicture(root) {
       const part = parts.get(client.name);
       set(part.path, {"stroke-width": client.part ? 2 + 24 * client.share : 2});
       set(part.link, {class: client.part ? "" : "out"});
-      const classes = [client.part || !state.step ? "" : "out", client.busy ? "busy" : "", client.late ? "late" : ""];
-      set(part.node, {class: classes.join(" ").trim()});
-      say(part.share, client.part && at.rows === 1 ? `${at.room > 165 ? `${state.server.share || "weight"} ` : ""}${Math.round(100 * client.share)} %` : "");
+      const is = {out: state.step && !client.part, busy: client.busy, late: client.late};
+      set(part.node, {class: Object.keys(is).filter(name => is[name]).join(" ")});
+      const share = `${Math.round(100 * client.share)} %`;
+      const called = at.room > 165 ? `${state.server.share || "weight"} ` : "";
+      say(part.share, client.part && at.rows === 1 ? called + share : "");
       // In the small rings of two rows 100.0 would not have room
-      const digits = at.rows === 2 ? 0 : 1;
-      if (!at.crowded) say(part.accuracy, client.accuracy === null ? "" : client.accuracy.toFixed(digits));
+      const accuracy = client.accuracy?.toFixed(at.rows === 2 ? 0 : 1) ?? "";
+      if (!at.crowded) say(part.accuracy, accuracy);
       const narrow = at.rows === 2 && client.part && client.state === "waiting";
-      say(part.state, at.crowded ? "" : narrow ? `${Math.round(100 * client.share)} %` : client.state);
+      say(part.state, at.crowded ? "" : narrow ? share : client.state);
       const done = Math.round(100 * client.progress);
-      set(part.ring, {"stroke-dasharray": `${done} ${100 - done}`, visibility: done ? "visible" : "hidden"});
+      const visibility = done ? "visible" : "hidden";
+      set(part.ring, {"stroke-dasharray": `${done} ${100 - done}`, visibility});
     }
     set(server, {class: averaging ? "averaging" : ""});
     say(parts.text, state.server.text);
@@ -215,10 +231,12 @@ export function roundPicture(root) {
     let left = averaging ? x - inner / 2 : x - (taking.length * (equal + gap) - gap) / 2;
     for (const [i, client] of taking.entries()) {
       const wide = averaging ? inner * client.share : equal;
-      const slot = parts.slots.children[i] || shape(parts.slots, "rect", {class: "slot", height: 11, rx: 3});
+      const look = {class: "slot", height: 11, rx: 3, "stroke-width": 1.5};
+      const slot = parts.slots.children[i] || shape(parts.slots, "rect", look);
       set(slot, {
-        x: left, y: y - 8, width: Math.max(wide, 1), stroke: colourOf(client), "stroke-width": 1.5,
-        fill: client.arrived ? colourOf(client) : "none", "stroke-dasharray": client.arrived ? "none" : "3 2",
+        x: left, y: y - 8, width: Math.max(wide, 1), stroke: colourOf(client),
+        fill: client.arrived ? colourOf(client) : "none",
+        "stroke-dasharray": client.arrived ? "none" : "3 2",
       });
       left += wide + gap;
     }
@@ -235,9 +253,14 @@ export function roundPicture(root) {
     const wide = crowded ? 17 : small ? 52 : 68, high = crowded ? 12 : small ? 19 : 25;
     const group = shape(packets, "g", {class: packet.up ? "packet up" : "packet down"});
     const client = state.clients.find(one => one.name === packet.client);
-    const box = shape(group, "rect", {x: -wide / 2, y: -high / 2, width: wide, height: high, rx: crowded ? 4 : 6});
+    const box = shape(group, "rect", {
+      x: -wide / 2, y: -high / 2, width: wide, height: high, rx: crowded ? 4 : 6,
+    });
     if (packet.up) set(box, {stroke: colourOf(client)});
-    if (!crowded) say(shape(group, "text", {y: 4.5, "font-size": small ? 11 : 13, class: "strong"}), size(packet.bytes));
+    if (!crowded) {
+      const text = shape(group, "text", {y: 4.5, "font-size": small ? 11 : 13, class: "strong"});
+      say(text, size(packet.bytes));
+    }
     moving.push({group, path: part.path, up: packet.up, from: performance.now()});
     if (!frame) frame = requestAnimationFrame(move);
   }
@@ -250,7 +273,8 @@ export function roundPicture(root) {
         return false;
       }
       const eased = still() ? 0.5 : gone * gone * (3 - 2 * gone);
-      const {x, y} = packet.path.getPointAtLength((packet.up ? 1 - eased : eased) * packet.path.getTotalLength());
+      const along = (packet.up ? 1 - eased : eased) * packet.path.getTotalLength();
+      const {x, y} = packet.path.getPointAtLength(along);
       set(packet.group, {transform: `translate(${x} ${y})`});
       return true;
     });
@@ -261,7 +285,8 @@ export function roundPicture(root) {
 
   function draw() {
     const at = layout();
-    const shown = JSON.stringify([at.width, at.height, state.clients.map(one => [one.name, one.colour])]);
+    const looks = state.clients.map(one => [one.name, one.colour]);
+    const shown = JSON.stringify([at.width, at.height, looks]);
     if (shown !== built) {
       built = shown;
       build(at);
