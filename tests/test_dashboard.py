@@ -431,7 +431,8 @@ def test_the_token_is_shown_only_when_asked_for(panel):
     for tab in panel._details._contents:
         panel._details.show(tab)
         time.sleep(0.3)
-    assert "--id dave" in panel._details.join.value and token not in words(panel)
+    until(lambda: "--id dave" in panel._details.join.value)
+    assert token not in words(panel)
     button(panel, "Show the address with its token").click()
     assert token in panel._details.join.value
 
@@ -714,7 +715,7 @@ def test_slow_motion_ends_when_it_is_switched_off_or_stopped(panel):
     until(lambda: panel._session.waiting_before == 2)
     began = time.monotonic()
     panel.stop()
-    assert len(panel.wait()) == 0 and time.monotonic() - began < 3
+    assert len(panel.wait()) == 0 and time.monotonic() - began < 10
     assert fedlab_threads() == ["fedlab-panel", "fedlab-server"]
 
 

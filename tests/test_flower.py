@@ -614,7 +614,7 @@ def test_by_flowers_engine_our_strategy_gives_the_same_bits_and_flowers_nearly_t
 ):
     environ = {**environment(tmp_path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     with started([sys.executable, "-W", "ignore", "-c", BOTH], **environ) as (process, _):
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=540)
     assert process.returncode == 0, err[-3000:]
     result = json.loads(out.strip().splitlines()[-1])
     assert result["bits"] == 0.0

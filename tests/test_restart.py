@@ -413,7 +413,7 @@ def test_a_run_without_a_word_of_anybody_ends_by_its_own_clock(server, monkeypat
     federation.start(Plan(1))
     play(federation, "alice", value=1)
     began = time.monotonic()
-    assert len(federation.wait()) == 1 and time.monotonic() - began < 2
+    assert len(federation.wait()) == 1 and time.monotonic() - began < 10
 
 
 def test_the_text_in_the_file_is_plain_json(server):
