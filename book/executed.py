@@ -33,7 +33,7 @@ sys.path.pop(0)
 """Run in the kernel first: what kernel.py says."""
 
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
-"""What a notebook may fail by once, and not when it is tried again."""
+"""What a notebook may fail by, and is then tried again."""
 
 
 class TokenLeft(Exception):

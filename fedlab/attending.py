@@ -8,6 +8,7 @@ import time
 from fedlab.classroom.roster import TERMINAL
 from fedlab.classroom.student import Seen, Student, share
 from fedlab.data import SHARD_SIZE, load_mnist
+from fedlab.interrupts import heed
 from fedlab.terminal import Screen
 
 
@@ -34,6 +35,7 @@ def join(args) -> int:
         student.start()
         screen.line(f"In the class, as {student.seen.client}. Ctrl-C leaves it.")
         while not over.is_set() and student.running:
+            heed()
             time.sleep(0.2)  # an interrupt comes between two of these on every system
     finally:
         student.stop()

@@ -66,8 +66,10 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
         os.replace(beside, path)
         with suppress(OSError, AttributeError):  # Windows opens no folder
             folder = os.open(path.parent, os.O_DIRECTORY)
-            os.fsync(folder)  # or the new name may be lost with the power
-            os.close(folder)
+            try:
+                os.fsync(folder)  # or the new name may be lost with the power
+            finally:
+                os.close(folder)
 
 
 def prepare(path: str | Path) -> None:

@@ -214,14 +214,18 @@ def server(args) -> int:
 
 
 def _say_how_to_join(serving, args) -> None:
-    print(f'join in another terminal:  fedlab client "{serving.url}" --id alice --shards 1 4')
+    trust = f' --certificate "{args.certificate}"' if args.certificate else ""
+    print(
+        f'join in another terminal:  fedlab client "{serving.url}" --id alice --shards 1 4{trust}'
+    )
     print("watch in a browser:        open the URL above")
     if args.original:
         print(f"the original's clients:    send to {serving.address} and need no token")
     if args.host not in ("127.0.0.1", "localhost") and not args.certificate:
         print("Everyone on this network can read the tokens and the weights: plain HTTP.")
     if len(serving.history):
-        print(f"Goes on from {args.checkpoint}: {summary(serving.history)}.")
+        unit = serving.federation.strategy.unit
+        print(f"Goes on from {args.checkpoint}: {summary(serving.history, unit)}.")
     if args.min_clients:
         print(f"Waits for {counted(args.min_clients, 'client')}, then begins.", end=" ")
     elif not serving.federation.strategy.asynchronous:
@@ -358,7 +362,10 @@ def _with_token(url: str, file: str | None) -> str:
         if file is not None:
             raise Refused(f"got a token in the URL and --token-file {file}; expected one of them")
         return url
-    token = Path(file).read_text("utf-8").strip() if file else os.environ.get(TOKEN, "")
+    try:
+        token = Path(file).read_text("utf-8").strip() if file else os.environ.get(TOKEN, "")
+    except UnicodeDecodeError:
+        raise Refused(f"{file} is no text; expected a file with the token in it") from None
     if not token and sys.stdin.isatty():
         token = getpass.getpass("Token: ")
     return f"{url.rstrip('/')}/?token={quote(token)}" if token else url

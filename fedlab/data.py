@@ -156,10 +156,9 @@ def load_mnist(path: str | Path | None = None) -> Mnist:
     """Read MNIST without any network.
 
     path: a `.npz` file in the layout of `keras.datasets.mnist`, or a folder that holds `mnist.npz`
-          or the original demonstration's
-    four `.npy` files (told apart by their shapes, whatever their names). Without a path: `data/` of
-    this project, then what is installed with fedlab, then `data/` in the current folder, then
-    `keras.datasets`, which downloads the file once.
+          or the original demonstration's four `.npy` files (told apart by their shapes, whatever
+          their names). Without a path: `data/` of this project, then what is installed with fedlab,
+          then `data/` in the current folder, then `keras.datasets`, which downloads the file once.
 
     Raises DataError when nothing was found, or when what was found is not MNIST.
     """

@@ -370,8 +370,8 @@ def _client(commands) -> None:
     page = _command(
         commands,
         "client",
-        "URL [--id ID] [--shards FIRST LAST] [--secure] [--token-file F] [--data PATH]"
-        " [--patience S]",
+        "URL [--id ID] [--shards FIRST LAST] [--secure] [--token-file F] [--certificate F]"
+        " [--data PATH] [--patience S]",
         "take part in a federation, with images of your own",
         f"""
         Join the federation at URL, train when asked to, and send back weights; no image
@@ -431,7 +431,7 @@ def _evaluate(commands) -> None:
     page = _command(
         commands,
         "evaluate",
-        "F [--data PATH]",
+        "F [--pixels 255|1] [--data PATH]",
         "test a checkpoint on the 10,000 test images",
         "Print the accuracy of a checkpoint's global model on MNIST's 10,000 test images, and for"
         " every digit.",
@@ -618,8 +618,8 @@ def _add_common(page, history: bool = False, seed: str = "") -> None:
             help=f"decides {seed} (default: %(default)s)",
         )
     text = (
-        "mnist.npz, or a folder with it or with the original's four .npy files (default: data/ of"
-        " the project)"
+        "mnist.npz, or a folder with it or with the original's four .npy files (default: what came"
+        " with fedlab)"
     )
     page.add_argument("--data", metavar="PATH", help=text)
 

@@ -169,7 +169,8 @@ class Settings:
             elif item.name == "secure":
                 parts.append("secure" if mine else "not secure")
             else:
-                parts.append(f"{LABELS[item.name]} {'all' if mine is None else mine}".strip())
+                none = "none" if item.name == "deadline" else "all"
+                parts.append(f"{LABELS[item.name]} {none if mine is None else mine}".strip())
         return ", ".join(parts) or "same settings"
 
     def as_calls(self) -> str:

@@ -103,7 +103,7 @@ def summary(history: History, word: str = "round", target: float | None = None) 
         text += (
             f"; {target:.2%} was not reached"
             if needed is None
-            else f"; {target:.2%} reached after {needed:.1f} rounds"
+            else f"; {target:.2%} reached after {needed:.1f} {word}s"
         )
     return text
 

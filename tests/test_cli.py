@@ -680,6 +680,21 @@ def test_a_port_in_use(refused):
 # ---- server and clients in this process ----------------------------------------------------------
 
 
+def test_who_needs_a_certificate_is_told(capsys):
+    with fedlab.Server() as server:
+        for given, told in (("", "4\n"), ("--certificate c.pem --key k.pem", '"c.pem"\n')):
+            cli._say_how_to_join(server, cli.parse(["server", *given.split()]))
+            said = capsys.readouterr().out
+            assert f"--shards 1 4{' --certificate ' if given else ''}" in said and told in said
+
+
+def test_a_token_file_that_is_no_text(tmp_path, capsys):
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    arguments = ["client", "http://127.0.0.1:9/", "--id", "a", "--shards", "1", "1"]
+    assert cli.main([*arguments, "--token-file", str(tmp_path / "token")]) == cli.USAGE
+    assert "is no text; expected a file with the token in it" in capsys.readouterr().err
+
+
 def test_ctrl_c_while_the_server_waits(capsys, monkeypatch):
     """Nobody has joined, and nothing is written."""
     monkeypatch.setenv("FEDLAB_TOKEN", "the-token")

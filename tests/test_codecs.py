@@ -34,6 +34,7 @@ NAMES = [
     "quantise-1", "sign", "sign+feedback", "ternary+zlib", "top-0.01", "top-0.1+feedback+zlib",
     "mask-0.01", "mask-0.3+feedback", "qsgd-1+zlib", "qsgd-4", "dense/quantise-8", "dense/float16",
     "float16/dense", "quantise-2+zlib/float16", "top-0.01+feedback/quantise-8",
+    "top-0.0123456789", "mask-0.333333333333",
 ]  # fmt: skip
 SHAPES = [(7, 5), (5,), (), (1,)]
 TWO_NN = [(784, 200), (200,), (200, 200), (200,), (200, 10), (10,)]

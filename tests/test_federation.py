@@ -371,6 +371,10 @@ def test_a_straggler_is_left_behind_at_the_deadline(make):
     ):
         report(federation, "alice", late.round, 300, toy(9))
     assert snapshot(federation) == before
+    with pytest.raises(Conflict):
+        report(federation, "alice", late.round, 300, toy(9))
+    work = [(task.client, task.taken) for task in federation.history.tasks]
+    assert work.count(("alice", False)) == 1, "sent twice it was at work once"
     play(federation, "alice", 1)  # and it takes part again
     play(federation, "bob", 1)
     play(federation, "carol", 1)

@@ -156,6 +156,18 @@ def test_a_damaged_file_and_one_of_another_version_are_told_in_place(ask):
     assert before.path.read_text() == body
 
 
+def test_a_file_that_is_damaged_meanwhile_is_told_in_place(ask):
+    before = ask("before")
+    buttons(before)["Begin"].click()
+    choice(before).value = "a"
+    before.path.write_text("{")
+    choice(before).value = "b"
+    assert "It is kept as answers_blue.json.damaged-1" in shown(before)
+    assert not before.path.exists(), "and not b alone, as if nothing had been"
+    choice(before).value = "c"
+    assert '"c"' in before.path.read_text()
+
+
 def test_bad_calls_get_sentences(ask, tmp_path):
     with pytest.raises(fedlab.Refused, match="part is 'now'; expected 'before' or 'after'"):
         fedlab.Questionnaire("now")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from fedlab.dashboard.steps import (
     Gate,
     Watched,
 )
+from fedlab.federation import Federation
+from fedlab.plan import Plan
 from fedlab.strategies import STRATEGIES
 
 
@@ -104,6 +107,38 @@ def test_a_watched_strategy_makes_the_same_models(name, mnist):
     expected = [classifier.evaluate(models.global_of(n), mnist.test)[0] for n in (1, 2)]
     assert expected == [r.loss for r in without], "and every round's model is kept"
     assert watched.participants == {1: ("alice", "bob", "carol"), 2: ("alice", "bob", "carol")}
+
+
+def test_a_model_that_is_rejected_is_not_kept():
+    models = Models()
+
+    def aggregate(state, updates):
+        (update,) = updates
+        spoiled = np.float32(np.nan if update.round == 2 else 1)
+        return replace(state, weights=[state.weights[0] + spoiled])
+
+    watched = Watched(
+        fedlab.Strategy("Odd", "spoils round 2", aggregate), Gate(), models.keep_global
+    )
+    federation = Federation([np.zeros(3, np.float32)], watched)
+    federation.join("alice", 10)
+    federation.start(Plan(3, strict=False))
+    for _ in range(3):
+        task = federation.task("alice", 5)
+        federation.report(fedlab.Update("alice", task.round, 10, task.weights, run=task.run))
+    assert "rejected" in federation.wait()[1].note
+    assert [models.global_of(number)[0][0] for number in (1, 2, 3)] == [1, 1, 2]
+
+
+def test_a_round_that_is_played_again_counts_once(monkeypatch):
+    monkeypatch.setattr("fedlab.dashboard.models.MOST_BYTES", 2_000)
+    models, weights = Models(), [np.zeros(100, np.float32)]  # 400 bytes
+    for number in range(2):
+        models.keep_own(number, "alice", weights)
+    for _ in range(10):
+        models.keep_global(1, weights)
+        models.keep_own(1, "alice", weights)
+    assert models._bytes == 1_200 and models.own_of(0) and models.own_of(1)
 
 
 def test_models_forget_the_oldest_first(monkeypatch):

@@ -191,6 +191,10 @@ def test_who_is_here(panel, devices):
         Device(url).start()
     panel.open_door(True)
     until(lambda: panel._door.value and panel._door.description == "Door open")
+    panel._door.value = False
+    panel._door.value = True  # before the first press was worked off
+    until(lambda: not panel._todo)
+    assert panel.live.open and panel._door.value
 
 
 WISHES = [("Anna", "phone"), ("", "phone"), ("", "notebook")]

@@ -216,7 +216,7 @@ class Roster:
         return plain
 
     def tell(self, client: str, said: Mapping, version: int, now: float) -> None:
-        """Take in what a student's device says of itself (docs/protocol.md). version: of the
+        """Take in what a student's device says of itself (docs/classroom.md). version: of the
         current model: of a later one nothing can be measured. Raises Refused; then nothing has
         changed.
         """

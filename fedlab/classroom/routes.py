@@ -1,5 +1,5 @@
 """What a class is answered over HTTP, beside what every client is: the phone page, coming in, and
-telling how it goes. docs/protocol.md describes it.
+telling how it goes. docs/classroom.md describes it.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ ENDS = Removed, Banned, Closed, Full, WrongCode
 class Seen:
     """How it goes, for people. client: its id; name: a wish for another; approved: whether the
     class sees that. doing: "joining", "drawing", "ready", "training", "away" or "out". told: what
-    the server has said last (docs/protocol.md). first, last: what was measured of the first model,
+    the server has said last (docs/classroom.md). first, last: what was measured of the first model,
     and of the latest. message: the same in words.
     """
 

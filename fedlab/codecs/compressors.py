@@ -56,7 +56,8 @@ class Compressor:
     @property
     def name(self) -> str:
         """The word and the setting."""
-        values = [f"-{value:g}" for _, value in settings_of(self).values()]
+        # Whole: clients make the same codec from it
+        values = [f"-{value}".removesuffix(".0") for _, value in settings_of(self).values()]
         return "".join([self.word, *values])
 
     def for_feedback(self) -> Compressor:

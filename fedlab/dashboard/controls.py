@@ -207,7 +207,7 @@ class Bytes(widgets.VBox):
         """Of the codec that was chosen."""
         word, parts = self.kind.value, []
         if word in self.sliders:
-            parts.append(f"{word}-{self.sliders[word].value:g}")
+            parts.append(f"{word}-{self.sliders[word].value}")
         else:
             parts.append(word)
         parts += ["feedback"] * (self.feedback in self.children and self.feedback.value)

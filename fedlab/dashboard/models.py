@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -35,13 +35,16 @@ class Models:
     def keep_global(self, round: int, weights: Weights) -> None:
         """The global model after this round; 0 is the untrained one."""
         with self._lock:
+            self._bytes -= _size(self._global.get(round, ()))  # a round that is played again
             self._global[round] = weights
             self._count(weights)
 
     def keep_own(self, round: int, client: str, weights: Weights) -> None:
         """A client's own model, before it is averaged."""
         with self._lock:
-            self._own.setdefault(round, {})[client] = weights
+            own = self._own.setdefault(round, {})
+            self._bytes -= _size(own.get(client, ()))
+            own[client] = weights
             self._count(weights)
 
     def _count(self, weights: Weights) -> None:
@@ -68,7 +71,7 @@ class Models:
             return {name: w for own in self._own.values() for name, w in own.items()}
 
 
-def _size(weights: Weights) -> int:
+def _size(weights: Iterable[np.ndarray]) -> int:
     return sum(array.nbytes for array in weights)
 
 

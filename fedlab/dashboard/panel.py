@@ -53,7 +53,8 @@ class Dashboard(Buttons, widgets.VBox):
     clients:  name -> (first, last) shards; three clients with four shards each if None.
     host, port: where its server listens, as in `Server`: host="0.0.0.0" lets a class join.
     settings: where the sliders stand at first: rounds, fraction, epochs, batch_size, learning_rate,
-              optimizer, strategy, strategy_settings, seed.
+              optimizer, strategy, strategy_settings, seed, enough, deadline, sampling, secure,
+              codec.
 
     A new panel (or the same cell run again) closes the one before it. Every control is a plain call
     too: `start`, `one_round`, `stop`, `reset`, `slow_motion`, `next_step`, `compare`, `wait`, and
@@ -328,7 +329,9 @@ class Dashboard(Buttons, widgets.VBox):
             self._refresh()
         except Exception as error:
             self._show_error(error)
-            self._header.value = header(self._look(""), len(self._mnist.test))
+            self._header.value = views.header(
+                "trouble", True, views.message(self._trouble, error=True), "–", ""
+            )
 
     def _look(self, mistake: str) -> Glance:
         back = self._curve.looking_back

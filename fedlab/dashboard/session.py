@@ -345,6 +345,8 @@ class Session:
                 sampling=settings.sampling,
                 secure=settings.secure,
                 codec=settings.codec,
+                enough=settings.enough,
+                deadline=settings.deadline,
             )
             != settings
         ):

@@ -100,8 +100,8 @@ class Watched(Strategy):
     """A strategy as it is, seen while it works: it waits at the gate before each of its steps, and
     what it makes of a round is kept.
 
-    on_model: called with (round, weights) of every new global model; where there are no rounds,
-              they are counted from 1.
+    on_model: called with (round, weights) of the global model after every round, once the
+              federation has accepted it; where there are no rounds, new ones are counted from 1.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Watched(Strategy):
         self.secret_draw, self.open_updates = strategy.secret_draw, strategy.open_updates
         self.participants: dict[int, tuple[str, ...]] = {}
         self._merged = 0
+        self._round: int | None = None  # under way
 
     @property
     def identity(self) -> str:
@@ -136,7 +137,11 @@ class Watched(Strategy):
         return self.strategy.client_side()
 
     def measures(self, state: State) -> dict[str, float]:
-        """As the strategy does."""
+        """As the strategy does. It is asked for every round's model that is accepted: of a round
+        that was abandoned, or whose model was rejected, that is the one before.
+        """
+        if self._round is not None:
+            self._on_model(self._round, state.weights)
         return self.strategy.measures(state)
 
     def prepare(self, task: Task, state: State) -> Task:
@@ -169,12 +174,8 @@ class Watched(Strategy):
             self.participants[task.round] = updates.participants
             return replace(updates, arriving=self._held(updates.arriving))
 
-        new = state
-        try:
-            new = self.strategy.run_round(state, task, asked)
-            return new
-        finally:  # of a round that was abandoned it is the one before
-            self._on_model(task.round, new.weights)
+        self._round = task.round
+        return self.strategy.run_round(state, task, asked)
 
     def _held(self, arriving: Iterable[Update]) -> Iterator[Update]:
         if self._gate.slow:

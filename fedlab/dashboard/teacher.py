@@ -180,8 +180,11 @@ class Classroom(Buttons, widgets.VBox):
 
     def open_door(self, open: bool) -> None:
         """Whether newcomers are let in; who is in comes back all the same."""
-        self._opened.open = open
+        self._set_open(open)
         self._door.value = bool(open)
+
+    def _set_open(self, open: bool) -> None:
+        self._opened.open = open
         self._wake.set()
 
     def rehearse(self, phones: int = 3) -> None:
@@ -295,7 +298,9 @@ class Classroom(Buttons, widgets.VBox):
         )
         self._door.add_class("fl-switch")
         self._door.observe(
-            lambda change: self._do("door", lambda: self.open_door(change["new"])), "value"
+            # Not `open_door`, which sets the button: two quick presses would chase each other
+            lambda change: self._do("door", lambda: self._set_open(change["new"])),
+            "value",
         )
         self._three = self._button(
             "+ 3 simulated phones", self.rehearse, "To try a lesson out, or where no phone comes in"

@@ -71,6 +71,7 @@ class Joined:
     done: int = 0  # asynchronous: rounds of its own that this client has reported
     task: tuple[int, str] | None = None  # round and phase of the task that it has
     since: float = 0.0  # when it was given that task
+    noted: bool = False  # that it was at work on it is written down
     given: Given | None = None  # asynchronous: the model of that task
     guest: bool = False
 

@@ -80,7 +80,9 @@ class Exchange:
 
     @property
     def untaken(self) -> bool:
-        """Whether `take` would find one."""
+        """Whether somebody's task was not taken; where all of them were excused meanwhile, `take`
+        finds none.
+        """
         return bool(self._untaken)
 
     def check(self, update: Update) -> None:

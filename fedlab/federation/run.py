@@ -184,7 +184,7 @@ class Federation:
                 # Who asks and gets none was too late for its round.
                 has = None if task is None else (task.round, task.phase)
                 if member.task != has:
-                    member.task, member.since = has, table.clock.now()
+                    member.task, member.since, member.noted = has, table.clock.now(), False
                     table.notify()
                 if task is not None:
                     return task

@@ -138,10 +138,13 @@ class Table:
             self.exchange.check(update)
 
     def at_work(self, client: str, staleness: int = 0, taken: bool = True) -> None:
-        """Write down that `client` has been at work until now, if it had a task."""
+        """Write down that `client` has been at work until now, if it had a task; of one task once,
+        whatever is sent again.
+        """
         with self.changed:
             member = self.members.find(client)
-            if member is not None and member.training:
+            if member is not None and member.training and not member.noted:
+                member.noted = True
                 times = member.since - self.zero, self.clock.now() - self.zero
                 self.history.tasks.append(TaskRecord(client, *times, staleness, taken))
 

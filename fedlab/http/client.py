@@ -431,6 +431,8 @@ class Client:
                     return exchange()
             except requests.RequestException as error:
                 trouble = str(error) if isinstance(error, _Trouble) else type(error).__name__
+                if isinstance(error, requests.exceptions.SSLError):
+                    trouble = "its certificate is not trusted here: certificate=, --certificate"
             end = time.monotonic() + self._trying if end is None else end
             if (left := end - time.monotonic()) <= 0:
                 raise ServerAway(

@@ -13,8 +13,6 @@ LESSON, CLIENT = 1.2e9, 0.9e9
 """Bytes of memory that a notebook with its server and twelve clients takes, and one `fedlab client`
 in a terminal with all images: the peaks of such processes on Linux, rounded up."""
 
-LONGEST = 180.0  # seconds for TensorFlow to be loaded and to train one step
-
 LABELS = {
     "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),

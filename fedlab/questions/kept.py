@@ -157,16 +157,26 @@ def keep(path: str | Path, part: str, key: str, letter: str, nickname: str = "")
 
     Raises Refused for an unknown part, question or answer, for a part that is closed (`before` once
     `after` has begun, both once the right answers have been shown), and OSError, and then the file
-    is as it was.
+    is as it was; BadAnswers as `load` says it where the file was damaged.
     """
     if part not in PARTS:
         raise Refused(f"part is {part!r}; expected 'before' or 'after'")
     _check_answer(key, letter)
-    now, _ = load(path, nickname)
+    now = _there(path, nickname)
     if why := closed(now, part):
         raise Refused(why)
     now = replace(now, **{part: {**getattr(now, part), key: letter}})
     write(path, now)
+    return now
+
+
+def _there(path: str | Path, nickname: str = "") -> Answers:
+    """What the file has by now. Raises BadAnswers where it has been damaged meanwhile: it is set
+    aside then, and whoever answers must hear of it.
+    """
+    now, said = load(path, nickname)
+    if said:
+        raise BadAnswers(said)
     return now
 
 
@@ -183,7 +193,7 @@ def finish(path: str | Path) -> Answers:
     """Close both parts: the right answers may be shown now. Raises Refused while a question after
     the course has no answer.
     """
-    now, _ = load(path)
+    now = _there(path)
     if missing := now.missing(AFTER):
         numbers = ", ".join(map(str, missing))
         raise Refused(f"these questions have no answer after the course yet: {numbers}")
