@@ -25,6 +25,15 @@ from fedlab.strategies.scaffold import correction
 from fedlab.wire import encode_task, encode_update
 
 
+def check_clients(strategy: Strategy, clients: int) -> None:
+    """Raise Refused when no round of this strategy could succeed with so many clients."""
+    if strategy.min_updates > clients:
+        raise Refused(
+            f"got {counted(clients, 'client')}; expected at least {strategy.min_updates} with the"
+            f" strategy {strategy.identity}"
+        )
+
+
 def simulate(
     clients: Mapping[str, Dataset] | Sequence[Dataset],
     *,
@@ -89,11 +98,7 @@ def simulate(
             f"got {what} and no clock; expected also clock=fedlab.VirtualClock(speed=...): it"
             " matters there who comes first"
         )
-    if strategy.min_updates > len(named):
-        raise Refused(
-            f"got {counted(len(named), 'client')}; expected at least {strategy.min_updates} with"
-            f" the strategy {strategy.identity}"
-        )
+    check_clients(strategy, len(named))
     if workers is not None:
         whole("workers", workers, more=", or None for one more than there are cores")
     training = Training(epochs, batch_size, learning_rate, optimizer)

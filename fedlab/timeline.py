@@ -51,7 +51,7 @@ def plot_timeline(
 
     A bar's colour is its update's staleness; hatched grey is a task whose update was not taken,
     because it was too late or its client left. A tick at the top is a new model; a cross a round
-    that ended without one.
+    without updates.
 
     history:    a run with `history.tasks`.
     clients:    whose rows, from the top; those that take longest first if None, and of more than
@@ -195,7 +195,7 @@ def _explain(ax: Axes, history: History, norm: FuncNorm | None) -> None:
     if any(record.clients for record in history):
         marks.append(Line2D([], [], label="new model", **NEW_MODEL))
     if any(not record.clients for record in history):
-        marks.append(Line2D([], [], label="round without one", **NO_MODEL))
+        marks.append(Line2D([], [], label="round without updates", **NO_MODEL))
     if norm is None and any(task.taken for task in history.tasks):
         marks.append(Patch(facecolor=STALENESS(0.0), edgecolor=PAPER, label="taken"))
     if any(not task.taken for task in history.tasks):

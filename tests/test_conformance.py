@@ -700,6 +700,9 @@ def test_every_byte_of_a_message_has_a_place():
     assert fedlab.byte_at(message, 0).stretch.name == "length"
     half = wire.pack(wire.parts([array.astype(np.float16) for array in arrays]))
     assert fedlab.byte_at(half, len(half) - 2).value == 6
+    few = wire.pack(wire.parts([np.array([3, 200], np.uint8), np.array([7, 2**31], np.uint32)]))
+    assert fedlab.byte_at(few, len(few) - 1).value == 200
+    assert fedlab.byte_at(few, stretches(few)[2].end - 1).value == 2**31
     with pytest.raises(fedlab.Refused, match="byte"):
         fedlab.byte_at(message, len(message))
 
@@ -717,6 +720,8 @@ def test_the_message_is_drawn_to_scale(model):
     for name in ("header", "0000\n784 × 200", "0001", "0003\n200", "0004\n200 × 10", "0005"):
         assert name in said
     assert len([line for line in ax.lines if line.get_marker() == "^"]) == 2
+    small = wire.pack(wire.parts([np.zeros((100, 100), np.float32)]))
+    assert fedlab.plot_message(small, Figure().subplots()).patches, "nothing begins near its end"
 
 
 def test_the_conversation_is_drawn_as_it_was(model, small):

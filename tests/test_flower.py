@@ -412,6 +412,8 @@ def test_training_that_diverges_ends_the_run_with_a_sentence(clients):
         ({"epochs": 0}, "epochs .E. is 0"),
         ({"fraction": 2}, "fraction"),
         ({"learning_rate": -1}, "learning_rate"),
+        ({"strategy": fedlab.krum(1)}, "got 1 client; expected at least 5 with the strategy Krum"),
+        ({"strategy": fedlab.scaffold(), "optimizer": "adam"}, "SCAFFOLD"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_starts(settings, sentence, small):

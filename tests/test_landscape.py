@@ -230,6 +230,7 @@ def test_a_map_that_cannot_be(walks, few, settings, sentence):
         ({"kept": 1}, "kept is 1; expected a whole number from 2"),
         ({"strategy": fedlab.async_average()}, "expected one with rounds"),
         ({"strategy": fedlab.median(), "batch_size": 0}, "batch_size"),
+        ({"strategy": fedlab.krum(1)}, "got 3 clients; expected at least 5 with the strategy Krum"),
     ],
 )
 def test_a_round_that_cannot_be_walked(unequal, settings, sentence):

@@ -187,6 +187,17 @@ def trained(page, weights, data, epochs, size, mu=0.0, rate=0.1, seed="1"):
     return page.evaluate(TRAIN, [[text(w) for w in weights], sent(data), training, seed])
 
 
+def test_a_worker_that_could_not_be_loaded_is_told_whenever_it_is_asked(page):
+    told = page.evaluate("""async () => {
+        const worker = trainer.trainer("/phone/nowhere.js");
+        await new Promise(then => setTimeout(then, 1000));  // long before the first task
+        const told = await worker.measure([], {}).catch(error => error.message);
+        worker.end();
+        return told;
+    }""")
+    assert told == "no Worker"
+
+
 @pytest.mark.parametrize("mu", [0.0, 0.5])
 def test_epochs_in_one_batch_are_the_librarys(page, classifier, small, mu):
     """No order, so only one result; and it says what it has measured."""

@@ -690,9 +690,7 @@ def test_a_client_takes_part_over_tls(pem):
     model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10, activation="softmax")])
     with Server(model=model, certificate=pem[0], key=str(pem[1]), linger=1) as server:
         stranger = fedlab.Client(server.url, "bob", data, model=model, patience=0)
-        with pytest.raises(
-            fedlab.ServerAway, match="certificate is not trusted here"
-        ):
+        with pytest.raises(fedlab.ServerAway, match="certificate is not trusted here"):
             stranger.start()
         plain = fedlab.Client(
             server.url.replace("https", "http"), "bob", data, model=model, patience=0

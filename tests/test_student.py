@@ -198,6 +198,21 @@ def test_a_laptop_takes_up_what_the_teacher_deals(make_class, make, mnist):
     np.testing.assert_array_equal(student._digits[0].rows, mnist.shards(first, last).rows)
 
 
+def test_who_takes_shards_after_digits_trains_on_them_no_more(make_class, make, mnist):
+    live = make_class()
+    student = make(live).start()
+    until(lambda: live.students()[0].measured and student.seen.first is not None)
+    student.take(mnist)
+    until(lambda: live.federation.status().members == [])
+    assert student.seen.first is None and student.seen.last is None and student.running
+    for number in range(2):
+        Phone(live, f"another laptop {number}", kind="terminal").enrol()
+    live.deal()
+    until(lambda: [m.num_examples for m in live.federation.status().members] == [20_000])
+    until(lambda: student.seen.last is not None)
+    assert student.seen.last.total == student.seen.first.total == 1_000
+
+
 def test_after_a_new_beginning_what_was_measured_is_over(make_class, make):
     live = make_class(epochs=1)
     student = make(live).start()

@@ -19,7 +19,7 @@ HOUR = 3_600
 
 
 def run(*tasks, ends=(), empty=()):
-    """A history with these tasks, models at these moments, and rounds that ended without one."""
+    """A history with these tasks, models at these moments, and rounds without updates."""
     times = sorted([*ends, *empty])
     records = [
         RoundRecord(number, seconds=at, clients={} if at in empty else {"a": ClientRecord(1)})
@@ -108,7 +108,7 @@ def test_what_was_not_taken_is_hatched_and_explained(ax):
 
 def test_a_run_of_rounds_needs_no_scale_of_staleness(ax):
     plot_timeline(run(("ann", 0, 10), ("zoe", 0, 95), ends=[95], empty=[120]), ax)
-    assert legend(ax) == ["new model", "round without one", "taken"]
+    assert legend(ax) == ["new model", "round without updates", "taken"]
     assert not ax.artists
     plot_timeline(run(*TASKS, ends=[10]), second := plt.subplots()[1])
     (scale,) = second.artists

@@ -20,8 +20,8 @@ A_MINUTE = 10
 old."""
 
 A_SECOND = 10
-"""Wrong codes from everywhere. More are told to wait; a right one is always let in, so nobody keeps
-a class out by guessing."""
+"""Wrong codes from everywhere. More are told to wait; a right one is let in all the same, where its
+own address has not guessed too often: nobody elsewhere keeps a class out by guessing."""
 
 
 MOST_KEPT = 10_000

@@ -225,7 +225,7 @@ class LiveClass:
                 del self._visits[next(iter(self._visits))]
 
     def visits(self) -> tuple[int, float | None]:
-        """How many other machines have opened the phone page, and the seconds since the last."""
+        """From how many addresses the phone page was opened, and how many seconds ago the last."""
         with self._lock:
             return len(self._visits), (
                 time.monotonic() - max(self._visits.values()) if self._visits else None

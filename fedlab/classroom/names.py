@@ -40,9 +40,6 @@ RUDE_ALONE = _words(
 Hancock, a Dickens, a Scunthorpe). No list is whole: it spares a teacher the plain cases, and no
 name is shown to the class before the teacher has approved it."""
 
-UNSEEN = "\u115f\u1160"
-"""Letters that show nothing, and that no normal form takes away: fillers of Hangul."""
-
 LOOKALIKES = str.maketrans("013457@$!|", "oieastasil")
 
 
@@ -71,8 +68,6 @@ def wished(name: str) -> str:
     if len(plain) > LONGEST:
         raise Refused(f"the name has {len(plain)} characters; expected at most {LONGEST}")
     check_client_id(plain)
-    if set(plain) & set(UNSEEN):
-        raise Refused("the name has letters that nobody sees; expected others")
     read = folded(plain).translate(LOOKALIKES)
     words = {"".join(filter(str.isalpha, word)) for word in (read, *read.split())}
     inside = any(rude in word for word in words for rude in RUDE)

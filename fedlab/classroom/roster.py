@@ -168,10 +168,10 @@ class Roster:
             return student
         if not self.open:
             raise Closed("the door is closed: your teacher lets nobody new in")
+        plain = self._wished(wish, None)
         self._make_room(now)
         if len(self) >= self.most:
             raise Full(f"the class is full; expected at most {counted(self.most, 'student')}")
-        plain = self._wished(wish, None)
         names = {name for s in self._students.values() for name in (s.client, s.wish)}
         name = given(session, {*names, *taken, plain})
         self._removed.discard(session)

@@ -135,6 +135,7 @@ class Student:
         self._fresh = False  # whether the client has other digits than were told
         self._lineage = ""
         self._alone: Weights | None = None
+        self._others = False  # whether its examples are of another kind than those measured
         self._measured: dict[int, Measured] = {}
         self._untold: list[Measured] = []
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -154,11 +155,13 @@ class Student:
     def start(self) -> Student:
         """Come in now, and take part in the background. Raises Refused, ServerAway."""
         self._enrol()
-        self._thread = threading.Thread(
-            target=self._talk, name=f"fedlab-student-{self.seen.client}", daemon=True
-        )
-        self._thread.start()
+        self._begin()
         return self
+
+    def _begin(self) -> None:
+        name = f"fedlab-student-{self.seen.client}"
+        self._thread = threading.Thread(target=self._talk, name=name, daemon=True)
+        self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> None:
         """Leave. Does nothing the second time."""
@@ -183,9 +186,11 @@ class Student:
         self._wake.set()
 
     def take(self, mnist: Mnist | None) -> None:
-        """Take the shards of these data that the teacher deals; none any more if None."""
+        """Take the shards of these data that the teacher deals, in place of other examples; none
+        any more if None. What was measured with the examples before is over.
+        """
         with self._lock:
-            self._mnist, self._shards = mnist, None
+            self._mnist, self._shards, self._digits, self._others = mnist, None, None, True
         self._wake.set()
 
     def drew(self, train: int, held_out: int, labels: int) -> None:
@@ -210,10 +215,7 @@ class Student:
         """Its threads, once more."""
         self._stop.clear()
         self.error, self._client, self._fresh = None, None, self._digits is not None
-        self._thread = threading.Thread(
-            target=self._talk, name=f"fedlab-student-{self.seen.client}", daemon=True
-        )
-        self._thread.start()
+        self._begin()
 
     @functools.cached_property
     def _classifier(self) -> Classifier:
@@ -300,19 +302,19 @@ class Student:
 
     def _take_up(self, told: dict) -> None:
         """The shards that the teacher has dealt."""
-        if told["lineage"] != self._lineage:
+        if told["lineage"] != self._lineage or self._others:
+            self._others = False
             self._begins(told["lineage"])
         shards = tuple(told["shards"]) if told.get("shards") else None
-        if self._mnist is None or shards == self._shards:
-            return
-        self._shards = shards
-        if shards is not None:
-            self.give(self._mnist.shards(*shards), self._mnist.test.subset(np.arange(1_000)))
-        else:  # dealt to others, while this one was away
-            self._digits = None
-            if self._client is not None:
-                self._client.stop()
-                self._client = None
+        if self._mnist is not None and shards != self._shards:
+            self._shards = shards
+            if shards is not None:
+                self.give(self._mnist.shards(*shards), self._mnist.test.subset(np.arange(1_000)))
+            else:  # dealt to others, while this one was away
+                self._digits = None
+        if self._digits is None and self._client is not None:
+            self._client.stop()
+            self._client = None
 
     def _see_to_client(self, told: dict) -> None:
         """One client for the examples that there are; another one where they are others, or where
@@ -328,6 +330,8 @@ class Student:
                 return  # what it trains is not thrown away
             client.stop()
         with self._lock:
+            if self._digits is None:  # taken away just now
+                return
             train, held = self._digits
             self._fresh = False
         url = f"{self.base}?token={self._token}"
@@ -356,7 +360,9 @@ class Student:
         """
         if task.lineage != self._lineage:
             self._begins(task.lineage)
-        train, held = self._digits
+        if (digits := self._digits) is None:  # others are taken in place of them
+            return update
+        train, held = digits
         classifier = self._classifier
         alone = self._alone if self._alone is not None else list(task.weights)
         self._note(task.version, classifier, task.weights, held, alone)
@@ -366,6 +372,8 @@ class Student:
         return update
 
     def _measure_the_latest(self) -> None:
+        if (digits := self._digits) is None:
+            return
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
             answer = self._http.get(
@@ -378,7 +386,7 @@ class Student:
         message = wire.unpack(answer.content)
         weights = wire.groups(message.arrays)[""]
         alone = self._alone if self._alone is not None else weights
-        self._note(int(message.texts["version"]), self._classifier, weights, self._digits[1], alone)
+        self._note(int(message.texts["version"]), self._classifier, weights, digits[1], alone)
         self._wake.set()
 
     def _note(self, version, classifier, weights, held: Dataset, alone: Weights) -> None:

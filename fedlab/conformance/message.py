@@ -11,6 +11,7 @@ from fedlab.checks import whole
 from fedlab.plots import CLIENTS, FONT, INK, SOFT
 
 TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+TYPES |= {"U8": np.dtype("u1"), "U32": np.dtype("<u4")}  # compressed, and masked weights
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def byte_at(body: bytes, byte: int) -> Place:
 
 
 def plot_message(body: bytes, ax, byte: int | None = None):
-    """Draw which bytes of a message hold which array, to scale; below, the last 1.5 % enlarged. A
-    mark shows one byte. ax: matplotlib Axes. Returns it.
+    """Draw which bytes of a message hold which array, to scale; below, what stands in its last
+    2 % enlarged. A mark shows one byte. ax: matplotlib Axes. Returns it.
     """
     parts = stretches(body)
-    zoom = next(part.begin for part in parts if part.begin > 0.98 * len(body))
+    zoom = next((part.begin for part in parts if part.begin > 0.98 * len(body)), parts[-1].begin)
     scale = len(body) / (len(body) - zoom)
     for number, part in enumerate(parts):
         colour = SOFT if part.name in ("length", "header") else CLIENTS[(number - 2) % len(CLIENTS)]

@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from fedlab.checks import Refused
 from fedlab.dashboard.card import NAMES, ClientCard
-from fedlab.data import NUM_SHARDS
+from fedlab.plots import CLIENTS
 
 
 class Cards(widgets.Box):
@@ -44,7 +44,7 @@ class Cards(widgets.Box):
     def _append(self, name: str, first: int, last: int, in_sight: Collection[str]) -> None:
         taken = {card.colour for card in self.children}
         seen = taken | {self.colours[other] for other in in_sight if other in self.colours}
-        colour = first_free(seen if len(seen) < NUM_SHARDS else taken)
+        colour = first_free(seen if len(seen) < len(CLIENTS) else taken)
         self.colours[name] = colour
         card = ClientCard(colour, name, first, last, self._on_change, self._remove)
         self.children = [*self.children, card]

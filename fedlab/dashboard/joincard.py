@@ -117,8 +117,8 @@ class JoinCard(widgets.VBox):
     # ---- what it shows ---------------------------------------------------------------------------
 
     def show(self, seen: int, last: float | None) -> None:
-        """How many phones have come so far, and how many seconds ago the last one was heard of:
-        None where nobody knows.
+        """How many phones have come so far, and how many seconds ago the last one opened the
+        page: None where nobody knows.
         """
         parts = [f"<span>{escape(part)}</span>" for part in seen_words(seen, last).split(" · ")]
         self.seen.value = f'<p class="{"fl-come" if seen else "fl-none"}">{" · ".join(parts)}</p>'

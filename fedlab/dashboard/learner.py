@@ -20,6 +20,7 @@ from fedlab.classroom.live import LEAST, OVER, PAUSED, RUNNING, TARGET
 from fedlab.classroom.names import LONGEST, wished
 from fedlab.classroom.roster import NOTEBOOK, Removed
 from fedlab.classroom.student import Seen, Student, share, split_join_url
+from fedlab.classroom.writers import HOLD_OUT
 from fedlab.dashboard import views
 from fedlab.dashboard.buttons import Buttons
 from fedlab.dashboard.pad import DrawingPad
@@ -34,9 +35,6 @@ HONEST = (
     " and could learn something from these (lesson 6)."
 )
 """Who sees what."""
-
-HOLD_OUT = 5
-"""Every so many drawings one is kept aside, and never trained on."""
 
 SCRIBBLED = 240
 """Pixels with ink, of the 400 that a digit may fill: with more it is no digit."""

@@ -124,7 +124,8 @@ class Round:
             out = {update.client for update in longest[:number]}
             rest = [update for update in self._kept if update.client not in out]
             with contextlib.suppress(Diverged, Refused):
-                table.tested(table.strategy.aggregate(table.state, rest), self.number, due)
+                updates = self._updates(rest, [update.client for update in rest])
+                table.tested(table.strategy.aggregate(table.state, updates), self.number, due)
                 return sorted(out)
         return []
 

@@ -17,7 +17,8 @@ from fedlab.flower.server import plan_of, serve
 from fedlab.history import History, RoundRecord
 from fedlab.participant import Answer, Transform
 from fedlab.progress import rounds_bar
-from fedlab.simulation import named_clients
+from fedlab.simulation import check_clients, named_clients
+from fedlab.strategies import Strategy
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -51,6 +52,8 @@ def to_flower(
 
     plan_of(strategy, rounds, settings)  # refuses what cannot be, at once
     clients = len(named_clients(partition()))
+    if isinstance(strategy, Strategy):
+        check_clients(strategy, clients)
     server, key, outcome = ServerApp(), uuid.uuid4().hex, _Outcome()
 
     def own(context: Context) -> tuple[str, Dataset]:

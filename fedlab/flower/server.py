@@ -126,7 +126,10 @@ def plan_of(strategy, rounds: int, settings: Mapping) -> Plan:
             f"got {', '.join(more)}; expected none of them with a strategy of Flower's own, which"
             " decides that: see its own options"
         )
-    return Plan.of(rounds, **settings)
+    plan = Plan.of(rounds, **settings)
+    if isinstance(strategy, Strategy):
+        strategy.check(plan)
+    return plan
 
 
 def _wait_for(grid: Grid, nodes: int, patience: float) -> list[int]:

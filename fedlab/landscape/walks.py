@@ -14,7 +14,7 @@ from fedlab.messages import TRAIN, Task, Training, Weights
 from fedlab.model import Classifier
 from fedlab.participant import Participant
 from fedlab.plan import Plan
-from fedlab.simulation import named_clients
+from fedlab.simulation import check_clients, named_clients
 from fedlab.strategies import Strategy, fed_avg
 
 KEPT = 12
@@ -67,6 +67,7 @@ def walk_round(
     named, strategy = named_clients(clients), strategy or fed_avg()
     if strategy.asynchronous:
         raise Refused(f"the strategy is {strategy.name}; expected one with rounds")
+    check_clients(strategy, len(named))
     training = Training(epochs, batch_size, learning_rate, optimizer)
     classifier = Classifier(model, seed)
     people = {name: Participant(name, data, classifier) for name, data in named.items()}

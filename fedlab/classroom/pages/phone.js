@@ -23,7 +23,7 @@ const now = {
   status: null, away: false, over: false, // of the class
   collection: nothing(), asked: 0, told: null, pad: null,
   wanted: false, problem: "", // whether it takes part; why it cannot
-  doing: "drawing", latest: null, sent: 0, display: null, // of the training
+  doing: "drawing", latest: null, sent: 0, late: false, display: null, // of the training
   results: null, // of the last measurement
 };
 let store = null, worker = null, compared = {}; // compared: `models` of together.js
@@ -249,7 +249,9 @@ function happened({ doing, measured: found, models: learned, ...about }) {
     if (!now.display) beginDisplay();
     else if (now.display.round === about.round) now.display.part = about.part;
   }
-  if (doing === "sent" || doing === "late") now.sent = about.round;
+  if (doing === "sent" || doing === "late") {
+    Object.assign(now, { sent: about.round, late: doing === "late" });
+  }
   if (doing !== "sending") now.doing = doing === "training" ? "training" : "ready";
   if (now.doing !== before) poke();
   update();
@@ -294,6 +296,8 @@ function stopWith(sentence) {
 }
 
 function fail(error) {
+  worker?.end();
+  worker = null; // the next one may load
   if (store && now.me) stopWith(`This page has failed: ${error.message}`);
   throw error; // for the browser's console
 }

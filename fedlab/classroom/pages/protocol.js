@@ -89,7 +89,7 @@ function refusal({ status, body }) {
 
 // ---- the class ----------------------------------------------------------------------------------
 
-// {client, token, seed, class}. about: {code, session, name}
+// {client, token, seed, class}. about: {code, session, again}
 export async function enrol(say, about) {
   const { body } = await say("POST", "students", { json: { kind: "phone", ...about } });
   return parsed(body);

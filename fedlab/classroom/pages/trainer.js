@@ -3,7 +3,7 @@
 
 export function trainer(address = new URL("./train.js", import.meta.url)) {
   const worker = new Worker(address, { type: "module" }), calls = new Map();
-  let last = 0, before = Promise.resolve();
+  let last = 0, before = Promise.resolve(), broken = null;
   worker.onmessage = ({ data: { id, progress, done, failed } }) => {
     const call = calls.get(id);
     if (progress !== undefined) return call.said(progress);
@@ -12,11 +12,13 @@ export function trainer(address = new URL("./train.js", import.meta.url)) {
     else call.reject(new Error(failed));
   };
   worker.onerror = event => {
-    for (const call of calls.values()) call.reject(new Error(event.message || "no Worker"));
+    broken = new Error(event.message || "no Worker");  // perhaps before the first call
+    for (const call of calls.values()) call.reject(broken);
     calls.clear();
   };
   function ask(message, said = () => {}) {
     const id = ++last;
+    if (broken) return Promise.reject(broken);
     return new Promise((resolve, reject) => {
       calls.set(id, { resolve, reject, said });
       worker.postMessage({ id, ...message }, message.weights.map(w => w.buffer));

@@ -142,7 +142,7 @@ export function showList({ collection }, choose) {
 // ---- training -----------------------------------------------------------------------------------
 
 // What happens, as [title, more, step].
-function happening({ status, away, over, problem, display, sent, latest, collection }) {
+function happening({ status, away, over, problem, display, sent, late, latest, collection }) {
   const { phase, students = 1, training = 0, round = 0, rounds = 0 } = status ?? {};
   const inClass = `${counted(students, "student")} in the class.`;
   if (problem) return ["Stopped", problem, ""];
@@ -162,6 +162,7 @@ function happening({ status, away, over, problem, display, sent, latest, collect
   if (phase === "running") {
     if (latest && sent === latest.round && round <= sent) {
       const others = training ? `${training} of ${students} still train.` : "";
+      if (late) return ["Too late", `The round was over before your weights came. ${others}`, ""];
       return ["Sent", `Your weights are with the teacher’s computer. ${others}`, "sent"];
     }
     return ["Waiting", `The next round is about to begin. ${inClass}`, "waiting"];

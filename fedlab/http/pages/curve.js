@@ -6,7 +6,7 @@
 //   picture.show({rounds, planned, unit, colours});
 //
 // rounds: as GET /history has them. planned: how far the axis goes, 0 if nobody knows. unit: what
-// is counted, "round" or "update". colours: a Map from each client's name to its colour.
+// is counted, "round", "update" or "model". colours: a Map from each client's name to its colour.
 
 import { counted, whole } from "./scene.js";
 
