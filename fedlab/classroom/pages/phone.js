@@ -296,8 +296,10 @@ function stopWith(sentence) {
 }
 
 function fail(error) {
-  worker?.end();
-  worker = null; // the next one may load
+  if (worker?.broken()) {
+    worker.end();
+    worker = null; // the next one may load
+  }
   if (store && now.me) stopWith(`This page has failed: ${error.message}`);
   throw error; // for the browser's console
 }

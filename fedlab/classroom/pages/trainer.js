@@ -31,6 +31,7 @@ export function trainer(address = new URL("./train.js", import.meta.url)) {
     measure: (weights, data) => ask({ what: "measure", weights, ...data }),
     // One piece of work after the other: weights in the Worker's hands are nobody else's.
     inTurn: work => (before = before.then(work, work)),
+    broken: () => broken !== null, // for good: another one may load
     end: () => worker.terminate(),
   };
 }
