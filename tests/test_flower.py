@@ -810,7 +810,7 @@ def test_fewer_nodes_than_the_run_expects():
 
 
 @pytest.mark.parametrize("failures", [1, 2])
-def test_ray_may_start_late(failures):
+def test_ray_may_start_late(failures, tmp_path, monkeypatch):
     """Its processes have 30 s, and a busy machine needs more: once again, then a sentence."""
     from fedlab.flower.app import _start
 
@@ -819,12 +819,16 @@ def test_ray_may_start_late(failures):
 
         def init(self, **settings):
             self.tried += 1
+            code = "import rfc3987_syntax"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            assert done.stderr.endswith("ImportError\n"), "what its processes import is left out"
             if self.tried <= failures:
                 raise Exception("The current node timed out during startup.")
 
         def shutdown(self):
             self.stopped += 1
 
+    monkeypatch.setenv("PYTHONPATH", "somebody's own")
     ray = Ray()
     with (
         nullcontext()
@@ -833,5 +837,6 @@ def test_ray_may_start_late(failures):
             flower.FlowerError, match="did not start, twice: The current node timed out"
         )
     ):
-        _start(ray, 2)
+        _start(ray, 2, str(tmp_path))
+    assert os.environ["PYTHONPATH"] == "somebody's own"
     assert ray.tried == 2 and ray.stopped == failures

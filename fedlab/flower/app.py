@@ -7,6 +7,8 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fedlab.checks import whole
@@ -144,16 +146,20 @@ class FlowerApp:
             self._outcome.on_round = show
             # Ray's and Flower's own; what concerns the run is raised
             warnings.simplefilter("ignore")
-            _start(ray, workers)
-            try:
-                one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-                run_simulation(
-                    self.server, self.client, num_supernodes=self.clients, backend_config=one_core
-                )
-            finally:
-                # after an interrupt the server's thread would wait for answers for ever
-                self._outcome.ended.set()
-                ray.shutdown()
+            with TemporaryDirectory(prefix="fedlab-") as left_out:
+                _start(ray, workers, left_out)
+                try:
+                    one_core = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+                    run_simulation(
+                        self.server,
+                        self.client,
+                        num_supernodes=self.clients,
+                        backend_config=one_core,
+                    )
+                finally:
+                    # after an interrupt the server's thread would wait for answers for ever
+                    self._outcome.ended.set()
+                    ray.shutdown()
         if self._outcome.error is not None:
             raise self._outcome.error
         if self._outcome.history is None:
@@ -163,12 +169,19 @@ class FlowerApp:
         return self._outcome.history
 
 
-def _start(ray, workers: int) -> None:
-    """Ray's processes, one of them for each worker.
+def _start(ray, workers: int, left_out: str) -> None:
+    """Ray's processes, one of them for each worker. left_out: an empty folder, for as long as they
+    run.
 
-    Ray itself gives them 30 s, too few on a busy machine, and raises a bare Exception: so twice.
+    Ray gives itself 15 s for an agent and 30 s in all, too few on a busy machine, and then raises a
+    bare Exception: so twice. And each of its processes imports jsonschema, which compiles a grammar
+    of addresses for one to three seconds where JupyterLab has brought rfc3987-syntax. They check no
+    addresses: for them it is not installed, and they are there in half the time.
     """
+    Path(left_out, "rfc3987_syntax.py").write_text("raise ImportError\n")
+    before = os.environ.get("PYTHONPATH")
     for last in (False, True):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (left_out, before)))
         try:
             ray.init(
                 num_cpus=workers,
@@ -184,3 +197,8 @@ def _start(ray, workers: int) -> None:
                     f"Ray's processes did not start, twice: {error} Expected them within 30 s:"
                     " close what else keeps this machine busy, and try again"
                 ) from error
+        finally:
+            if before is None:
+                del os.environ["PYTHONPATH"]
+            else:
+                os.environ["PYTHONPATH"] = before
