@@ -134,8 +134,8 @@ class Page:
             '.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000
         )
         connected = (
-            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus"
-            " === 'connected'"
+            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+            "?.connectionStatus === 'connected'"
         )
         self.page.wait_for_function(connected, timeout=60_000)
 

@@ -111,8 +111,9 @@ INSIDE = {
         ["__init__"],
     ],
     "dashboard": [
-        ["buttons", "drawing", "scripts", "steps", "models", "tabs"],
+        ["drawing", "scripts", "steps", "models", "tabs"],
         ["alive", "session", "stage", "pad", "views", "joincard", "roll"],
+        ["buttons"],
         ["board", "card", "controls", "curve", "prediction", "quiz", "reading", "scene"],
         ["cards", "glance", "lesson"],
         ["details", "classcurve", "learner"],

@@ -1,5 +1,6 @@
 """The student's panel without a browser: its plain calls, and what it says, in a real class."""
 
+import time
 from dataclasses import replace
 from html import unescape
 
@@ -53,6 +54,25 @@ def drawn(panel, count=10):
         until(lambda: not panel._keep_it.disabled)
         panel._keep_it.click()
         until(lambda number=number: len(panel.drawings.kept) == number + 1)
+
+
+def test_what_cannot_be_shown_is_said_and_the_panel_goes_on(join, live, monkeypatch):
+    """Before, its thread ended, and with it the student's part in the class."""
+    panel, calls = join(), []
+    until(lambda: pill(panel) in live.results())
+
+    def broken():
+        calls.append(1)
+        raise ValueError("no such picture")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(panel, "_refresh", broken)
+        until(lambda: "no such picture" in words(panel) and len(calls) > 2)
+        many = len(calls)
+        time.sleep(1)
+        assert len(calls) - many < 10, "it is not tried all the time"
+    panel._trouble = ""
+    until(lambda: pill(panel) in live.results() and panel._thread.is_alive())
 
 
 @pytest.mark.slow

@@ -560,7 +560,7 @@ def test_closing_is_quick_whatever_is_open_and_leaves_nothing(serve, links):
     until(lambda: server._listener._gateway._bodies == {names[0]: 5})
     began = time.monotonic()
     server.close()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 8  # headers have 10 s
     assert [answered(link)[0] for link in polls] == [410] * 5, "each was told"
     assert all(cut(link, 1) for link in others)
     assert not [t for t in threading.enumerate() if t.name.startswith("fedlab-")]

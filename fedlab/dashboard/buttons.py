@@ -1,4 +1,4 @@
-"""What all panels do with their buttons: an error is shown where the button is."""
+"""What all panels do: an error is shown in the panel, and it goes on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
+from fedlab.dashboard import views
+
 
 class Buttons:
-    """Makes a panel's buttons, and callbacks for others. The panel has `_show_error(error)`."""
+    """Makes a panel's buttons, and callbacks for others. The panel has `_show_error(error)`; one
+    that is brought up to date from a thread also `_refresh()`, `_header`, `_trouble` and `_wake`.
+    """
 
     def _button(
         self,
@@ -34,3 +38,16 @@ class Buttons:
                 self._show_error(error)
 
         return guarded
+
+    def _refresh_or_say(self) -> None:
+        """A picture that cannot be drawn, whatever the reason, must not end a run or a lesson: the
+        panel says so and goes on.
+        """
+        try:
+            self._refresh()
+        except Exception as error:
+            self._show_error(error)
+            self._wake.clear()  # it is tried again soon, and not at once
+            self._header.value = views.header(
+                "trouble", True, views.message(self._trouble, error=True), "–", ""
+            )

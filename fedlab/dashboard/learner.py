@@ -244,7 +244,7 @@ class Learner(Buttons, widgets.VBox):
             self._before.join(30)
         try:
             while not self._closing:
-                self._refresh()
+                self._refresh_or_say()
                 self._wake.wait(0.2)
                 self._wake.clear()
                 while self._todo and not self._closing:

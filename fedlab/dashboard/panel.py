@@ -321,18 +321,6 @@ class Dashboard(Buttons, widgets.VBox):
         self._error = error
         self._trouble = str(error) or type(error).__name__
 
-    def _refresh_or_say(self) -> None:
-        """A picture that cannot be drawn, whatever the reason, must not end a run: the panel says
-        so and goes on.
-        """
-        try:
-            self._refresh()
-        except Exception as error:
-            self._show_error(error)
-            self._header.value = views.header(
-                "trouble", True, views.message(self._trouble, error=True), "–", ""
-            )
-
     def _look(self, mistake: str) -> Glance:
         back = self._curve.looking_back
         failed = self._failed or self._run_failed

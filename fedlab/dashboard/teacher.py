@@ -499,18 +499,6 @@ class Classroom(Buttons, widgets.VBox):
 
     # ---- what is so ------------------------------------------------------------------------------
 
-    def _refresh_or_say(self) -> None:
-        """A picture that cannot be drawn, whatever the reason, must not end a lesson: the panel
-        says so and goes on.
-        """
-        try:
-            self._refresh()
-        except Exception as error:
-            self._show_error(error)
-            self._header.value = views.header(
-                "trouble", True, views.message(self._trouble, error=True), "–", ""
-            )
-
     def _refresh(self) -> None:
         """Set every widget to what is so now. Setting a trait to its own value sends nothing."""
         live, now = self.live, Lesson()
