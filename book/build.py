@@ -163,9 +163,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="where the site is made")
     asked = parser.parse_args(arguments)
     if asked.outputs != executed.KEPT and asked.run != "none":
-        parser.error(
-            "--outputs has notebooks that were run already; expected --run none with it"
-        )
+        parser.error("--outputs has notebooks that were run already; expected --run none with it")
     if asked.run == "changed":
         executed.execute_changed(executed.lessons(), asked.any_library)
     try:
