@@ -9,11 +9,14 @@ from fedlab.classroom.roster import TERMINAL
 from fedlab.classroom.student import Seen, Student, share
 from fedlab.data import SHARD_SIZE, load_mnist
 from fedlab.interrupts import heed
+from fedlab.messages import ClientFailed
 from fedlab.terminal import Screen
 
 
 def join(args) -> int:
-    """Take part in a class until it is over, or until Ctrl-C. Raises Refused, ServerAway."""
+    """Take part in a class until it is over, or until Ctrl-C. Raises Refused where it is not let
+    in, ClientFailed where it had to go later, ServerAway.
+    """
     screen = Screen()
     over = threading.Event()
 
@@ -30,18 +33,19 @@ def join(args) -> int:
         kind=TERMINAL,
         certificate=args.certificate,
     )
-    student.on_change = show
     try:
         student.start()
         screen.line(f"In the class, as {student.seen.client}. Ctrl-C leaves it.")
+        student.on_change = show  # from here on, or it would speak first
+        show(student.seen)
         while not over.is_set() and student.running:
             heed()
             time.sleep(0.2)  # an interrupt comes between two of these on every system
     finally:
         student.stop()
         screen.keep()
-    if student.error is not None:
-        raise student.error
+    if student.error is not None:  # it was in the class: the command line was not wrong
+        raise ClientFailed(str(student.error)) from student.error
     return 0
 
 
@@ -55,4 +59,5 @@ def line(seen: Seen) -> str:
         return f"{seen.client}: waiting until the teacher deals shards of {SHARD_SIZE:,} images"
     first, last = shards
     held = "" if seen.last is None else f"; the class's model: {100 * share(seen.last):.1f} %"
-    return f"{seen.client}, shards {first} to {last}: {seen.message}{held}"
+    which = f"shard {first}" if first == last else f"shards {first} to {last}"
+    return f"{seen.client}, {which}: {seen.message}{held}"

@@ -38,7 +38,7 @@ def quick(mnist: Mnist, **settings) -> LiveClass:
     """A class on this machine that closes without waiting."""
     settings = {"host": "127.0.0.1", "port": 0, "minimum": 1, "deadline": 20} | settings
     live = LiveClass(mnist, **settings)
-    live.server._linger = 0.0
+    live.server._linger = live._last_words = 0.0
     return live
 
 

@@ -45,9 +45,9 @@ def words(panel):
 
 
 def drawn(panel, count=10):
-    """So many drawings of a simulated hand, each of the digit that is asked for."""
-    writer = drawings(Writer(0, 0), 40)
-    for number in range(count):
+    """So many more drawings of a simulated hand, each of the digit that is asked for."""
+    writer, before = drawings(Writer(0, 0), 40), len(panel.drawings.kept)
+    for number in range(before, before + count):
         asked = panel.drawings.asked
         image = writer.images[list(writer.y).index(asked)]
         panel._pad.pixels = image.tobytes()
@@ -113,6 +113,26 @@ def test_who_draws_takes_part(join, live):
     assert len(again.drawings.kept) == 10
     again._undo.click()
     until(lambda: len(again.drawings.kept) == 9 and again._go.disabled)
+
+
+def test_a_drawing_that_is_taken_back_is_trained_on_no_more(join, live):
+    panel = join()
+    until(lambda: not panel._leave.disabled, 20)
+    drawn(panel)
+    until(lambda: not panel._go.disabled)
+    panel._go.click()
+    until(lambda: [m.num_examples for m in live.federation.status().members] == [8], 20)
+    drawn(panel, 1)
+    until(lambda: [m.num_examples for m in live.federation.status().members] == [9], 20)
+    panel._undo.click()
+    until(lambda: [m.num_examples for m in live.federation.status().members] == [8], 20)
+    panel._undo.click()  # nine in all are too few: it takes part no more, until it is told to
+    until(lambda: live.federation.status().members == [] and live.students()[0].uses == "", 20)
+    assert live.students()[0].drawn[:2] == (8, 1) and panel._go.disabled
+    drawn(panel, 1)
+    until(lambda: not panel._go.disabled)
+    panel._go.click()
+    until(lambda: [m.num_examples for m in live.federation.status().members] == [8], 20)
 
 
 @pytest.mark.slow

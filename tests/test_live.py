@@ -8,6 +8,7 @@ import io
 import math
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -193,6 +194,25 @@ def test_a_pause_while_a_round_waits_for_students_is_at_once(make_class):
     live.pause()
     until(lambda: live.phase == "paused")
     assert len(live.wait()) == 0 and live.rounds == 2 and not drivers()
+
+
+def test_a_round_that_waits_for_students_waits_for_fewer_when_the_teacher_says_so(make_class):
+    live = make_class(minimum=3)
+    one, two = phones(live, 2)
+    live.start(2)
+    until(lambda: live.federation.status().message.startswith("waiting"))
+    live.set_waiting(minimum=2)
+    played(live, one, two)
+    # Of the round under way nothing changes: the next one has the new deadline
+    one.task(), two.task()
+    live.set_waiting(deadline=5)
+    assert live.phase == "running" and (live.minimum, live.deadline) == (2, 5)
+    played(live, one, two)
+    assert [record.round for record in live.wait()] == [1, 2] and live.rounds == 2
+    for wrong in ({"minimum": 0}, {"minimum": 2.5}, {"deadline": 0}, {"deadline": math.nan}):
+        with pytest.raises(Refused, match="expected"):
+            live.set_waiting(**wrong)
+    assert (live.minimum, live.deadline) == (2, 5)
 
 
 def test_a_pause_without_a_run_is_nothing(make_class):
@@ -429,6 +449,17 @@ def test_shards_are_dealt_to_the_laptops_disjoint_and_whole(make_class):
     assert laptops[0].tell()["shards"] == list(dealt[laptops[0].client]), "as they were"
 
 
+def test_who_trains_with_drawings_is_dealt_none(make_class):
+    live = make_class()
+    drawing, undecided, taking = (Phone(live, kind="notebook").enrol() for _ in range(3))
+    drawing.tell(uses="drawings")
+    taking.tell(uses="shards")
+    assert live.deal() == {undecided.client: (1, 6), taking.client: (7, 12)}
+    # Who draws after all gives its shards back, as soon as they are dealt again
+    undecided.tell(uses="drawings")
+    assert live.deal() == {taking.client: (1, 12)} and undecided.tell()["shards"] is None
+
+
 def test_names_are_shown_when_the_teacher_says_so(make_class):
     live = make_class()
     one, two = Phone(live, name="Anna").enrol(), Phone(live, name="Ben").enrol()
@@ -632,6 +663,30 @@ def test_who_asks_when_it_is_over_hears_it(make_class):
     live._closed = True
     assert one.tell()["phase"] == "over"
     live._closed = False
+
+
+def test_closing_waits_until_everybody_has_heard_it(make_class):
+    live = make_class()
+    live._last_words = 20.0
+    one, asleep = Phone(live).enrol(), Phone(live).enrol()
+    asleep.tell(doing="asleep")
+    closing = threading.Thread(target=live.close)
+    closing.start()
+    until(lambda: live.phase == "over")
+    time.sleep(0.3)
+    assert closing.is_alive(), "one may still ask"
+    assert one.tell()["phase"] == "over"
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_closing_does_not_wait_for_ever(make_class):
+    live = make_class()
+    live._last_words = 0.3
+    Phone(live).enrol()
+    began = time.monotonic()
+    live.close()
+    assert 0.3 <= time.monotonic() - began < 5
 
 
 def test_where_its_port_is_taken_it_takes_another(make_class, monkeypatch):

@@ -200,6 +200,8 @@ def lesson_11_says(said: dict[str, str]) -> None:
         assert re.findall(r"round +(\d+): together", said[cell]) == ["0", last]
     together, alone = map(int, re.findall(r"together (\d+)%, alone (\d+)%", said["ends"])[-1])
     assert together > alone + 10
+    from_mnist = [int(good) for good in re.findall(r"together (\d+)%", said["ends-mnist"])]
+    assert from_mnist[-1] > from_mnist[0] > 75
     mean, pot = map(float, re.findall(r"([\d.]+)%", said["lie"].splitlines()[1]))
     assert pot > 95 > mean
     assert int(re.search(r"(\d+) of 240 together", said["many"])[1]) >= 3

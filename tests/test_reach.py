@@ -127,6 +127,32 @@ def test_the_menu_says_why():
     assert "IPv6" in six.why and not six.local
 
 
+@pytest.mark.parametrize(
+    ("host", "ips"),
+    [
+        ("0.0.0.0", ["192.168.2.14", "172.20.4.4", "100.101.102.103"]),
+        ("", ["192.168.2.14", "172.20.4.4", "100.101.102.103"]),
+        ("::", ["192.168.2.14", "172.20.4.4", "100.101.102.103", "2001:db8::14"]),
+        ("172.20.4.4", ["172.20.4.4"]),
+        ("2001:db8::14", ["2001:db8::14"]),
+        ("192.0.2.9", ["192.0.2.9"]),  # that the system did not say
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("::1", ["::1"]),
+        ("localhost", ["127.0.0.1"]),
+        ("teacher.local", ["192.168.2.14", "172.20.4.4", "100.101.102.103", "2001:db8::14"]),
+    ],
+)
+def test_only_addresses_are_offered_at_which_somebody_listens(host, ips):
+    found = rank(*MACHINES["macOS with a VPN and Tailscale"][:2])
+    assert [address.ip for address in reach.heard(host, found)] == ips
+
+
+def test_a_machine_that_has_ipv6_alone():
+    found = rank([LO, up("eth0", "2001:db8::14")], "2001:db8::14")
+    assert [a.ip for a in reach.heard("::", found)] == ["2001:db8::14"]
+    assert [a.ip for a in reach.heard("0.0.0.0", found)] == ["127.0.0.1"]
+
+
 @pytest.mark.parametrize("name", ["Ethernet", "Wi-Fi", "en0", "eth0", "wlp2s0", "enx00e04c680001"])
 def test_plain_names_are_neither_vpn_nor_virtual(name):
     assert not reach.VPN.search(name) and not reach.VIRTUAL.search(name)

@@ -315,7 +315,9 @@ BAD = [
     {"measured": [result(total=1_000_000)]}, {"measured": [result(total=10**400)]},
     {"measured": [result(alone=7)]}, {"measured": [result(alone=-1)]},
     {"measured": [result(alone=0.5)]}, {"measured": [result(alone=True)]},
-    {"measured": [result(alone="4")]},
+    {"measured": [result(alone="4")]}, {"measured": [result() | {"drawn": 1}]},
+    {"measured": [result() | {"drawn": None}]},
+    {"uses": "images"}, {"uses": None}, {"uses": ["shards"]}, {"uses": True},
     {"name": "fuck"}, {"name": 7},
 ]  # fmt: skip
 
@@ -363,6 +365,37 @@ def test_the_means_by_hand():
     assert roster.accuracy(0) == (1.0, 1)
     roster.forget_measured()
     assert roster.versions() == [] and anna.first is None
+
+
+def test_what_laptops_measure_on_mnist_is_not_the_class_s_handwriting():
+    roster = Roster()
+    anna, laptop = enrol(roster), roster.enrol(BEN, NOTEBOOK, 0.0)
+    assert (anna.uses, laptop.uses) == ("drawings", "")
+    of_mnist = {"uses": "shards", "measured": [result(1, 900, 1_000, 800) | {"drawn": False}]}
+    roster.tell(laptop.client, of_mnist, 1, 1.0)
+    assert roster.versions() == [] and roster.accuracy(1) is None and roster.alone(1) is None
+    roster.tell(anna.client, {"measured": [result(1, 3, 6, 2)]}, 1, 1.0)
+    assert (roster.accuracy(1), roster.alone(1)) == ((3 / 6, 1), (2 / 6, 1))
+    assert roster.versions() == [1] and laptop.last.correct == 900, "its own row shows it"
+
+    # Who changes from drawings to shards: before and after are of one kind
+    roster.tell(anna.client, {"measured": [result(2, 900, 1_000) | {"drawn": False}]}, 3, 1.0)
+    assert (anna.first.version, anna.last.version) == (2, 2)
+    roster.tell(anna.client, {"measured": [result(3, 950, 1_000) | {"drawn": False}]}, 3, 1.0)
+    assert (anna.first.version, anna.last.version) == (2, 3) and roster.versions() == [1]
+
+
+def test_who_had_to_go_stays_out_of_the_class_that_takes_its_place():
+    before, after = Roster(), Roster()
+    anna, ben = enrol(before), enrol(before, BEN)
+    before.remove(anna.client)
+    before.remove(ben.client, ban=True)
+    after.keep_out(before)
+    with pytest.raises(Removed):
+        enrol(after)
+    with pytest.raises(Banned):
+        enrol(after, BEN, again=True)
+    assert enrol(after, again=True) and enrol(after, CEM)
 
 
 # ---- shards --------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_who_takes_shards_after_digits_trains_on_them_no_more(make_class, make, 
     student = make(live).start()
     until(lambda: live.students()[0].measured and student.seen.first is not None)
     student.take(mnist)
-    until(lambda: live.federation.status().members == [])
+    until(lambda: live.federation.status().members == [] and live.students()[0].uses == "shards")
     assert student.seen.first is None and student.seen.last is None and student.running
     for number in range(2):
         Phone(live, f"another laptop {number}", kind="terminal").enrol()
@@ -211,6 +211,9 @@ def test_who_takes_shards_after_digits_trains_on_them_no_more(make_class, make, 
     until(lambda: [m.num_examples for m in live.federation.status().members] == [20_000])
     until(lambda: student.seen.last is not None)
     assert student.seen.last.total == student.seen.first.total == 1_000
+    until(lambda: live.students()[0].last.total == 1_000)
+    assert live.students()[0].uses == "shards" and not live.students()[0].last.drawn
+    assert live.curves().students == [0], "nobody's handwriting"
 
 
 def test_after_a_new_beginning_what_was_measured_is_over(make_class, make):
@@ -387,6 +390,27 @@ def test_when_the_class_is_over_it_is_out(make_class, make):
     until(lambda: not student.running)
     assert (student.seen.doing, student.seen.message) == ("out", "the class is over")
     assert student.error is None
+
+
+def test_who_has_no_digits_yet_hears_too_that_the_class_is_over(make_class, make):
+    live = make_class()
+    live._last_words = 5.0
+    student = make(live, digits=None).start()
+    until(lambda: student.seen.told)
+    live.close()
+    until(lambda: not student.running)
+    assert (student.seen.doing, student.seen.message) == ("out", "the class is over")
+    assert student.error is None
+
+
+def test_who_leaves_says_so(make_class, make):
+    live = make_class()
+    student = make(live, digits=None).start()
+    until(lambda: student.seen.told)
+    student.stop()
+    assert [s.doing for s in live.students()] == ["away"]
+    student.come_again()
+    until(lambda: [s.doing for s in live.students()] == ["drawing"])
 
 
 def test_its_token_is_nowhere_to_be_seen(make_class, make):

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 from test_dashboard import button, everything, fedlab_threads, pill, until
+from test_serving import pem_files
 
 import fedlab
 from fedlab.checks import Refused
@@ -166,11 +167,16 @@ def test_who_is_here(panel, devices):
     until(lambda: row(panel, two)["shown"] == two)
     assert 'class="fl-error"' not in words(panel), "the next thing that is done takes it back"
 
-    # A laptop is dealt shards
+    # A laptop is dealt shards, where it has no drawings to train with
     until(lambda: not panel._deal.disabled)
     panel._deal.click()
     until(lambda: panel.live.students()[2].shards == (1, 12))
     until(lambda: row(panel, laptop)["part"] == 1.0)
+    digits = panel._mnist.test.subset(np.arange(12))
+    devices[2].give(digits, digits)
+    until(lambda: row(panel, laptop)["part"] == 0.8 and panel._deal.disabled)
+    with pytest.raises(Refused, match="no laptop is here that would take shards"):
+        panel.deal()
 
     # Who is removed is told, and is seen again when it has asked
     panel.remove("Anna")
@@ -204,6 +210,16 @@ def test_a_round_that_lacks_students_says_so(panel):
     panel.wait(60)
     panel.one_round()
     until(lambda: "Waits for students who are ready: 0 of at least 2." in words(panel))
+    panel._minimum.value = 3
+    until(lambda: "0 of at least 3." in words(panel) and panel.live.minimum == 3)
+    panel._deadline.value = 12.5
+    until(lambda: panel.live.deadline == 12.5)
+    panel.set_waiting(minimum=1, deadline=60)
+    until(lambda: (panel._minimum.value, panel._deadline.value) == (1, 60))
+    with pytest.raises(Refused, match="deadline is -1"):
+        panel.set_waiting(deadline=-1)
+    until(lambda: "0 of at least 1." in words(panel) and not panel._todo)
+    assert (panel.live.minimum, panel.live.deadline) == (1, 60)
     assert pill(panel) == "Round 1 of 1" and panel._one.disabled
     panel.stop()
     panel.wait(20)
@@ -217,6 +233,9 @@ def test_the_same_cell_again_keeps_code_and_port(few):
     first = fedlab.Classroom(few, host="127.0.0.1")
     first.wait(60)
     port, device = first.live.server.port, None
+    rude = Device(f"{first.live.server.address}J/{first.code}", kind="phone", session="a rude one")
+    first.remove(rude.start().seen.client, ban=True)
+    until(lambda: not rude.running)
     try:
         second = fedlab.Classroom(few, host="127.0.0.1")
         try:
@@ -228,6 +247,8 @@ def test_the_same_cell_again_keeps_code_and_port(few):
                 first.start()
             device = Device(f"{second.live.server.address}J/{first.code}").start()
             until(lambda: len(second._roll.students) == 1)
+            with pytest.raises(Refused, match="your teacher has banned this device"):
+                rude.come_again()
         finally:
             second.shutdown()
             second._thread.join(30)
@@ -235,6 +256,24 @@ def test_the_same_cell_again_keeps_code_and_port(few):
         first.shutdown()
         if device is not None:
             device.stop()
+
+
+def test_a_class_with_a_certificate_of_its_own(few, tmp_path):
+    certificate, key = pem_files(tmp_path)
+    panel = fedlab.Classroom(few, rehearsal=1, certificate=certificate, key=key, **HERE)
+    laptop = None
+    try:
+        panel.wait(90)
+        assert len(panel.live.students()) == 1, "the simulated phone"
+        url = f"{panel.live.server.address}J/{panel.code}"
+        assert url.startswith("https://")
+        laptop = fedlab.join(url, certificate=certificate)
+        until(lambda: [s.kind for s in panel.live.students()] == ["phone", "notebook"], 20)
+    finally:
+        for one in (laptop, panel):
+            if one is not None:
+                one.shutdown()
+                one._thread.join(30)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +338,11 @@ CURVES = Curves([0, 1], [0.1, 0.4], [0.1, 0.3], [0.1, 0.5], [6, 6])
 @pytest.mark.parametrize(
     ("now", "said"),
     [
-        (at(NAMES), ("Round 2 of 10", "0 of 6 updates are here. Waits for 6 devices.")),
-        (at(["Anna"]), ("Round 2 of 10", "5 of 6 updates are here. Waits for Anna.")),
+        (
+            at(NAMES),
+            ("Round 2 of 10", "0 of 6 updates are here. Waits for 6 devices, 30 s at most."),
+        ),
+        (at(["Anna"]), ("Round 2 of 10", "5 of 6 updates are here. Waits for Anna, 30 s at most.")),
         (at(), ("Round 2 of 10", "All 6 updates are here. The server averages.")),
         (at(pausing=True), ("Round 2 of 10", "Pauses when this round has ended.")),
         (at(phase="paused"), ("paused, 1 of 10", "1 round done. Resume plays the rest.")),
@@ -330,9 +372,11 @@ def test_what_each_student_does():
     assert lesson.summary(now) == ("6 here · 2 ready · 1 training · 2 asleep · 1 gone quiet")
     idle = replace(now, phase="waiting")
     otter.doing, otter.drawn = "drawing", (7, 1, 5)
-    fox.shards = (3, 3)
+    fox.kind, fox.shards = "notebook", (3, 3)
     told = [lesson.does(student, idle)[1] for student in (anna, otter, fox)]
     assert told == ["ready, 30 digits", "draws, 8 of 30", "shard 3"]
+    fox.uses = "drawings"  # it draws after all
+    assert lesson.does(fox, idle)[1] == "ready, 30 digits"
     anna.measured = {0: Measured(0, 1, 6), 4: Measured(4, 5, 6, 3)}
     (first, *_) = lesson.rows(idle, {"Anna": 13})
     assert (first["before"], first["after"], first["alone"], first["colour"]) == (17, 83, 50, 1)

@@ -24,7 +24,7 @@ from fedlab.classroom.codes import (
     new_code,
     read,
 )
-from fedlab.classroom.roster import PHONE, Measured, Roster, Student, deal
+from fedlab.classroom.roster import GONE, PHONE, Measured, Roster, Student, deal
 from fedlab.classroom.routes import ClassRoutes
 from fedlab.classroom.settings import ALIKE, MNIST, STARTS, ClassSettings
 from fedlab.codecs import codec
@@ -44,6 +44,9 @@ WAITING, RUNNING, PAUSED, OVER = "waiting", "running", "paused", "over"
 
 PORT = 8642
 """Where a class listens, if that is free: an address that stays the same is typed once."""
+
+LAST_WORDS = 4.0
+"""Seconds for which a class that is over still answers: a phone asks every three seconds."""
 
 LEAST, TARGET = 10, 30
 """Digits that a phone wants before it takes part, and that it asks for."""
@@ -135,6 +138,8 @@ class LiveClass:
         self._left = 0  # rounds that are still to be played
         self._planned = 0  # the last of them
         self._pausing = self._once = self._closed = False
+        self._told_over: set[str] = set()  # who has heard that the class is over
+        self._last_words = LAST_WORDS
         self._driver: threading.Thread | None = None
         self.trouble = ""
         combine = {"combine": alike} if chosen.weigh == ALIKE else {}
@@ -194,6 +199,8 @@ class LiveClass:
                 raise NotAdmitted("you are not in the class; expected you to come in")
             version, now = self.federation.model[0], time.monotonic()
             self._roster.tell(client, said, version, now)
+            if self._closed:
+                self._told_over.add(client)
             student, known = self._roster.student(client), self._roster.versions()
             measured = self._roster.accuracy(known[-1]) if known else None
             return {
@@ -281,17 +288,41 @@ class LiveClass:
             self.federation.remove(client)
 
     def deal(self) -> dict[str, tuple[int, int]]:
-        """Deal MNIST's shards to the laptops (notebooks and terminals) that are here, none to two
-        of them; they take them up by themselves. Raises Refused for more laptops than shards.
+        """Deal MNIST's shards to the laptops (notebooks and terminals) that are here and do not
+        train with drawings, none to two of them. A terminal takes them up by itself, a notebook
+        when its student says so. Raises Refused for more laptops than shards.
         """
         with self._lock:
-            now, laptops = time.monotonic(), [s for s in self._roster.all() if s.kind != PHONE]
-            dealt = deal([s.client for s in laptops if not s.quiet(now)], NUM_SHARDS)
-            for student in laptops:
+            now, everybody = time.monotonic(), self._roster.all()
+            laptops = [s.client for s in everybody if s.takes_shards and not s.quiet(now)]
+            dealt = deal(laptops, NUM_SHARDS)
+            for student in everybody:
                 student.shards = dealt.get(student.client)
             return dealt
 
     # ---- the run ---------------------------------------------------------------------------------
+
+    def set_waiting(self, minimum: int | None = None, deadline: float | None = None) -> None:
+        """How many must be ready before a round begins, and how many seconds it then waits for
+        their updates; as before where None. It holds from the next round on, and for one that still
+        waits for students. Raises Refused.
+        """
+        chosen = ClassSettings(
+            minimum=self.minimum if minimum is None else minimum,
+            deadline=self.deadline if deadline is None else deadline,
+        )
+        with self._lock:
+            if (chosen.minimum, chosen.deadline) == (self.minimum, self.deadline):
+                return
+            self.minimum, self.deadline = chosen.minimum, chosen.deadline
+            waits = self._driver is not None and self._waits
+        if waits:
+            self.federation.stop()  # it is begun anew
+
+    @property
+    def _waits(self) -> bool:
+        """Whether the round that is to be played has not begun, as too few are ready."""
+        return self.federation.status().round == self._last()
 
     @property
     def phase(self) -> str:
@@ -355,7 +386,7 @@ class LiveClass:
         """
         with self._lock:
             self._pausing = self._driver is not None
-            waits = self._pausing and self.federation.status().round == self._last()
+            waits = self._pausing and self._waits
         if waits:
             self.federation.stop()
 
@@ -447,14 +478,31 @@ class LiveClass:
         version, weights = self.federation.model
         return wire.pack(wire.parts(weights, kind="model", version=version))
 
+    def keep_out(self, before: LiveClass) -> None:
+        """Whoever had to go from an earlier class with the same code stays out of this one, too."""
+        with self._lock, before._lock:
+            self._roster.keep_out(before._roster)
+
     def close(self) -> None:
-        """The class is over: everybody is told. Does nothing the second time."""
+        """The class is over: everybody is told who is still there. Does nothing the second time."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
         self.stop()
+        end = time.monotonic() + self._last_words
+        while self._untold() and time.monotonic() < end:
+            time.sleep(0.05)
         self.server.close()
+
+    def _untold(self) -> bool:
+        """Whether somebody whose device speaks every few seconds has not heard yet that the class
+        is over.
+        """
+        with self._lock:
+            now, everybody = time.monotonic(), self._roster.all()
+            here = {s.client for s in everybody if s.doing not in GONE and not s.quiet(now)}
+            return bool(here - self._told_over)
 
     def __enter__(self) -> LiveClass:
         return self

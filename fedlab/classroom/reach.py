@@ -65,11 +65,29 @@ class Interface:
     ips: tuple[str, ...]
 
 
-def addresses() -> list[Address]:
-    """This machine's addresses, the likeliest first. Never empty; the loopback address is there
-    only where there is no other.
+def addresses(host: str = "0.0.0.0") -> list[Address]:
+    """Where a server that listens on `host` is reached, the likeliest first: all of this machine's
+    IPv4 addresses with "0.0.0.0", the IPv6 ones too with "::". Never empty; the loopback address is
+    there only where there is no other.
     """
-    return rank(interfaces(), lan_address())
+    return heard(host, rank(interfaces(), lan_address()))
+
+
+def heard(host: str, found: Sequence[Address]) -> list[Address]:
+    """Those of this machine's addresses at which a server that listens on `host` is reached."""
+    if host in ("", "0.0.0.0"):
+        return [a for a in found if ipaddress.ip_address(a.ip).version == 4] or [LOCAL]
+    if host == "localhost":
+        return [LOCAL]
+    try:
+        own = ipaddress.ip_address(host)
+    except ValueError:  # a name of this machine
+        return list(found)
+    if own.is_unspecified:
+        return list(found)
+    if own.is_loopback:
+        return [Address(host, "", LOCAL.why)]
+    return [a for a in found if a.ip == host] or [Address(host, "", "where this class listens")]
 
 
 def interfaces() -> list[Interface]:

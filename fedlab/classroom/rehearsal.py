@@ -5,6 +5,7 @@ with simulated handwritings (`writers`) and take part over real HTTP, as phones 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from fedlab.checks import whole
 from fedlab.classroom.roster import PHONE
@@ -19,12 +20,13 @@ def rehearse(
     *,
     seed: int = 0,
     on_phone: Callable[[Student], object] | None = None,
+    certificate: str | Path | None = None,
 ) -> list[Student]:
     """So many simulated phones come in, each with drawings of a writer of its own, and stay until
     `stop` is called of each.
 
     url: what the join card shows. drawings: of each; every fifth is kept aside. on_phone: called
-    with each that has come in.
+    with each that has come in. certificate: of a class that speaks TLS, as in `Client`.
     Raises Refused for numbers that cannot be, or what the class refuses; then none is left.
 
     >>> from fedlab.classroom.live import LiveClass
@@ -44,7 +46,8 @@ def rehearse(
         for number in range(phones):
             own = digits(Writer(seed, number), drawings)
             session = f"rehearsal {seed} phone {number}"
-            came.append(Student(url, digits=own, kind=PHONE, session=session).start())
+            phone = Student(url, digits=own, kind=PHONE, session=session, certificate=certificate)
+            came.append(phone.start())
             if on_phone:
                 on_phone(came[-1])
     except Exception:

@@ -4,7 +4,7 @@ the time, in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fedlab.checks import Refused, counted, is_whole
@@ -14,8 +14,13 @@ from fedlab.messages import Banned, Full
 PHONE, NOTEBOOK, TERMINAL = "phone", "notebook", "terminal"
 KINDS = PHONE, NOTEBOOK, TERMINAL
 
-DOING = "drawing", "ready", "training", "asleep", "away"
-"""What a student's device says of itself."""
+GONE = "asleep", "away"
+DOING = "drawing", "ready", "training", *GONE
+"""What a student's device says of itself; in the last two it says no more until it is back."""
+
+DRAWINGS, SHARDS = "drawings", "shards"
+USES = DRAWINGS, SHARDS, ""
+"""What a device trains with; "": it has not been decided."""
 
 QUIET_AFTER = 15.0
 """Seconds without a word after which a device is called quiet: it speaks every few seconds."""
@@ -58,20 +63,22 @@ class Closed(Refused):
 class Measured:
     """How many of `total` digits that were never trained on a model reads right, as a student's own
     device says: the global model of a version, and one that learned from this student alone (None
-    where there is none).
+    where there is none). drawn: whether this student has drawn them; they are MNIST's if not.
     """
 
     version: int
     correct: int
     total: int
     alone: int | None = None
+    drawn: bool = True
 
 
 @dataclass
 class Student:
     """One of the class. client: its id in the federation, one of the names that are given. wish: a
     name of its own, shown where the teacher has approved it. drawn: digits for training, those kept
-    aside, and different labels. shards: of MNIST, that the teacher has dealt to it.
+    aside, and different labels. uses: what it trains with. shards: of MNIST, that the teacher has
+    dealt to it.
     """
 
     client: str
@@ -82,6 +89,7 @@ class Student:
     approved: bool = False
     doing: str = "drawing"
     drawn: tuple[int, int, int] = (0, 0, 0)
+    uses: str = ""
     shards: tuple[int, int] | None = None
     measured: dict[int, Measured] = field(default_factory=dict)
 
@@ -95,9 +103,15 @@ class Student:
         return now - self.seen > QUIET_AFTER
 
     @property
+    def takes_shards(self) -> bool:
+        """Whether it may be dealt shards: a laptop that does not train with drawings."""
+        return self.kind != PHONE and self.uses != DRAWINGS
+
+    @property
     def first(self) -> Measured | None:
-        """Of the first model that it measured."""
-        return self.measured[min(self.measured)] if self.measured else None
+        """Of the first model that it measured on digits of the same kind as the latest."""
+        alike = [v for v, found in self.measured.items() if found.drawn == self.last.drawn]
+        return self.measured[min(alike)] if alike else None
 
     @property
     def last(self) -> Measured | None:
@@ -176,7 +190,8 @@ class Roster:
         name = given(session, {*names, *taken, plain})
         self._removed.discard(session)
         self._by_session[session] = name
-        self._students[name] = student = Student(name, session, kind, now, plain)
+        uses = DRAWINGS if kind == PHONE else ""
+        student = self._students[name] = Student(name, session, kind, now, plain, uses=uses)
         return student
 
     def _make_room(self, now: float) -> None:
@@ -224,11 +239,14 @@ class Roster:
         doing = said.get("doing", student.doing)
         if doing not in DOING:
             raise Refused(f"doing is {str(doing)[:40]!r}; expected one of {', '.join(DOING)}")
+        uses = said.get("uses", student.uses)
+        if uses not in USES:
+            raise Refused(f"uses is {str(uses)[:40]!r}; expected {', '.join(map(repr, USES))}")
         drawn = _drawn(said["drawn"]) if "drawn" in said else student.drawn
         found = [_measured(item, version) for item in _list(said.get("measured", []))]
         if "name" in said:
             self.wish(client, said["name"])
-        student.doing, student.drawn, student.seen = doing, drawn, now
+        student.doing, student.uses, student.drawn, student.seen = doing, uses, drawn, now
         student.measured |= {measured.version: measured for measured in found}
         while len(student.measured) > MOST_MEASURED:  # but for the first, which is "before"
             del student.measured[sorted(student.measured)[1]]
@@ -239,26 +257,36 @@ class Roster:
         del self._students[client], self._by_session[student.session]
         (self._banned if ban else self._removed).add(student.session)
 
+    def keep_out(self, before: Roster) -> None:
+        """Whoever had to go from an earlier class with the same code stays out of this one, too."""
+        self._removed |= before._removed
+        self._banned |= before._banned
+
     def forget_measured(self) -> None:
         """The model begins anew: what was measured was of another."""
         for student in self._students.values():
             student.measured.clear()
 
     def accuracy(self, version: int) -> tuple[float, int] | None:
-        """The mean of what the students' devices measured of this model, each on its own digits,
-        and of how many; None where nobody did.
+        """The mean of what the students' devices measured of this model, each on digits that this
+        student has drawn, and of how many; None where nobody did. A laptop with MNIST's shards has
+        no handwriting of the class.
         """
-        return _mean(s.measured[version] for s in self.all() if version in s.measured)
+        return _mean(m.correct / m.total for m in self._on_drawings(version))
 
     def alone(self, version: int) -> tuple[float, int] | None:
         """The same of the models that learned from one student each."""
-        found = (s.measured[version] for s in self.all() if version in s.measured)
-        pairs = (Measured(m.version, m.alone, m.total) for m in found if m.alone is not None)
-        return _mean(pairs)
+        found = (m for m in self._on_drawings(version) if m.alone is not None)
+        return _mean(m.alone / m.total for m in found)
 
     def versions(self) -> list[int]:
-        """The models of which somebody measured something."""
-        return sorted({version for student in self.all() for version in student.measured})
+        """The models of which somebody measured something, on drawings."""
+        found = (s.measured.values() for s in self._students.values())
+        return sorted({m.version for own in found for m in own if m.drawn})
+
+    def _on_drawings(self, version: int) -> Iterator[Measured]:
+        found = (s.measured.get(version) for s in self._students.values())
+        return (measured for measured in found if measured is not None and measured.drawn)
 
 
 def deal(clients: list[str], shards: int) -> dict[str, tuple[int, int]]:
@@ -276,8 +304,8 @@ def deal(clients: list[str], shards: int) -> dict[str, tuple[int, int]]:
     return dict(zip(clients, zip(firsts, ends[1:], strict=True), strict=True))
 
 
-def _mean(measured) -> tuple[float, int] | None:
-    shares = [m.correct / m.total for m in measured]
+def _mean(shares: Iterable[float]) -> tuple[float, int] | None:
+    shares = list(shares)
     return (sum(shares) / len(shares), len(shares)) if shares else None
 
 
@@ -301,11 +329,18 @@ def _measured(said, version: int) -> Measured:
     names = "version", "correct", "total"
     numbers = [said.get(name) if isinstance(said, Mapping) else None for name in names]
     alone = said.get("alone") if isinstance(said, Mapping) else None
+    drawn = said.get("drawn", True) if isinstance(said, Mapping) else True
     whole = all(map(is_whole, numbers)) and (alone is None or is_whole(alone))
-    good = whole and 0 <= numbers[0] <= version and 1 <= numbers[2] <= MOST_DRAWN
+    good = (
+        whole
+        and isinstance(drawn, bool)
+        and 0 <= numbers[0] <= version
+        and 1 <= numbers[2] <= MOST_DRAWN
+    )
     if not good or not all(0 <= part <= numbers[2] for part in (numbers[1], alone or 0)):
         raise Refused(
             f"a result is {str(said)[:100]}; expected a version from 0 to {version}, total from 1"
-            f" to {MOST_DRAWN:,}, and correct (and alone, where it is known) from 0 to total"
+            f" to {MOST_DRAWN:,}, and correct (and alone, where it is known) from 0 to total;"
+            " drawn, where it is said, true or false"
         )
-    return Measured(*numbers, alone)
+    return Measured(*numbers, alone, drawn)

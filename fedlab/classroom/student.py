@@ -10,6 +10,7 @@ import math
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,8 +22,10 @@ from fedlab import wire
 from fedlab.checks import Refused
 from fedlab.classroom.codes import TooManyTries, WrongCode, read
 from fedlab.classroom.roster import (
+    DRAWINGS,
     MOST_DRAWN,
     NOTEBOOK,
+    SHARDS,
     BadName,
     Closed,
     Measured,
@@ -223,6 +226,10 @@ class Student:
         return Classifier()
 
     @property
+    def _uses(self) -> str:
+        return SHARDS if self._mnist is not None else DRAWINGS if self._digits is not None else ""
+
+    @property
     def running(self) -> bool:
         """Whether it is in the class."""
         return self._thread is not None and self._thread.is_alive()
@@ -246,7 +253,8 @@ class Student:
                 except TooManyTries as wait:  # somebody else's, of the same address
                     self._say(doing="away", message=str(wait))
                 except ServerAway as away:
-                    if self._client is not None and self._client.status.phase == "finished":
+                    finished = self._client and self._client.status.phase == "finished"
+                    if finished or (self.seen.told or {}).get("phase") == "over":
                         return self._say(doing="out", message="the class is over")
                     self._say(doing="away", message=str(away))
                 self._wake.wait(PAUSE)
@@ -260,6 +268,13 @@ class Student:
         finally:
             if self._client is not None:
                 self._client.stop()
+            self._tell_last()
+
+    def _tell_last(self) -> None:
+        """That it is away: nobody waits until it is quiet. Where that cannot be said, nothing."""
+        if self._stop.is_set() and self.seen.doing not in ("away", "out"):
+            with suppress(Refused, ServerAway):
+                self._ask("students/me", {"doing": "away"}, timeout=1.0)
 
     def _back(self) -> None:
         try:
@@ -275,6 +290,7 @@ class Student:
         with self._lock:
             telling = self._untold[:20]
             said = {"doing": doing, "measured": [vars(item) for item in telling]}
+            said["uses"] = self._uses
             count = self._drawn
             if self._digits is not None:
                 train, held = self._digits
@@ -394,7 +410,8 @@ class Student:
             return round(classifier.evaluate(of, held)[1] * len(held))
 
         found = right(alone) if self._with_alone else None
-        measured = Measured(version, right(weights), len(held), found)
+        drawn = self._uses == DRAWINGS
+        measured = Measured(version, right(weights), len(held), found, drawn)
         with self._lock:
             self._measured[version] = measured
             self._untold.append(measured)
@@ -413,12 +430,16 @@ class Student:
         self._token = told["token"]
         self._say(client=told["client"], doing="drawing", message=f"in, as {told['client']}")
 
-    def _ask(self, path: str, said: dict) -> dict:
+    def _ask(self, path: str, said: dict, timeout: float = 20.0) -> dict:
         """One POST. Raises Refused of the kind that the server says, ServerAway."""
         headers = {"Authorization": f"Bearer {self._token}"} if path != "students" else {}
         try:
             answer = self._http.post(
-                self.base + path, json=said, headers=headers, timeout=20, allow_redirects=False
+                self.base + path,
+                json=said,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
             )
             body = json.loads(answer.content)
             if answer.status_code in (200, 201):

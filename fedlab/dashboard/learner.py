@@ -10,6 +10,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from random import Random
 
 import ipywidgets as widgets
@@ -47,17 +48,20 @@ STYLE = views.STYLE + f"<style>{(STATIC / 'classroom.css').read_text('utf-8')}</
 _current: Callable[[], Learner | None] = lambda: None  # noqa: E731
 
 
-def join(url: str, name: str = "", code: str | None = None) -> Learner:
+def join(
+    url: str, name: str = "", code: str | None = None, certificate: str | Path | None = None
+) -> Learner:
     """Join a live class: a panel, as the last line of a cell.
 
     url:  what the teacher shows: "http://192.168.1.20:8642/J/K7QXM"; or the address alone, and the
           code: join("192.168.1.20:8642", code="K7QXM").
     name: a wish; the class sees a given name until the teacher has approved it.
+    certificate: of a class that speaks TLS with one that no authority has signed, as in `Client`.
 
     A new panel (or the same cell run again) closes the one before. Raises Refused for an address or
     a name that cannot be; a class that is not there, or has another code, is told in the panel.
     """
-    return Learner(url, name, code)
+    return Learner(url, name, code, certificate)
 
 
 class Drawings:
@@ -113,7 +117,13 @@ class Learner(Buttons, widgets.VBox):
     too: `wish`, `keep`, `take_back`, `train`, `take_shards`, `leave`, `again`.
     """
 
-    def __init__(self, url: str, name: str = "", code: str | None = None):
+    def __init__(
+        self,
+        url: str,
+        name: str = "",
+        code: str | None = None,
+        certificate: str | Path | None = None,
+    ):
         global _current
         base, code = split_join_url(url, code)
         name = wished(name)
@@ -124,6 +134,7 @@ class Learner(Buttons, widgets.VBox):
             before.shutdown()
         self._before = before._thread if before is not None else None
         self._session, self._base, self._code = session, base, code
+        self._certificate = certificate
         self.drawings = Drawings(session)
         if before is not None and before._session == session:
             self.drawings.kept = list(before.drawings.kept)
@@ -280,6 +291,7 @@ class Learner(Buttons, widgets.VBox):
             kind=NOTEBOOK,
             session=self._session,
             on_change=lambda seen: self._wake.set(),
+            certificate=self._certificate,
         )
         student.start()
         self.student = student
@@ -312,12 +324,18 @@ class Learner(Buttons, widgets.VBox):
             self._tell()
 
     def _tell(self) -> None:
-        """What is drawn now: given, where this student trains with it, or only told."""
+        """What is drawn now: given, where this student trains with it, or only told. Where so
+        many were taken back that they are not enough, it trains no more.
+        """
         if self.student is None:
             return
         if self._given and self.drawings.enough:
             self.student.give(*self.drawings.datasets())
-        elif not self._shards:
+            return
+        if self._given:
+            self._given = False
+            self.student.take(None)
+        if not self._shards:
             train, held = self.drawings.parts()
             self.student.drew(len(train), len(held), len({label for label, _ in train}))
 

@@ -138,7 +138,7 @@ def does(student: Student, lesson: Lesson) -> tuple[str, str]:
     count = student.drawn[0] + student.drawn[1]
     if student.doing == "drawing":
         return "draws", f"draws, {count} of {max(TARGET, count)}"
-    if student.shards is not None:
+    if student.shards is not None and student.takes_shards:
         first, last = student.shards
         return "ready", f"shard {first}" if first == last else f"shards {first}–{last}"
     if student.last is not student.first:  # beside both results there is little room
@@ -158,6 +158,7 @@ def rows(lesson: Lesson, colours: Mapping[str, int]) -> list[dict]:
         kind, words = does(student, lesson)
         count = student.drawn[0] + student.drawn[1]
         first, last = student.first, student.last
+        dealt = student.shards is not None and student.takes_shards
         found.append(
             {
                 "client": student.client,
@@ -166,7 +167,7 @@ def rows(lesson: Lesson, colours: Mapping[str, int]) -> list[dict]:
                 "kind": kind,
                 "words": words,
                 "drawn": count,
-                "part": 1.0 if student.shards else round(min(count / TARGET, 1.0), 2),
+                "part": 1.0 if dealt else round(min(count / TARGET, 1.0), 2),
                 "before": _share(first),
                 "after": _share(last) if last is not first else None,
                 "alone": _share(last, alone=True),
@@ -349,8 +350,8 @@ def awaited(lesson: Lesson) -> str:
     if not missing:
         return f"All {counted(asked, 'update')} are here. The server averages."
     whom = names(sorted(missing)) if len(missing) <= MOST_NAMED else f"{len(missing)} devices"
-    there = asked - len(missing)
-    return f"{there} of {counted(asked, 'update')} are here. Waits for {whom}."
+    there, most = asked - len(missing), f"{lesson.deadline:g} s at most"
+    return f"{there} of {counted(asked, 'update')} are here. Waits for {whom}, {most}."
 
 
 def read_aloud(lesson: Lesson) -> str:

@@ -22,7 +22,7 @@ import ipywidgets as widgets
 from fedlab.checks import Refused, counted, whole
 from fedlab.classroom.codes import check_code, new_code
 from fedlab.classroom.live import PAUSED, Curves, LiveClass
-from fedlab.classroom.reach import LOCAL, addresses, typed
+from fedlab.classroom.reach import addresses, typed
 from fedlab.classroom.rehearsal import rehearse
 from fedlab.classroom.settings import BLANK, MNIST, STARTS, ClassSettings
 from fedlab.dashboard import lesson, roll, views
@@ -174,9 +174,19 @@ class Classroom(Buttons, widgets.VBox):
         """
         dealt = self._opened.deal()
         if not dealt:
-            raise Refused("no laptop is here; expected one that has joined with fedlab.join")
+            raise Refused(
+                "no laptop is here that would take shards; expected one that has joined with"
+                " fedlab.join and does not train with drawings"
+            )
         self._wake.set()
         return dealt
+
+    def set_waiting(self, minimum: int | None = None, deadline: float | None = None) -> None:
+        """As At least, and Deadline: how many must be ready before a round begins, and how many
+        seconds it waits for their updates; as before where None. Raises Refused.
+        """
+        self._opened.set_waiting(minimum, deadline)
+        self._wake.set()
 
     def open_door(self, open: bool) -> None:
         """Whether newcomers are let in; who is in comes back all the same."""
@@ -292,6 +302,18 @@ class Classroom(Buttons, widgets.VBox):
             lambda: self.begin_anew(self._begin.value),
             "Forget what was learned; everybody stays",
         )
+        wide = {"style": {"description_width": "auto"}}
+        self._minimum = widgets.BoundedIntText(
+            value=self._settings.minimum, min=1, max=1_000, description="At least", **wide
+        )
+        self._minimum.tooltip = "So many must be ready before a round begins"
+        self._deadline = widgets.BoundedFloatText(
+            value=self._settings.deadline, min=0.1, max=1e6, description="Deadline (s)", **wide
+        )
+        self._deadline.tooltip = "A round goes on without those who need longer"
+        for control, name in ((self._minimum, "minimum"), (self._deadline, "deadline")):
+            control.add_class("fl-number")
+            control.observe(self._waiting_chosen(name), "value")
         self._deal = self._button("Deal shards", self._noted(self.deal), "MNIST, to the laptops")
         self._door = widgets.ToggleButton(
             True, description="Door open", tooltip="Whether newcomers are let in"
@@ -328,7 +350,16 @@ class Classroom(Buttons, widgets.VBox):
         save = widgets.HBox(save)
         save.add_class("fl-save")
         self._folded = widgets.HBox(
-            [self._begin, self._anew, self._deal, self._door, self._three, save]
+            [
+                self._begin,
+                self._anew,
+                self._minimum,
+                self._deadline,
+                self._deal,
+                self._door,
+                self._three,
+                save,
+            ]
         )
         self._folded.add_class("fl-bar")
         self._folded.add_class("fl-more")
@@ -339,6 +370,10 @@ class Classroom(Buttons, widgets.VBox):
         main.add_class("fl-main")
         above = [style, bar, self._folded, self._header, come]
         return [*above, self._place, main, self._honest, self._roll]
+
+    def _waiting_chosen(self, name: str) -> Callable[[dict], None]:
+        """What is done when another number is chosen."""
+        return lambda change: self._do(name, lambda: self.set_waiting(**{name: change["new"]}))
 
     def _noted(self, action: Callable[[], object]) -> Callable[[], None]:
         """The same as a note for the panel's thread."""
@@ -406,12 +441,11 @@ class Classroom(Buttons, widgets.VBox):
     def _keep_up(self) -> None:
         try:
             self._refresh()  # first of all: loading TensorFlow takes some seconds
-            port = None
+            before = None
             if self._before is not None:  # it may still hold the port that this panel is to have
                 self._before._thread.join(30)
-                port = self._before.live.server.port if self._before.live else None
-            self._before = None
-            self._open(port)
+                before, self._before = self._before.live, None
+            self._open(before)
         except Exception as error:  # shown in the panel, and raised by `wait`
             self._show_error(error)
             self._failed = True
@@ -424,16 +458,18 @@ class Classroom(Buttons, widgets.VBox):
         finally:
             self._close()
 
-    def _open(self, port: int | None) -> None:
-        """Open the class; on this port, if nobody has asked for one and it is free."""
+    def _open(self, before: LiveClass | None) -> None:
+        """Open the class; on the port of the one before, if nobody has asked for one and it is
+        free.
+        """
         settings, live = vars(self._settings) | {"code": self.code}, None
-        if port is not None and self._settings.port is None:
+        if before is not None and self._settings.port is None:
             with suppress(OSError):
-                live = LiveClass(self._mnist, **settings | {"port": port})
+                live = LiveClass(self._mnist, **settings | {"port": before.server.port})
         live = live or LiveClass(self._mnist, **settings)
-        loopback = self._settings.host in ("127.0.0.1", "localhost", "::1")
-        found = [LOCAL] if loopback else addresses()
-        scheme = urlsplit(live.server.address).scheme
+        if before is not None and before.code == self.code:
+            live.keep_out(before)
+        scheme, found = urlsplit(live.server.address).scheme, addresses(self._settings.host)
         self._card = JoinCard(found, live.server.port, self.code, scheme, self._wake.set)
         self._place.children = [self._card]
         self.live = live
@@ -450,7 +486,8 @@ class Classroom(Buttons, widgets.VBox):
         self._header.value = views.header("closed", False, said, "–", "")
         of_curve = [self._curve.png, self._curve.csv, self._curve.model]
         row = [self._start, self._one, self._pause, self._stop, self._rounds, self._begin]
-        for control in (*row, self._anew, self._deal, self._door, self._three, *of_curve):
+        row += [self._minimum, self._deadline, self._anew, self._deal, self._door, self._three]
+        for control in (*row, *of_curve):
             control.disabled = True
 
     def _work_off(self) -> None:
@@ -488,7 +525,8 @@ class Classroom(Buttons, widgets.VBox):
 
         def come(seed: int = self._rehearsals) -> None:
             try:
-                self._phones += rehearse(url, phones, seed=seed, on_phone=came)
+                own = self._settings.certificate
+                self._phones += rehearse(url, phones, seed=seed, on_phone=came, certificate=own)
             except _Enough:
                 pass
             except Exception as error:
@@ -536,9 +574,11 @@ class Classroom(Buttons, widgets.VBox):
         self._stop.disabled = not running and now.phase != PAUSED
         self._rounds.disabled = not open_ or running or now.phase == PAUSED
         self._anew.disabled = self._begin.disabled = not open_ or running
-        laptops = any(student.kind != "phone" for student in now.students)
+        laptops = any(student.takes_shards for student in now.students)
         self._deal.disabled = not open_ or not laptops
-        self._door.disabled = not open_
+        self._door.disabled = self._minimum.disabled = self._deadline.disabled = not open_
+        if open_ and not self._todo:  # what somebody has typed stays until it is done
+            self._minimum.value, self._deadline.value = now.minimum, now.deadline
         self._door.description = "Door open" if now.door else "Door closed"
         coming = self._rehearsing is not None and self._rehearsing.is_alive()
         self._three.disabled = not open_ or coming
@@ -548,8 +588,7 @@ class Classroom(Buttons, widgets.VBox):
         card, live = self._card, self.live
         if self._joining and now.now > self._looked + LOOK_AROUND:
             self._looked = now.now
-            if self._settings.host in ("0.0.0.0", "::", ""):
-                card.addresses = addresses()
+            card.addresses = addresses(self._settings.host)
         card.show(*live.visits())
         scheme = urlsplit(live.server.address).scheme
         where = typed(card.ip, live.server.port, scheme)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fedlab.messages import Update, Weights
 from fedlab.robust.distances import at_least, squared_distances
@@ -57,10 +58,11 @@ def near_the_median(ranked: np.ndarray, kept: int) -> np.ndarray:
     array([5.])
     """
     low, high = (ranked.shape[1] - 1) // 2, ranked.shape[1] // 2
-    middle = ((ranked[:, low].astype(np.float64) + ranked[:, high]) / 2)[:, None]
+    twice = np.add(ranked[:, low], ranked[:, high], dtype=np.float64)[:, None]
     # They are neighbours: one place further on is better where its last is nearer than this first
-    first = (ranked[:, kept:] - middle < middle - ranked[:, :-kept]).sum(axis=1)
-    return np.take_along_axis(ranked, first[:, None] + np.arange(kept), 1).mean(1, np.float64)
+    further = np.add(ranked[:, kept:], ranked[:, :-kept], dtype=np.float64) < twice
+    neighbours = sliding_window_view(ranked, kept, axis=1)  # views; only those chosen are copied
+    return neighbours[np.arange(len(ranked)), further.sum(axis=1)].mean(1, np.float64)
 
 
 def bulyan(attackers: int = 1, *, step: Step = REPLACE) -> Strategy:
