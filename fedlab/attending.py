@@ -8,14 +8,18 @@ import time
 from fedlab.classroom.roster import TERMINAL
 from fedlab.classroom.student import Seen, Student, share
 from fedlab.data import SHARD_SIZE, load_mnist
+from fedlab.http.client import ServerAway
 from fedlab.interrupts import heed
 from fedlab.messages import ClientFailed
 from fedlab.terminal import Screen
 
+PATIENCE = 300.0
+"""Seconds for which a class that does not answer any more is asked again, as in `Client`."""
+
 
 def join(args) -> int:
     """Take part in a class until it is over, or until Ctrl-C. Raises Refused where it is not let
-    in, ClientFailed where it had to go later, ServerAway.
+    in, ClientFailed where it had to go later, ServerAway where there is no class (any more).
     """
     screen = Screen()
     over = threading.Event()
@@ -38,9 +42,14 @@ def join(args) -> int:
         screen.line(f"In the class, as {student.seen.client}. Ctrl-C leaves it.")
         student.on_change = show  # from here on, or it would speak first
         show(student.seen)
+        heard = time.monotonic()
         while not over.is_set() and student.running:
             heed()
             time.sleep(0.2)  # an interrupt comes between two of these on every system
+            if student.seen.doing != "away":
+                heard = time.monotonic()
+            elif time.monotonic() - heard > PATIENCE:
+                raise ServerAway(student.seen.message)
     finally:
         student.stop()
         screen.keep()

@@ -304,7 +304,7 @@ class Classroom(Buttons, widgets.VBox):
         )
         wide = {"style": {"description_width": "auto"}}
         self._minimum = widgets.BoundedIntText(
-            value=self._settings.minimum, min=1, max=1_000, description="At least", **wide
+            value=self._settings.minimum, min=1, max=1_000, description="Ready, at least", **wide
         )
         self._minimum.tooltip = "So many must be ready before a round begins"
         self._deadline = widgets.BoundedFloatText(
