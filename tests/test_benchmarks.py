@@ -6,14 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+from chromium import chromium
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
     "classroom",
+    "epsilon",
     "federation",
     "loss_map",
     "overhead",
     "panel",
+    "phone",
     "robust",
     "round",
     "scale",
@@ -43,14 +46,41 @@ def test_every_command_has_a_page_of_help_that_says_how_to_read_it(name, capsys)
     assert "How to read it" in capsys.readouterr().out
 
 
-def test_the_table_names_every_command():
-    commands = set(
-        re.findall(
-            r"python -m benchmarks\.(\w+)",
-            (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"),
-        )
-    )
-    assert set(COMMANDS) <= commands
+def test_the_table_names_every_command_and_every_row_has_one():
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    heading, rule, *rows = re.search(r"^\| what \|.*?\n\n", text, re.M | re.S)[0].splitlines()[:-1]
+    assert heading == "| what | command | target | AMD EPYC | Intel Xeon |"
+    commands = set()
+    for row in rows:
+        cells = row.strip("| ").split(" | ")
+        assert len(cells) == 5 and all(cells), row
+        command = re.fullmatch(r"`(?:python -m benchmarks\.(\w+)|make (?:quick|test))`", cells[1])
+        assert command, row
+        commands.add(command[1])
+    assert commands == {*COMMANDS, None}
+
+
+def test_the_sliders_of_epsilon_are_the_lessons(capsys):
+    """All of them, each at all its places."""
+    importlib.import_module("benchmarks.epsilon").main(["--repeats", "1"])
+    out = capsys.readouterr().out
+    places = re.findall(r"^\| (\w+) = ", out, re.MULTILINE)
+    assert [places.count(name) for name in ("z", "C", "rounds", "sampling")] == [9, 5, 3, 2]
+    assert "the slowest place" in out
+
+
+def test_the_phone_trains(capsys):
+    chromium()  # or it is skipped
+    importlib.import_module("benchmarks.phone").main(["--digits", "10", "--repeats", "1"])
+    out = capsys.readouterr().out
+    assert "| the page, in Chromium " in out and "(at most 2: " in out
+
+
+def test_without_a_chromium_the_phone_says_so(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("FEDLAB_BROWSER", raising=False)
+    importlib.import_module("benchmarks.phone").main([])
+    assert capsys.readouterr().out.startswith("no Chromium found, so nothing was measured: ")
 
 
 def test_secure_aggregation_runs(capsys):

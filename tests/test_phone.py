@@ -5,6 +5,7 @@ page itself, as somebody uses it."""
 import base64
 import re
 import threading
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
@@ -329,6 +330,44 @@ def test_the_client_passes_the_examination(open_page, small, lossy):
         assert page.evaluate("happened").count("training") > 1
 
 
+CHANGING = """async ([token, client, rounds]) => {
+    const fetched = fetch;
+    window.joins = 0;
+    window.fetch = (url, request) => {
+        joins += request.method === 'POST' && url.pathname.endsWith('/clients');
+        return fetched(url, request);
+    };
+    window.trained = [];
+    let mine = rounds.shift();
+    const worker = {
+        train: async (weights, {labels}, training, seed) => {
+            if (!seed.endsWith('alone')) trained.push([...labels]);
+            return weights;
+        },
+        measure: async weights => ({correct: 0, total: 0, loss: 0, answers: [], weights}),
+        inTurn: work => work(),
+    };
+    await together.takePart({
+        base: new URL('/', location.href), token, client, session: 'a secret of its own',
+        examples: () => ({images: new Float32Array(784 * mine.length), labels: mine}),
+        trainer: worker, said: ({doing}) => doing === 'sent' && (mine = rounds.shift() ?? mine),
+    }).catch(() => {});
+}"""
+
+
+def test_each_round_trains_on_the_drawings_as_they_are_then(open_page):
+    """Also on as many that are called otherwise; it joins again only where they are more."""
+    rounds = [[1, 7], [4, 7], [4, 7, 9]]
+    with fedlab.Server() as server:
+        address, token = server.url.split("?token=")
+        page = open_page(address)
+        page.evaluate(f"task => void ({CHANGING})(task)", [token, "Blue Otter", rounds])
+        history = server.run(3, min_clients=1, progress=False)
+        assert page.evaluate("[trained, joins]") == [rounds, 2]
+    counts = [record.clients["Blue Otter"].num_examples for record in history]
+    assert counts == [2, 2, 3]
+
+
 # ---- the rules for drawings ----------------------------------------------------------------------
 
 
@@ -436,12 +475,22 @@ def test_a_new_address_has_the_drawings_behind_the_hash(page):
 
 
 @pytest.fixture
-def live(mnist, small, test_images):
+def open_class(small, test_images):
     from fedlab.classroom.live import LiveClass
 
     few = fedlab.data.Mnist(small, test_images)
-    with LiveClass(few, code="K7QXM", minimum=1, host="127.0.0.1", port=0) as live:
-        yield live
+    with ExitStack() as classes:
+
+        def open_one(code: str, port: int = 0):
+            settings = {"minimum": 1, "host": "127.0.0.1", "port": port}
+            return classes.enter_context(LiveClass(few, code=code, **settings))
+
+        yield open_one
+
+
+@pytest.fixture
+def live(open_class):
+    return open_class("K7QXM")
 
 
 class Phone:
@@ -587,6 +636,48 @@ def test_a_reload_a_second_tab_and_a_server_that_is_away(phone, live):
     one.find("#state").wait_for()
     assert one.find("#mine-count").inner_text() == "3"
     assert [s.client for s in live.students()] == [student.client]
+
+
+def test_another_code_after_a_restart_brings_the_drawings_along(phone, live, open_class):
+    """The teacher's kernel was restarted: the same page, the same student, the same drawings. What
+    the browser has stored of other classes stays there: a tablet may be somebody else's.
+    """
+    one = phone()
+    one.keep(2)
+    (before,) = live.students()
+    port = live.server.port
+    live.close()
+    again = open_class("NEWER", port)
+    for code in ("WRNG2", "newer"):  # mistyped once
+        one.wait_for("#code-told", "not the code of the class")
+        one.find("#code").fill(code)
+        one.find("#enter").click()
+    one.page.locator("#begin:enabled").click()
+    one.wait_for("#mine-count", "2")
+    one.wait_for("#class", "class NEWER")
+    (after,) = again.students()
+    assert (after.session, after.client) == (before.session, before.client)
+    one.page.goto(one.page.url.replace("NEWER", "KTHER"))
+    one.wait_for("#code-told", "not the code of the class")
+    kept = "code => JSON.parse(localStorage[`fedlab.${code}.drawings`]).drawings.length"
+    assert [one.page.evaluate(kept, code) for code in ("NEWER", "KTHER")] == [2, 0]
+
+
+def test_a_new_address_that_is_the_old_one_is_said_and_not_gone_to(phone):
+    """Nothing would load, and the drawings would stay in the address bar."""
+    one = phone()
+    one.keep(1)
+    before = one.page.url
+    one.context.set_offline(True)
+    one.find("#lost").click()
+    for wrong, sentence in (("http://[x", "no address"), (before, "the address already")):
+        one.find("#address").fill(wrong)
+        one.find("#address-form .go").click()
+        one.wait_for("#address-told", sentence)
+        assert one.page.url == before
+    assert one.violations() == []
+    one.context.set_offline(False)
+    one.find("#state").wait_for()
 
 
 def test_a_name_of_ones_own_waits_for_the_teacher(phone, live):

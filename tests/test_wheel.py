@@ -4,16 +4,23 @@ lessons, the exercises and MNIST, and they work there."""
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from email import message_from_bytes
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from test_packaging import PROJECT, ROOT, committed
+import requests
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from test_browser import free_port
+from test_packaging import PROJECT, ROOT, committed, pins
 
 pytestmark = pytest.mark.slow
 
@@ -22,12 +29,16 @@ COURSE = r"^(notebooks/([^/]+\.ipynb|(exercises|solutions|teacher)/)|docs/[^/]+\
 """What of the repository is the course, told apart without fedlab's own list."""
 
 
+def without_path(**more) -> dict[str, str]:
+    """This environment, in which no other fedlab is named."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | more
+
+
 def run(*command, folder, **environment):
     done = subprocess.run(
         list(map(str, command)),
         cwd=folder,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        | environment,
+        env=without_path(**environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -72,7 +83,7 @@ def installed(wheel, tmp_path_factory):
     def call(*words, folder):
         return run(python, *words, folder=folder, JUPYTER_PATH=jupyter)
 
-    call.site = site
+    call.site, call.python, call.jupyter = site, python, jupyter
     return call
 
 
@@ -107,10 +118,49 @@ def test_it_holds_the_package_the_course_and_mnist(wheel):
                 assert not cell.get("outputs"), f"{name} has outputs"
 
 
+def metadata_of(archive: zipfile.ZipFile):
+    """The folder of it, and what it says."""
+    (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+    return info, message_from_bytes(archive.read(f"{info}/METADATA"))
+
+
+def test_it_asks_for_what_the_project_does(wheel):
+    """Here it is installed with --no-deps: what pip would bring with it is looked at instead. It is
+    what pyproject.toml says, with the extras, and what is pinned and installed is enough for it.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        _, told = metadata_of(archive)
+    extras = PROJECT["optional-dependencies"]
+    wanted = {Requirement(line) for line in PROJECT["dependencies"]}
+    for extra, lines in extras.items():
+        for line in lines:
+            line, _, marker = line.partition(";")
+            also = f"({marker}) and " if marker else ""
+            wanted.add(Requirement(f"{line}; {also}extra == '{extra}'"))
+    asked = [Requirement(line) for line in told.get_all("Requires-Dist")]
+    assert len(asked) == len(wanted) and set(asked) == wanted
+    assert told.get_all("Provides-Extra") == list(extras)
+    assert told["Requires-Python"] == PROJECT["requires-python"]
+
+    files = {"": "requirements.txt", "test": "requirements.txt"}
+    files |= {extra: f"requirements-{extra}.txt" for extra in extras if extra not in files}
+    for extra, file in files.items():
+        pinned = pins(file)
+        for need in asked:
+            name, marker = canonicalize_name(need.name), need.marker
+            if not (marker is None if not extra else marker and marker.evaluate({"extra": extra})):
+                continue
+            for pin in pinned[name]:
+                assert need.specifier.contains(str(pin.specifier).removeprefix("==")), (file, pin)
+            try:
+                assert need.specifier.contains(metadata.version(name)), name
+            except metadata.PackageNotFoundError:
+                assert extra in ("flower", "book"), f"{name} is not here"  # make setup has neither
+
+
 def test_it_says_both_licences(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
-        told = message_from_bytes(archive.read(f"{info}/METADATA"))
+        info, told = metadata_of(archive)
         assert told["License-Expression"] == "MIT AND CC-BY-SA-3.0"
         assert told.get_all("License-File") == ["LICENSE", "data/README.md"]
         for name in told.get_all("License-File"):
@@ -168,3 +218,38 @@ def test_the_check_finds_it_good(installed, course):
     assert str(installed.site / "fedlab" / "mnist" / "mnist.npz") in rows["MNIST"]
     assert rows["Packages"].endswith("are here, in versions that fit.")
     assert "requirements" not in said and "make " not in said, "there is neither"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process there cannot be sent Ctrl-C alone")
+def test_the_command_opens_lesson_00_in_a_jupyterlab(installed, course, tmp_path):
+    """As somebody starts it who has installed the wheel; and Ctrl-C ends it."""
+    port, said = free_port(), tmp_path / "said.txt"
+    own = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    # JupyterLab itself is another environment's here
+    own |= {"JUPYTERLAB_DIR": str(Path(sys.prefix, "share", "jupyter", "lab"))}
+    words = ["-m", "fedlab", "lab", "--no-browser", "--allow-root", "--port", str(port)]
+    with open(said, "w") as out:
+        lab = subprocess.Popen(
+            [str(installed.python), *words],
+            cwd=course.parent,  # where the lessons are already
+            env=without_path(JUPYTER_PATH=installed.jupyter, **own),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end, where = time.monotonic() + 60, None
+        while not where:
+            assert lab.poll() is None and time.monotonic() < end, said.read_text()
+            time.sleep(0.1)
+            where = re.search(r"^Start here: (http://\S+)$", said.read_text(), re.MULTILINE)
+        address = where[1]
+        assert f":{port}/lab/tree/00_start_here.ipynb?token=" in address
+        file = address.replace("lab/tree/", "api/contents/")
+        for one in (address, file):
+            assert requests.get(one, timeout=20).status_code == 200, one
+        lab.send_signal(signal.SIGINT)
+        assert lab.wait(30) == 130 and "Traceback" not in said.read_text()
+    finally:
+        lab.terminate()  # and with it JupyterLab; nothing where it has ended
+        lab.wait(30)

@@ -32,6 +32,13 @@ export function newAddress(told, code, carried) {
   return url.href;
 }
 
+// Whether this is the page's own address, whatever is behind the "#": nothing would load, and what
+// is carried would stay in the address bar.
+export function isHere(address) {
+  const [there, here] = [address, location.href].map(one => one.split("#")[0]);
+  return there === here;
+}
+
 // What was carried to here, once: it is taken out of the address bar. null where there is nothing.
 export function takeCarried() {
   const text = location.hash;

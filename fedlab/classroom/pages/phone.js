@@ -1,6 +1,6 @@
 // The phone page: what is so in it, and what a student, the server and other tabs do to that.
 
-import { base, codeOf, newAddress, takeCarried, tidy } from "./address.js";
+import { base, codeOf, isHere, newAddress, takeCarried, tidy } from "./address.js";
 import { MOST, checked, examples, imageOf, imageOfKept, kept, nextDigit, nothing, refused,
   relabelled, summary, without } from "./drawings.js";
 import { drawingPad } from "./pad.js";
@@ -67,18 +67,31 @@ function keepMe(changes) {
   store.set("me", now.me);
 }
 
+// What comes along from another class in this same page: its computer was started again, with
+// another code. Of what this browser has stored of other classes nothing does: on a school's tablet
+// that would be somebody else's handwriting.
+function along(code) {
+  if (!now.code || now.code === code || !now.collection.drawings.length) return null;
+  return { drawings: now.collection, session: (now.me ?? store.get("me")).session };
+}
+
 // With a code: as who was here before, or as somebody new.
 async function enter(code) {
-  Object.assign(now, { code, me: null, status: null });
+  const carried = takeCarried() ?? along(code);
+  Object.assign(now, {
+    code, me: null, status: null, wanted: false, problem: "", over: false, latest: null, sent: 0,
+    late: false,
+  });
+  measured.length = 0; // of another class's models
   store = storage(code);
-  const carried = takeCarried(), own = checked(store.get("drawings")) ?? nothing();
+  const own = checked(store.get("drawings")) ?? nothing();
   const brought = checked(carried?.drawings);
   now.collection = brought && brought.drawings.length > own.drawings.length ? brought : own;
   store.set("drawings", now.collection);
   now.results = store.get("results");
   now.me = store.get("me") ?? { session: carried?.session ?? secret() };
   store.set("me", now.me);
-  store.heard("tab", owner => owner !== tab && handOver());
+  store.heard("tab", owner => owner !== tab && now.code === code && handOver());
   store.set("tab", tab);
   compared = await models.read(code);
   askNext();
@@ -532,7 +545,10 @@ find("one-dialog").addEventListener("close", () => {
   showList(now, openOne);
   find("list").querySelector("button")?.focus();
 });
-touch("lost", () => find("lost-dialog").showModal());
+touch("lost", () => {
+  tellWrong("address-told", "");
+  find("lost-dialog").showModal();
+});
 for (const id of ["who", "own-name"]) {
   touch(id, () => {
     find("wish").value = now.status?.name || now.me.wish || "";
@@ -571,7 +587,10 @@ send("address-form", () => {
   try {
     const { session } = now.me ?? store.get("me");
     const carried = { drawings: now.collection, session };
-    location.href = newAddress(find("address").value, now.code, carried);
+    const address = newAddress(find("address").value, now.code, carried);
+    tellWrong("address-told", "");
+    if (!isHere(address)) location.href = address;
+    else say(find("address-told"), "This is the address already; this phone keeps trying.");
   } catch (error) {
     tellWrong("address-told", error.message);
   }

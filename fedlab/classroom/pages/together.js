@@ -12,8 +12,8 @@ const SHORTEST_POLL = 500; // milliseconds: a server that does not hold a questi
 // does not want this client, or its training cannot be done.
 //
 // token:    admits to joining; what joining answers is sent from then on.
-// examples, heldOut: {images, labels}, or functions that say what is so now: when there are more,
-//           it joins again with their number.
+// examples, heldOut: {images, labels}, or functions that say what is so now: each task is trained
+//           on what is so when it comes; with another number of examples it joins again.
 // trainer:  of trainer.js. models: {lineage, first, alone}, kept from one call to the next: the
 //           first model that was sent, and one that is only ever trained on this phone's examples.
 // said:     called with {doing: "waiting"}, {doing: "training", round, rounds, epochs, examples,
@@ -31,6 +31,13 @@ export async function takePart({
   async function joinNow() {
     mine = now(examples);
     own = await join(say, token, client, mine.labels.length, session);
+  }
+
+  // The examples as they are now: also with the same number, one may be another, or be called so.
+  async function lookAgain() {
+    const joined = mine.labels.length;
+    mine = now(examples);
+    if (mine.labels.length !== joined) await known(joinNow);
   }
 
   // What was asked; where the server has forgotten this client it joins again, once, and then the
@@ -55,6 +62,7 @@ export async function takePart({
   }
 
   async function answer(task) {
+    await lookAgain();
     const { round, rounds, version, training, texts } = task, count = mine.labels.length;
     const about = { round, rounds, epochs: training.epochs, examples: count };
     const seed = [texts.seed, round, client].join("\n"), aside = now(heldOut);
@@ -82,7 +90,7 @@ export async function takePart({
   try {
     await joinNow();
     while (!signal?.aborted) {
-      if (now(examples).labels.length !== mine.labels.length) await known(joinNow);
+      await lookAgain();
       said({ doing: "waiting" });
       const asked = performance.now(), task = await known(() => nextTask(say, own, client));
       if (task) {
