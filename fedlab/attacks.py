@@ -125,7 +125,7 @@ class Backdoor(Attack):
     as `target`. The more honest clients there are, the more of it is averaged away, unless the
     change is scaled too: [Backdoor(), ScaledUpdate(10)].
 
-    share: how many of the images, as a fraction.
+    share: how many of the images, as a fraction. classes: how many labels there are.
     """
 
     target: int = 0
@@ -138,10 +138,12 @@ class Backdoor(Attack):
         most=1.0,
     )
     trigger: Trigger = Trigger()
+    classes: int = 10
 
     def __post_init__(self):
         check_settings(self)
-        whole("target", self.target, 0)
+        whole("classes", self.classes, 2)
+        whole("target", self.target, 0, self.classes - 1)
 
     def data(self, dataset: Dataset, seed: int = 0) -> Dataset:
         several = max(round(self.share * len(dataset)), 1)

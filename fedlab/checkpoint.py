@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -57,12 +58,15 @@ def save_checkpoint(path: str | Path, state: State, history: History, strategy: 
     with named(path), part_of(path) as beside:
         write_out(beside, body)
         if path.exists():
-            with part_of(before(path)) as kept:
+            # Named after `path`, so that `unfinished` finds it, too
+            with part_of(path.with_name(f"{path.name}.before")) as kept:
                 try:
                     os.link(path, kept)
                 except OSError:  # a disk that knows no second name for a file
                     shutil.copyfile(path, kept)
                 os.replace(kept, before(path))
+        else:  # one that lies there is of another file, which somebody has taken away
+            before(path).unlink(missing_ok=True)
         os.replace(beside, path)
         with suppress(OSError, AttributeError):  # Windows opens no folder
             folder = os.open(path.parent, os.O_DIRECTORY)
@@ -80,7 +84,7 @@ def prepare(path: str | Path) -> None:
     with named(path), part_of(path) as beside:
         with open(beside, "xb"):
             pass
-        for left in path.parent.glob(f".{path.name}.*.part"):
+        for left in unfinished(path):
             if left != beside and _dead(left.name.split(".")[-2]):
                 left.unlink(missing_ok=True)
 
@@ -89,6 +93,12 @@ def before(path: str | Path) -> Path:
     """Where the checkpoint before the last one is."""
     path = Path(path)
     return path.with_name(f".{path.name}.before")
+
+
+def unfinished(path: str | Path) -> list[Path]:
+    """What is being written for the checkpoint `path`, or was by processes that were killed."""
+    path = Path(path)
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
 
 
 @contextmanager
@@ -132,23 +142,31 @@ def load_checkpoint(
     like:     a model's weights; a checkpoint of another model is refused.
     strategy: the identity of the strategy that goes on from it, refused if another one wrote it, or
               the same with other settings (what it keeps in `memory` would mislead).
-    Raises BadCheckpoint with a sentence; nothing is written.
+    Raises BadCheckpoint with a sentence; nothing is written. Only damage is a reason to take the
+    one before: what is whole and of something else is refused.
     """
+    path = Path(path)
     try:
-        return _load(Path(path), like, strategy)
+        found = _read(path)
     except BadCheckpoint as damage:
-        earlier = before(path)
-        if not Path(path).is_file() or not earlier.is_file():
+        if not path.is_file() or not (earlier := before(path)).is_file():
             raise
         with suppress(BadCheckpoint):
-            found = _load(earlier, like, strategy)
-            said = f"{damage}. Taken instead: {earlier}, of round {len(found[1])}"
+            state, history = _fitting(_read(earlier), earlier, like, strategy)
+            said = f"{damage}. Taken instead: {earlier}, of round {len(history)}"
             warnings.warn(DamagedCheckpoint(said), stacklevel=2)
-            return found
+            return state, history
         raise
+    return _fitting(found, path, like, strategy)
 
 
-def _load(path: Path, like: Weights | None, strategy: str | None) -> tuple[State, History]:
+Read = tuple[State, History, str | None]
+
+
+def _read(path: Path) -> Read:
+    """What a file says, and which strategy wrote it (None: it does not say). Raises BadCheckpoint
+    for one that cannot be read, or is damaged.
+    """
     try:
         message = unpack(path.read_bytes(), MAX_HEADER)
         texts, arrays = message.texts, groups(message.arrays)
@@ -160,14 +178,23 @@ def _load(path: Path, like: Weights | None, strategy: str | None) -> tuple[State
         progress = Progress(**json.loads(texts.get("progress", "{}")))  # older ones have none
         state = State(arrays.pop(""), int(texts["num_examples"]), arrays, lineage, progress)
         history = History.from_json(texts["history"])
-        if like is not None:
-            check_weights(state.weights, like)
         if texts.get("digest") != digest(message):
             raise BadUpdate("what it says and its digest do not go together: it is damaged")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of this model: {error}") from None
-    if strategy is not None and texts.get("strategy", strategy) != strategy:
-        raise BadCheckpoint(
-            f"{path} was written by the strategy {texts['strategy']}; expected {strategy}"
-        )
+    return state, history, texts.get("strategy")
+
+
+def _fitting(found: Read, path: Path, like, strategy) -> tuple[State, History]:
+    """The state and history of a whole file. Raises BadCheckpoint where they are another model's,
+    or another strategy's.
+    """
+    state, history, writer = found
+    if like is not None:
+        try:
+            check_weights(state.weights, like)
+        except BadUpdate as error:
+            raise BadCheckpoint(f"{path} is not a checkpoint of this model: {error}") from None
+    if None not in (strategy, writer) and writer != strategy:
+        raise BadCheckpoint(f"{path} was written by the strategy {writer}; expected {strategy}")
     return state, history

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import gc
 import getpass
+import math
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ from fedlab import lab
 from fedlab.checkpoint import DamagedCheckpoint, load_checkpoint
 from fedlab.checks import Refused, counted
 from fedlab.codecs import codec
-from fedlab.data import load_mnist, shard_range
+from fedlab.data import SHARD_SIZE, load_mnist, shard_range
 from fedlab.federation import Limits
 from fedlab.history import History, RoundRecord
 from fedlab.interrupts import EXIT, came, heed, interruptible
@@ -189,7 +190,7 @@ def server(args) -> int:
         allowed_hosts=args.allow_host,
         token=os.environ.get(TOKEN),
         teacher=os.environ.get(TEACHER),
-        limits=Limits(args.most_clients, args.most_examples, LIMITS.shards),
+        limits=_limits(args),
         certificate=args.certificate,
         key=args.key,
     )
@@ -213,6 +214,12 @@ def server(args) -> int:
     return 0
 
 
+def _limits(args) -> Limits:
+    """What clients may claim: as many shards as the examples that are allowed make, too."""
+    shards = max(LIMITS.shards, math.ceil(args.most_examples / SHARD_SIZE))
+    return Limits(args.most_clients, args.most_examples, shards)
+
+
 def _say_how_to_join(serving, args) -> None:
     trust = f' --certificate "{args.certificate}"' if args.certificate else ""
     print(
@@ -226,11 +233,20 @@ def _say_how_to_join(serving, args) -> None:
     if len(serving.history):
         unit = serving.federation.strategy.unit
         print(f"Goes on from {args.checkpoint}: {summary(serving.history, unit)}.")
+    if args.checkpoint and (lost := _drawn(serving, args)):
+        print(f"Started again it finds its clients only with {' and '.join(lost)}.")
     if args.min_clients:
         print(f"Waits for {counted(args.min_clients, 'client')}, then begins.", end=" ")
     elif not serving.federation.strategy.asynchronous:
         print(f"Begins when clients have joined, and nobody new for {GATHERING:.0f} s.", end=" ")
     print("Ctrl-C ends it.", flush=True)
+
+
+def _drawn(serving, args) -> list[str]:
+    """What a server that is started again would draw anew, and how to keep it."""
+    token = [] if os.environ.get(TOKEN) else [f"{TOKEN} set to the token above"]
+    port = args.port == 0 or (args.port is None and not args.original)
+    return token + [f"--port {serving.port}"] * port
 
 
 def _follow(federation, plan: Plan, min_clients: int | None, screen: Screen) -> None:
@@ -450,7 +466,8 @@ def evaluate(args) -> int:
     test = scaled(test, pixels)
     right = classifier.predict(state.weights, test).argmax(1) == test.y
     trained = f"{counted(state.num_examples, 'example')} trained on"
-    print(f"{args.checkpoint}: {counted(len(history), 'round')}, {trained}")
+    # A model, not a round: in an asynchronous run the first is made of fewer updates.
+    print(f"{args.checkpoint}: model {len(history)}, {trained}")
     grey = "" if pixels == 1 else f", grey values 0-{pixels}"
     print(f"accuracy {right.mean():.2%} on the {len(test):,} test images{grey}")
     print("digit  images  right  accuracy")

@@ -169,8 +169,8 @@ def duel(
     `Backdoor()`. A run whose numbers leave the finite ones is a result: see `Duel.ended`.
     Raises Refused for what is no attack or no defence, and whatever these raise.
     """
-    whole("attackers", attackers, 0, clients)
     whole("clients", clients, 1, 1_000)
+    attackers = 0 if attack is None else whole("attackers", attackers, 0, clients)
     whole("images", images, 1, 60_000 // clients)
     if deal not in (IID, TWO_DIGITS):
         raise Refused(f"deal is {deal!r}; expected {IID!r} or {TWO_DIGITS!r}")
@@ -183,9 +183,7 @@ def duel(
     else:
         parts = partition_by_label(shared, clients, 2, seed)
     transforms = []
-    if attack is None:
-        attackers = 0
-    else:
+    if attack is not None:
         parts, transforms = attacked(parts, attack, attackers, seed)
 
     classifier = Classifier(seed=seed)

@@ -25,9 +25,6 @@ from fedlab.federation import Evaluate, Federation
 from fedlab.history import Tested
 from fedlab.messages import BadUpdate, Update, Weights, check_client_id, check_update
 
-MOST_EXAMPLES = 60_000  # its clients do not say how many examples they have: no more than MNIST has
-
-
 PIXELS = (1, 255)
 """What white may be in the images of the original's clients: they train on their files as they are,
 with grey values 0-1 or, as usual, 0-255."""
@@ -85,14 +82,15 @@ def exchange(federation: Federation, fields: Mapping[str, str], size: int) -> di
     then nothing has changed.
     """
     client = client_id(fields.get("id"))
-    update = None
+    # It does not say how many examples it has: no more than the owner allows
+    update, most = None, federation.limits.examples
     if fields.get("send") == "True":
         update = read_update(client, fields, federation.weights)
         # Before it joins: nothing has changed yet
-        check_update(update, federation.weights, MOST_EXAMPLES)
+        check_update(update, federation.weights, most)
     if client not in {member.client for member in federation.status().members}:
         # It ends by itself, when it has done its range
-        federation.join(client, MOST_EXAMPLES, guest=True)
+        federation.join(client, most, guest=True)
     if update is not None:
         federation.count_bytes(up=size)
         federation.report(update)

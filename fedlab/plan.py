@@ -135,7 +135,7 @@ class Progress:
     checkpoint, so that a server that was killed goes on with the same run, to the same end.
 
     run:        the name of the run: random, in every task and update of it.
-    plan:       its rounds and training, in words: with others it is another run.
+    plan:       its rounds, training and codec, in words: with others it is another run.
     last_round: of the plan; 0 where there is none.
     version:    asynchronous: of the model that this belongs to.
     done:       asynchronous: each client's session, sealed, and how many of its rounds are in that
@@ -150,7 +150,7 @@ class Progress:
 
     def of(self, plan: Plan, last_round: int, version: int) -> Progress:
         """This, where it is a run of such a plan; otherwise a new run's."""
-        wanted = f"rounds {plan.rounds}, {plan.training}"
+        wanted = f"rounds {plan.rounds}, {plan.training}, codec {plan.codec_name}"
         if self.plan == wanted:
             return self
         return Progress(token_hex(8), wanted, last_round, version)

@@ -24,13 +24,13 @@ from unittest import mock
 
 import numpy as np
 
-from fedlab.checkpoint import load_checkpoint, prepare
+from fedlab.checkpoint import load_checkpoint, prepare, unfinished
 from fedlab.federation import Federation, rounds, synchronous, table
 from fedlab.federation import run as driver
 from fedlab.messages import Update
 from fedlab.plan import Plan
 from fedlab.strategies import fed_adam
-from stress.disk import Disk, patched
+from stress.disk import WRITING, Disk, patched
 from stress.result import Result, first, part, say
 from stress.served import ROOT, bits, environment
 from stress.wire import Peer, tiny
@@ -214,7 +214,7 @@ def looked_at(path: Path, known: dict[int, str], work) -> str:
                 return f"round {len(history)} is not the one that was committed"
         killed(work, path)
         state, history = load_checkpoint(path)
-    left = [file.name for file in path.parent.glob(f".{path.name}.*.part")]
+    left = [file.name for file in unfinished(path)]
     if len(history) != ROUNDS or key(state) != known[ROUNDS]:
         return f"ended after {len(history)} rounds with other weights"
     return f"left {left}" if left else ""
@@ -235,6 +235,7 @@ def work(scale: float, seed: int) -> dict:
         folder = Path(name)
         known = undisturbed(folder)
         steps = killed(by_calls, folder / "steps", at=0)
+        faults += [f"no step {name!r} was seen" for name in sorted(WRITING - set(steps))]
         points = chosen(steps, part(scale, len(steps)), rng)
         where = set()
         for number, at in enumerate(points):

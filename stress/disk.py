@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
-from fedlab import checkpoint
+from fedlab import checkpoint, whole
 from fedlab.checkpoint import before, load_checkpoint, save_checkpoint
 from fedlab.history import History, RoundRecord
 from fedlab.strategies import State
@@ -24,6 +24,9 @@ from stress.wire import tiny
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EPERM)
 MOST = 60  # operations: a save has about fifteen
+
+WRITING = {"open", "write", "flush", "close"}
+"""Steps of a file that is written: where one is not seen, what opens it is not what is patched."""
 
 
 class Disk:
@@ -34,10 +37,12 @@ class Disk:
     def __init__(self, at: int, number: int, gone: bool):
         self.at, self.number, self.gone, self.count = at, number, gone, 0
         self.failed: list[str] = []
+        self.seen: set[str] = set()
 
     def step(self, name: str) -> None:
         """One operation. Raises OSError where it is its turn."""
         self.count += 1
+        self.seen.add(name)
         due = self.count >= self.at if self.gone else self.count == self.at
         if due and not (self.gone and name == "unlink"):
             self.failed.append(name)
@@ -84,9 +89,12 @@ class _File:
 
 
 def patched(disk: Disk, links: bool) -> ExitStack:
-    """The disk under fedlab.checkpoint; one without second names where not `links`."""
+    """The disk under fedlab.checkpoint, and under fedlab.whole, which writes for it; one without
+    second names where not `links`.
+    """
     stack = ExitStack()
-    stack.enter_context(mock.patch.object(checkpoint, "open", disk.open, create=True))
+    for room in (checkpoint, whole):
+        stack.enter_context(mock.patch.object(room, "open", disk.open, create=True))
     for name in ("fsync", "replace", "link"):
         stack.enter_context(mock.patch.object(os, name, disk.around(name, getattr(os, name))))
     if not links:
@@ -144,7 +152,7 @@ def attempt(folder: Path, disk: Disk, links: bool) -> tuple[str, str]:
 
 def run(scale: float, seed: int) -> Result:
     """Every operation, every error, with and without second names for files."""
-    faults, tried, ends = [], 0, {}
+    faults, tried, ends, seen = [], 0, {}, set()
     for number in ERRORS:
         for gone in (False, True):
             for links in (True, False):
@@ -155,6 +163,7 @@ def run(scale: float, seed: int) -> Result:
                             wrong, came = attempt(Path(folder), disk, links)
                         except Exception as error:  # a row of the table, whatever it is
                             wrong, came = f"{type(error).__name__}: {error}", "broken"
+                    seen |= disk.seen
                     if not disk.failed:
                         break
                     tried += 1
@@ -162,6 +171,7 @@ def run(scale: float, seed: int) -> Result:
                     if wrong:
                         where = f"{disk.failed[0]} (operation {at}, {errno.errorcode[number]})"
                         faults.append(f"{where}: {wrong}")
+    faults += [f"no step {name!r} was seen" for name in sorted(WRITING - seen)]
     figures = {"afterwards": ", ".join(f"{name} {n}" for name, n in sorted(ends.items()))}
     figures |= {"wrong": first(faults)}
     tried_words = f"{tried} failing operations of a save (ENOSPC, EIO, EPERM; one, or all from it)"

@@ -153,6 +153,17 @@ def die_after(federation, reports: int, committed: bool) -> None:
     federation.report = counted
 
 
+def still(strategy, update, weights, task) -> None:
+    """A strategy's `check_answer` that takes nothing but the model itself. Raises BadUpdate."""
+    import numpy as np
+
+    from fedlab.messages import BadUpdate, check_weights
+
+    check_weights(update.weights, weights)
+    if not all(np.array_equal(w, s) for w, s in zip(update.weights, weights, strict=True)):
+        raise BadUpdate("got another model; expected the one that is there")
+
+
 def cycle(times: int) -> None:
     """Servers that start, are asked, and close, one after the other."""
     from fedlab.http.server import Server
@@ -169,13 +180,15 @@ def cycle(times: int) -> None:
 
 def main(settings: dict) -> None:
     """Serve until stdin ends. settings: model, strategy, checkpoint, original, port, token,
-    die_after, committed.
+    die_after, committed, still.
     """
     from fedlab.codecs import codec
     from fedlab.http.server import Server
     from fedlab.original import Original
 
     own = federation(settings)
+    if settings.get("still"):
+        type(own.strategy).check_answer = still
     if settings.get("die_after"):
         die_after(own, settings["die_after"], settings.get("committed", False))
     about = {"port": settings.get("port", 0), "token": settings.get("token")}

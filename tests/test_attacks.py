@@ -177,7 +177,10 @@ def test_how_often_a_trigger_works():
         (lambda: fedlab.ScaledUpdate(-1), "scale is -1; expected a number above 0"),
         (lambda: fedlab.GaussianNoise(float("nan")), "deviation is nan; expected a number above 0"),
         (lambda: fedlab.Backdoor(share=1.5), "share is 1.5; expected a number above 0"),
-        (lambda: fedlab.Backdoor(target=-1), "target is -1; expected a whole number from 0"),
+        (lambda: fedlab.Backdoor(target=-1), "target is -1; expected a whole number from 0 to 9"),
+        (lambda: fedlab.Backdoor(target=10), "target is 10; expected a whole number from 0 to 9"),
+        (lambda: fedlab.Backdoor(26, classes=26), "target is 26; expected a whole number"),
+        (lambda: fedlab.Backdoor(classes=1), "classes is 1; expected a whole number from 2"),
         (lambda: fedlab.LittleIsEnough(0), "z is 0; expected a number above 0"),
         (lambda: fedlab.LabelFlip(7), r"target is None; expected a whole number from 0 to 9 \(or"),
         (lambda: fedlab.LabelFlip(7, 10), "target is 10; expected a whole number from 0 to 9"),
@@ -313,7 +316,7 @@ def test_both_sides_may_be_functions(few):
         pairs = zip(updates[-1].weights, model, strict=True)
         return [(new + w) / 2 for new, w in pairs], updates[-1].num_examples
 
-    plain = fedlab.duel(None, last, few, **FEW)
+    plain = fedlab.duel(None, last, few, **FEW | {"attackers": 9})  # of whom nobody attacks
     assert repr(plain).startswith("<Duel: nobody by 0 of 5 (iid) against last: ")
     spoiled = fedlab.duel(upside_down, last, few, **FEW)
     assert spoiled.accuracy == plain.accuracy, "the first attacks, the last is taken"
@@ -364,6 +367,7 @@ def test_names_are_shown_and_not_read_as_html():
         ({"attack": 3}, Refused, "an attack is 3; expected an object"),
         ({"deal": "label"}, Refused, "deal is 'label'; expected 'iid' or 'two digits'"),
         ({"attackers": 6}, Refused, "attackers is 6; expected a whole number from 0 to 5"),
+        ({"clients": "20"}, Refused, "clients is '20'; expected a whole number from 1 to 1,000"),
         ({"images": 60_000}, Refused, "images is 60000; expected a whole number from 1 to 12,000"),
         ({"defence": fedlab.bulyan(1)}, Refused, "got 5 clients; expected at least 7"),
         ({"defence": lambda updates: 1 / 0}, ZeroDivisionError, "division by zero"),

@@ -26,8 +26,10 @@ from fedlab.strategies import State
 
 
 def pack(weights, **texts) -> bytes:
-    """Weights and texts as the bytes of a message."""
-    return wire.pack(wire.parts(weights, **texts))
+    """Weights and texts as the bytes of a message that knows its digest."""
+    message = wire.parts(weights, **texts)
+    message.texts["digest"] = module.digest(message)
+    return wire.pack(message)
 
 
 def state(value: float = 0.1) -> State:
@@ -190,8 +192,9 @@ def test_what_is_no_checkpoint_of_this_model_is_refused(path, content, words):
 def test_one_that_is_not_there_or_a_folder(path):
     with pytest.raises(BadCheckpoint, match="No such file"):
         load_checkpoint(path)
-    with pytest.raises(Refused, match="not a checkpoint"):
-        load_checkpoint(path.parent)
+    for folder in (path.parent, "."):  # the latter has no name
+        with pytest.raises(Refused, match="not a checkpoint"):
+            load_checkpoint(folder)
 
 
 def test_another_strategys_checkpoint_is_refused(path):
@@ -253,6 +256,28 @@ def test_the_round_before_is_kept_and_taken_where_the_last_is_damaged(path):
         load_checkpoint(path, strategy="Median")
 
 
+def test_what_is_whole_and_of_something_else_is_refused_whatever_lies_beside_it(path):
+    """Only damage is a reason to take the round before."""
+    save_checkpoint(path, state(1), history(), "FedAvg")
+    save_checkpoint(path, state(2), history(), "Median")
+    with pytest.raises(BadCheckpoint, match="by the strategy Median; expected FedAvg$"):
+        load_checkpoint(path, state().weights, "FedAvg")
+    save_checkpoint(path, State([np.zeros(3, np.float32)]), history(), "FedAvg")
+    save_checkpoint(before(path), state(1), history(), "FedAvg")
+    with pytest.raises(BadCheckpoint, match="got 1 array; expected 2"):
+        load_checkpoint(path, state().weights, "FedAvg")
+
+
+def test_what_lies_beside_a_first_file_is_not_of_the_round_before(path):
+    save_checkpoint(path, state(1), history(), "FedAvg")
+    save_checkpoint(path, state(2), history(), "FedAvg")
+    path.unlink()  # somebody begins anew
+    save_checkpoint(path, state(3), history(), "FedAvg")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadCheckpoint):
+        load_checkpoint(path)
+
+
 def test_on_a_disk_without_second_names_it_is_copied(path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -272,6 +297,24 @@ def test_what_killed_processes_have_left_is_cleared_away(path):
         (path.parent / name).write_bytes(b"half")
     prepare(path)
     assert sorted(os.listdir(path.parent)) == sorted([*names[1:], ".other.1.part"])
+
+
+def test_the_half_copy_of_the_round_before_is_cleared_away(tmp_path, monkeypatch):
+    path, seen = tmp_path / "model[1].safetensors", []  # brackets, as browsers name copies
+    save_checkpoint(path, state(1), history())
+
+    def link(_, kept):
+        seen.append(kept)
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    save_checkpoint(path, state(2), history())
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    kept = seen[0].with_name(seen[0].name.replace(str(os.getpid()), str(gone.pid)))
+    kept.write_bytes(b"half")
+    prepare(path)
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, before(path).name])
 
 
 def test_where_one_cannot_write_is_told_at_once(path, monkeypatch):

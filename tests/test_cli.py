@@ -688,6 +688,37 @@ def test_who_needs_a_certificate_is_told(capsys):
             assert f"--shards 1 4{' --certificate ' if given else ''}" in said and told in said
 
 
+@pytest.mark.parametrize(
+    ("more", "token", "told"),
+    [
+        ("", None, "only with FEDLAB_TOKEN set to the token above and --port {port}."),
+        ("--port 0", "the-token", "only with --port {port}."),
+        ("--original", None, "only with FEDLAB_TOKEN set to the token above."),
+        ("--port 8642", "the-token", None),
+    ],
+)
+def test_a_server_with_a_checkpoint_says_how_clients_find_it_again(
+    capsys, monkeypatch, more, token, told
+):
+    monkeypatch.delenv("FEDLAB_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("FEDLAB_TOKEN", token)
+    with fedlab.Server() as server:
+        for given in (f"--checkpoint c.safetensors {more}", more):
+            cli._say_how_to_join(server, cli.parse(["server", *given.split()]))
+            said = [line for line in capsys.readouterr().out.splitlines() if "again" in line]
+            due = told is not None and "--checkpoint" in given
+            line = f"Started again it finds its clients {told}".format(port=server.port)
+            assert said == [line] * due
+
+
+def test_more_examples_may_be_more_shards():
+    """A client says how many shards of 5,000 its images are."""
+    limits = {n: cli._limits(cli.parse(["server", "--most-examples", n])) for n in ("9", "100001")}
+    assert (limits["9"].shards, limits["9"].examples) == (12, 9)
+    assert (limits["100001"].shards, limits["100001"].examples) == (21, 100_001)
+
+
 def test_a_token_file_that_is_no_text(tmp_path, capsys):
     (tmp_path / "token").write_bytes(b"\xff\xfe")
     arguments = ["client", "http://127.0.0.1:9/", "--id", "a", "--shards", "1", "1"]
@@ -835,7 +866,8 @@ def test_evaluate(capsys, a_class, mnist):
     assert [int(digit) for digit, *_ in rows] == list(range(10))
     images, right = (sum(int(row[column].replace(",", "")) for row in rows) for column in (1, 2))
     assert images == 10_000 and accuracy == pytest.approx(right / 100) and accuracy > 90
-    state, _ = load_checkpoint(a_class.checkpoint)
+    state, history = load_checkpoint(a_class.checkpoint)
+    assert f": model {len(history)}, {state.num_examples:,} examples trained on\n" in out
     assert fedlab.Classifier().evaluate(state.weights, mnist.test)[1] == right / 10_000
 
 

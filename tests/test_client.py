@@ -768,6 +768,24 @@ def test_an_update_that_the_server_has_or_wants_no_more_is_done_with(make, class
     assert words in said
 
 
+def test_a_change_that_is_too_long_costs_a_client_its_round_and_nobody_has_to_wait(make, model):
+    """A strict run without a deadline: it would wait for ever, or end with the client."""
+
+    def far(update, task):
+        return replace(update, weights=[w + 100 * (task.round == 1) for w in update.weights])
+
+    said = []
+    with Server(model=model) as server:
+        make(server.url).start()
+        sent = make(server.url, "bob", transforms=[far], on_status=said.append).start()
+        history = server.run(2, min_clients=2, bound=50, progress=False)
+    sent.join(10)
+    assert [sorted(record.clients) for record in history] == [["alice"], ["alice", "bob"]]
+    assert sent.status.phase == "finished"
+    words = [status.message for status in said if "not taken" in status.message]
+    assert len(words) == 1 and "the change of 'bob' is" in words[0] and "at most 50" in words[0]
+
+
 def test_an_update_that_is_refused_ends_the_client_and_the_server_is_told_why(make, classifier):
     with Scripted(
         GET_task=[task(classifier)],

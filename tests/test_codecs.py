@@ -84,9 +84,11 @@ def test_short_names_have_defaults():
     [
         ("gzip", "there is no 'gzip'; expected one of dense, float16, quantise, sign, ternary"),
         ("", "there is no ''"),
-        ("top-0", "share is 0.0; expected a number above 0 to 1"),
+        ("top-0", "share is 0.0; expected a number above 0 to 0.8"),
+        ("top-0.81", "share is 0.81; expected a number above 0 to 0.8"),
+        ("mask-1.1", "share is 1.1; expected a number above 0 to 1"),
         ("top-nan", "share is nan"),
-        ("top-x", "the share of 'top' is 'x'; expected a number above 0 to 1"),
+        ("top-x", "the share of 'top' is 'x'; expected a number above 0 to 0.8"),
         ("quantise-9", "bits is 9; expected a whole number from 1 to 8"),
         ("quantise-2.5", "the bits of 'quantise' is '2.5'; expected a whole number"),
         ("qsgd-128", "levels is 128"),
@@ -282,6 +284,23 @@ def test_the_model_is_sent_at_its_nearest_step():
     again = made.unpack(arrays, weights)
     for there, came in zip(weights, again, strict=True):
         assert np.abs(there - came).max() <= 0.5001 * np.ptp(there) / 255
+
+
+@pytest.mark.parametrize(
+    "name", ["top-0.8", "top-0.8+feedback+zlib", "mask-1", "quantise-8", "qsgd-127+zlib", "float16"]
+)
+def test_a_server_takes_the_longest_update_of_every_codec(name):
+    """Of `top` with every gap that needs two bytes: all that is left out lies 128 together."""
+    given, trained = zeros(TWO_NN), normal(TWO_NN)
+    size = len(flat(given))
+    largest = np.arange(size) % 640 >= 128
+    trained = compressors_room.split(
+        np.where(largest, np.sign(flat(trained)) * 9, flat(trained) / 9).astype(np.float32),
+        TWO_NN,
+    )
+    sent, _ = codec(name).encode(trained, given, seed=1)
+    update = Update("a" * 40, 10**6, 60_000, sent, 1 / 3, 1 / 3, 10**6, run="f" * 16, codec=name)
+    assert len(wire.encode_update(update)) <= wire.size_limit(given)
 
 
 def test_half_precision_is_half_of_the_bytes():

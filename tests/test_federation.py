@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fedlab.checkpoint import load_checkpoint
-from fedlab.federation import Federation, Limits, members
+from fedlab.federation import Federation, Limits, members, synchronous
 from fedlab.federation import run as module
 from fedlab.federation.clock import RealTime
 from fedlab.messages import (
@@ -31,6 +31,7 @@ from fedlab.messages import (
     RunFailed,
     RunOver,
     Task,
+    TooFar,
     Training,
     UnknownClient,
     Update,
@@ -1722,6 +1723,7 @@ def test_an_update_of_a_model_that_is_not_kept_is_refused(make, strategy):
     play(federation, "bob", 1)
     play(federation, "bob", 1)
     task = federation.task("bob", 5)
+    until(lambda: len(federation.history) == 2)  # which is written down in the background
     before = snapshot(federation)
     with pytest.raises(
         Conflict, match="trained from model 0; expected model 2, which it was given"
@@ -1863,6 +1865,33 @@ def test_without_a_test_a_model_that_is_not_finite_is_noticed_too(make):
         play(federation, name, value)
     history = federation.wait()
     assert re.search("made a model whose .*; it would not without mallory", history[0].note)
+
+
+def test_where_not_all_updates_were_kept_a_round_is_rejected_without_a_name(tested, monkeypatch):
+    """Of more than MOST_KEPT bytes: whoever has spoiled it, the others go on."""
+    monkeypatch.setattr(synchronous, "MOST_KEPT", 1)
+    tested.start(Plan(6))
+    for round in range(1, 7):
+        for name in ("alice", "bob", "carol"):
+            play(tested, name, round)
+        play(tested, "mallory", round if round in (3, 6) else 1e30)
+    history = tested.wait()
+    assert [len(record.clients) for record in history] == [0, 0, 4, 0, 0, 4]
+    assert history[0].note.startswith("rejected: training diverged in round 1")
+    assert "without" not in history[0].note and number(tested.weights) == 6
+
+
+def test_the_third_spoiled_round_in_a_row_ends_the_run(tested, monkeypatch):
+    """Where not all updates were kept: then it is what everybody does, as far as one can tell."""
+    monkeypatch.setattr(synchronous, "MOST_KEPT", 1)
+    tested.start(Plan(9))
+    for _ in range(synchronous.MOST_REJECTED):
+        for name in ("alice", "bob", "carol", "mallory"):
+            play(tested, name, 1e30)
+    until(lambda: not tested.running)
+    with pytest.raises(Diverged, match="diverged in round 3"):
+        tested.wait()
+    assert len(tested.history) == 2
 
 
 # ---- without rounds: one bad update costs one update ---------------------------------------------
@@ -2015,19 +2044,52 @@ def test_after_an_error_and_a_good_run_it_is_over_and_has_not_failed(make):
 def test_a_bound_refuses_what_goes_too_far_and_nothing_else(make):
     federation = make(clients=["alice", "mallory"])
     size = sum(w.size for w in federation.weights)
-    federation.start(Plan(1, bound=2 * size**0.5))
+    federation.start(Plan(3, bound=2 * size**0.5))
     play(federation, "alice", 2)
-    with pytest.raises(BadUpdate, match=r"the change of 'mallory' is .* long; expected at most"):
+    with pytest.raises(TooFar, match=r"the change of 'mallory' is .* long; expected at most"):
         play(federation, "mallory", 2.01)
-    with pytest.raises(BadUpdate) as error:
+    with pytest.raises(TooFar) as error:
         play(federation, "mallory", 3e38)
     assert error.value.kind == "too_far"
-    play(federation, "mallory", 1)
-    federation.wait()
+    play(federation, "alice", 2)
+    play(federation, "alice", 4)
+    play(federation, "mallory", 3)
+    history = federation.wait()
     share = SIZES["alice"] / (SIZES["alice"] + 50)
-    assert federation.weights[0].ravel()[0] == pytest.approx(1 + share)
+    assert federation.weights[0].ravel()[0] == pytest.approx(3 + share)
+    said = "1 of 2 updates: went on without mallory (longer than the bound: mallory)"
+    assert [record.note for record in history] == [said, said, ""]
+    assert [task.taken for task in history.tasks if task.client == "mallory"] == [False] * 2 + [
+        True
+    ]
     with pytest.raises(Refused, match="bound is 0; expected a length above 0"):
         Plan(bound=0)
+
+
+def test_a_round_does_not_wait_for_who_has_gone_too_far(make):
+    federation = make(clients=["alice", "mallory"])
+    federation.start(Plan(2, bound=1, min_updates=2))
+    with pytest.raises(TooFar):
+        play(federation, "mallory", 5)
+    assert federation.task("mallory") is None and federation.status().waiting_for == ["alice"]
+    with pytest.raises(Conflict):  # its answer was lost: it says it again
+        report(federation, "mallory", 1, 50, toy(5))
+    play(federation, "alice", 0.1)
+    for name in ("alice", "mallory"):
+        play(federation, name, 0.2)
+    history = federation.wait()
+    said = "abandoned: 1 of 2 updates came; expected at least 2 (longer than the bound: mallory)"
+    assert [record.note for record in history] == [said, ""]
+
+
+def test_without_rounds_who_has_gone_too_far_goes_on_with_its_next_shard(make):
+    federation = make(async_average(), clients=["alice"], shards=2)
+    federation.start(Plan(1, bound=1))
+    with pytest.raises(TooFar):
+        play(federation, "alice", 5)
+    assert federation.task("alice", 5).round == 2
+    play(federation, "alice", 0.1)
+    assert len(federation.wait()) == 1 and number(federation.weights) == np.float32(0.1)
 
 
 # ---- who is let go -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import requests
 import fedlab
 from fedlab import original
 from fedlab.checkpoint import load_checkpoint
-from fedlab.federation import Federation
+from fedlab.federation import Federation, Limits
 from fedlab.http.app import create_app
 from fedlab.http.server import Server
 from fedlab.messages import Refused
@@ -28,7 +28,7 @@ TOKEN = "the-token"
 def federation():
     """A running asynchronous federation over a model of 8 numbers."""
     weights = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array([-1, 1], np.float32)]
-    federation = Federation(weights, async_average())
+    federation = Federation(weights, async_average(), limits=Limits())  # as a server has
     federation.start(Plan(rounds=None))
     yield federation
     federation.close(0)
@@ -205,6 +205,18 @@ def test_where_a_network_is_served_its_weights_are_not_too_many():
     weights = [np.ones(shape, np.float32) for shape in shapes]
     read = original.read_weights(original.write_weights(weights), weights)
     assert all(np.array_equal(a, b) for a, b in zip(read, weights, strict=True))
+
+
+def test_the_owners_limit_of_examples_is_theirs_too():
+    weights = [np.zeros((2, 3), np.float32), np.zeros(2, np.float32)]
+    federation = Federation(weights, async_average(), limits=Limits(examples=20_000))
+    federation.start(Plan(rounds=None))
+    http = create_app(federation, TOKEN, original_protocol=original.Original()).test_client()
+    assert fetch(http).status_code == 200
+    assert send(http, ONES, 20_000).status_code == 200
+    answer = send(http, ONES, 20_001)
+    assert answer.status_code == 400 and "at most 20,000" in answer.json["error"]
+    federation.close(0)
 
 
 def test_no_run_no_updates(http, federation):

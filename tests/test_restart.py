@@ -8,11 +8,13 @@ import json
 import math
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fedlab.checkpoint import digest, load_checkpoint
+from fedlab.codecs import codec
 from fedlab.federation import Federation
 from fedlab.federation.clock import RealTime
 from fedlab.federation.members import SILENT_AFTER, sealed
@@ -175,6 +177,25 @@ def test_another_plan_is_another_run(server):
         assert again.status().rounds == rounds
         assert (again.task("alice", 5).run == run) == (rounds == 4)  # a deadline changes no update
         shutil.copy(first.path, again.path)
+
+
+def test_another_codec_is_another_run_and_who_has_trained_for_the_first_fetches_again(server):
+    """As a 400 it would be a fault of its client's, which would leave."""
+    first = server()
+    first.start(Plan(4, codec=codec("quantise-2")))
+    task = first.task("alice", 5)
+    sent, _ = codec("quantise-2").encode(toy(1), toy(), seed=1)
+    for client in SIZES:
+        first.report(replace(answer(task, client, sent), codec="quantise-2"))
+    until(lambda: len(first.history) == 1)
+    flying = replace(answer(first.task("alice", 5), "alice", sent), codec="quantise-2")
+
+    again = server()
+    again.start(Plan(4, codec=codec("sign")))
+    until(lambda: again.status().participants)
+    with pytest.raises(Conflict, match="of an earlier run; expected its client to fetch a task"):
+        again.report(flying)
+    assert again.task("alice", 5).run != flying.run
 
 
 def test_after_an_error_the_same_plan_begins_a_new_run_here_and_goes_on_after_a_restart(server):

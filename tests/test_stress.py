@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_every_row_is_here_and_in_the_readme_in_their_order():
 def test_bad_bodies_are_of_forty_kinds_and_more():
     bodies = importlib.import_module("stress.bodies")
     assert len(bodies.kinds(b"x" * 100, "a run")) >= 80 and len(bodies.framings(100)) >= 12
+
+
+def test_the_readme_counts_bad_bodies_as_they_are():
+    bodies = importlib.import_module("stress.bodies")
+    text = (ROOT / "stress" / "README.md").read_text(encoding="utf-8")
+    peer = SimpleNamespace(update=lambda *_, **__: b"")
+    said = r"(\d+) named kinds .* and (\d+) of bad framing .*, (\d+) more of each of (\d+) codecs"
+    kinds, framings = len(bodies.kinds(b"x" * 100, "a run")), len(bodies.framings(100))
+    found = kinds, framings, len(bodies.coded("sign", peer, None)), len(bodies.CODECS)
+    assert tuple(map(int, re.search(said, text).groups())) == found
 
 
 def test_every_guard_is_where_the_list_says():

@@ -37,6 +37,11 @@ Shapes = Sequence[tuple[int, ...]]
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 NUMBER = np.dtype("<f4")
 
+MOST_WITH_PLACES = 0.8
+"""The largest share of numbers that is sent with its places: five bytes each, that is what all
+numbers are without. More would be longer than a server takes (`wire.size_limit`).
+"""
+
 
 class Compressor:
     """A way to write a difference. Compressors are frozen dataclasses of at most one `setting`.
@@ -260,7 +265,12 @@ class TopK(Compressor):
     word, meaning = "top", "only the largest changes, and where they stand"
     contractive, sparse = True, True
     share: float = setting(
-        0.01, "share", "the share of all numbers that is sent", SHARES, positive=True, most=1.0
+        0.01,
+        "share",
+        "the share of all numbers that is sent",
+        SHARES,
+        positive=True,
+        most=MOST_WITH_PLACES,
     )
 
     __post_init__ = check_settings

@@ -88,7 +88,7 @@ class Members:
         self._joined: dict[str, Joined] = {}
         self._left: dict[str, None] = {}  # in the order in which they went
         self._banned: set[str] = set()
-        self._limits = limits
+        self.limits = limits
         # Who was here before the server was restarted, and has not come back: session, rounds done
         self._away: dict[str, tuple[str, int]] = {}
         self._back_by = -math.inf
@@ -134,13 +134,13 @@ class Members:
         id or count.
         """
         check_client_id(client)
-        num_examples = whole("num_examples", num_examples, 1, self._limits.examples)
-        shards = whole("shards", shards, 1, self._limits.shards)
+        num_examples = whole("num_examples", num_examples, 1, self.limits.examples)
+        shards = whole("shards", shards, 1, self.limits.shards)
         if client.casefold() in self._banned:
             raise Banned(f"client {client!r} may not take part; expected another one")
         member = self._joined.get(client)
-        if member is None and len(self._joined) >= self._limits.clients:
-            most = counted(self._limits.clients, "client")
+        if member is None and len(self._joined) >= self.limits.clients:
+            most = counted(self.limits.clients, "client")
             raise Full(f"{client!r} would be one too many; expected at most {most}")
         again = member is not None and member.session == session
         if not again and self.taken(client, now):

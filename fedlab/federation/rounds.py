@@ -53,6 +53,7 @@ class Exchange:
         self.tasks, self.ends, self.enough = dict(sorted(tasks.items())), ends, enough
         self.awaited = set(self.tasks)  # who has not answered
         self.late: list[str] = []
+        self.too_far: list[str] = []  # who is not waited for, because of its update
         self._untaken = deque(self.tasks)
         self._answers: dict[str, Update | None] = {}  # None: it has been given on
 

@@ -31,6 +31,7 @@ from fedlab.messages import (
     Refused,
     RunOver,
     Task,
+    TooFar,
     Update,
     Weights,
     check_change,
@@ -87,6 +88,11 @@ class Federation:
     def seed(self) -> int:
         """Decides who is sampled and, through `local_seed`, every client's batches."""
         return self._table.seed
+
+    @property
+    def limits(self) -> Limits:
+        """What clients may claim."""
+        return self._table.members.limits
 
     # ---- who takes part --------------------------------------------------------------------------
 
@@ -261,7 +267,8 @@ class Federation:
         merged at once.
 
         Raises BadUpdate, Conflict (stale, or counted already: then do not send it again),
-        UnknownClient or RunOver; then nothing has changed.
+        UnknownClient or RunOver; then nothing has changed. But after TooFar this client's round is
+        over: nobody waits for another update of it.
         """
         try:
             self._report(update, session)
@@ -290,7 +297,11 @@ class Federation:
         check = functools.partial(table.strategy.check_answer, task=task)
         check_update(update, expected, most, check)
         if plan.bound is not None:
-            check_change(update, began, plan.bound)
+            try:
+                check_change(update, began, plan.bound)
+            except TooFar:
+                self._pass_over(update)
+                raise
         if table.strategy.asynchronous:
             return merge(table, update)
         with table.changed:
@@ -299,6 +310,23 @@ class Federation:
             table.check_current(update, member)
             table.exchange.accept(update)
             table.at_work(update.client)
+            member.task = None
+            table.notify()
+
+    def _pass_over(self, update: Update) -> None:
+        """Go on without what this client has sent, as if it had answered: from the same model it
+        would only send the same again. Raises Conflict where it was not awaited any more.
+        """
+        table = self._table
+        with table.changed:
+            member = table.members.heard(update.client, table.clock.now())
+            table.check_current(update, member)
+            table.at_work(update.client, taken=False)
+            if table.strategy.asynchronous:
+                member.done = member.done if member.guest else update.round
+            else:
+                table.exchange.excuse(update.client)
+                table.exchange.too_far.append(update.client)
             member.task = None
             table.notify()
 

@@ -21,6 +21,10 @@ from fedlab.strategies import Finished, State, TooFewUpdates, Updates
 MOST_KEPT = 64 * 2**20
 """Bytes of updates that are kept until a round is over: of the 2NN those of eighty clients."""
 
+MOST_REJECTED = 3
+"""Rounds in a row that may be spoiled where not all updates were kept: with the last of them a
+strict run ends, for then it is what everybody does."""
+
 
 def run_rounds(table: Table) -> str | None:
     """Round after round, until the plan is done, the target reached, or the strategy through with
@@ -28,13 +32,14 @@ def run_rounds(table: Table) -> str | None:
     """
     plan, began = table.plan, table.began()
     np.seterr(over="ignore", invalid="ignore")  # in this thread: what comes of it is looked at
+    untold = 0  # rounds in a row of which it cannot be told who has spoiled them
     while plan.rounds is None or table.round < table.last_round:
         number, participants = table.round + 1, drawn(table, plan)
         playing = Round(table, plan, number, participants)
         due = number % plan.evaluate_every == 0 or number == table.last_round
         try:
             state, tested = table.tested(playing.play(), number, due)
-            note = playing.note()
+            note, untold = playing.note(), 0
         except Finished as reason:
             return f"finished: {reason}"
         except TooFewUpdates as reason:
@@ -44,7 +49,8 @@ def run_rounds(table: Table) -> str | None:
             note = f"abandoned: {reason}"
         except Diverged as error:
             culprits = playing.culprits(due)
-            if table.strict and not culprits:
+            untold = 0 if playing.all_kept else untold + 1
+            if table.strict and not culprits and not 0 < untold < MOST_REJECTED:
                 raise
             state, tested = stays(table, playing, due)
             note = f"rejected: {error}"
@@ -111,13 +117,18 @@ class Round:
                 table.notify()
         return state
 
+    @property
+    def all_kept(self) -> bool:
+        """Whether every update of the round is still there."""
+        return len(self._kept) == len(self.came)
+
     def culprits(self, due: bool) -> list[str]:
         """Without whose updates the round would have been fine: the fewest, fewer than a half, of
         those whose changes are the longest. None where the server cannot tell, because not all were
         kept, or may not.
         """
         table = self.table
-        if len(self._kept) != len(self.came) or not table.strategy.open_updates:
+        if not self.all_kept or not table.strategy.open_updates:
             return []
         longest = sorted(self._kept, key=lambda u: -length(u.weights, table.state.weights))
         for number in range(1, (len(longest) + 1) // 2):
@@ -138,7 +149,12 @@ class Round:
         if not missing:
             return ""
         came = f"{len(stayed)} of {counted(len(self.participants), 'update')}"
-        return f"{came}: went on without {', '.join(missing)}"
+        return f"{came}: went on without {', '.join(missing)}{self._too_far()}"
+
+    def _too_far(self) -> str:
+        """Whose changes were too long, in words; or ""."""
+        names = sorted(name for exchange in self._exchanges for name in exchange.too_far)
+        return f" (longer than the bound: {', '.join(names)})" if names else ""
 
     def ask(self, tasks: Task | Mapping[str, Task]) -> Updates:
         """`Ask`: an exchange begins, with all who answered in the one before."""
@@ -238,5 +254,5 @@ class Round:
         answered, needed = exchange.answered(), table.needed(self.plan)
         if len(answered) < needed:
             came = f"{len(answered)} of {counted(len(exchange.tasks), 'update')} came"
-            raise TooFewUpdates(f"{came}; expected at least {needed}")
+            raise TooFewUpdates(f"{came}; expected at least {needed}{self._too_far()}")
         return answered

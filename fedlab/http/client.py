@@ -34,6 +34,7 @@ from fedlab.messages import (
     RunOver,
     Secret,
     Task,
+    TooFar,
     UnknownClient,
     Update,
     Weights,
@@ -70,7 +71,7 @@ class ServerAway(ConnectionError):
 
 
 KINDS = (AlreadyCounted, Conflict, UnknownClient, RunFailed, RunOver, Banned, Full, NotAdmitted)
-KINDS = {error.kind: error for error in KINDS}
+KINDS = {error.kind: error for error in (*KINDS, TooFar)}
 """What the server's refusals are here, by the kind that it sends; Refused for all others."""
 
 
@@ -342,6 +343,10 @@ class Client:
             # us. Either way: on to the next.
             self._participant.settle(taken=isinstance(conflict, AlreadyCounted))
             self._say("waiting", str(conflict))
+        except TooFar as far:
+            # This round goes on without us; the next one begins from another model
+            self._participant.settle(taken=False)
+            self._say("waiting", f"sent {size}, not taken: {far}")
 
     # ---- talking to the server -------------------------------------------------------------------
 
