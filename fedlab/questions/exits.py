@@ -200,7 +200,7 @@ EXITS = {
         " may not leave a hospital, one machine is not too slow: it is not allowed.",
         lessons=("09",),
         replies={
-            "a": "Two hundred clients ran in this computer, one after the other (part 1).",
+            "a": "Two hundred clients ran in this computer, a few at a time (part 1).",
             "b": "The numbers were the same, digit by digit (part 3): it is the same computation.",
             "c": "It is the other way round: then the messages are most of the time (part 4).",
         },

@@ -62,9 +62,10 @@ def slow_updates(history: fedlab.History) -> list[int]:
 def read_of_the_sevens(models: dict[int, fedlab.Weights]) -> float:
     """The part of the test images of a 7 that the models of the last fifth read."""
     test = fedlab.load_mnist().test
+    test = test.subset(np.arange(0, len(test), 4))  # as in the lesson
     sevens = test.subset(np.flatnonzero(test.y == 7))
     last = sorted(models)[-max(len(models) // 5, 1) :]
-    chosen = last[:: max(len(last) // 5, 1)]
+    chosen = {last[i] for i in np.linspace(0, len(last) - 1, 10).round().astype(int)}
     reader = fedlab.Classifier()
     return float(np.mean([reader.evaluate(models[number], sevens)[1] for number in chosen]))
 
@@ -151,7 +152,15 @@ def check_fed_async(merge: Callable) -> str:
     )
     kept = [array.copy() for array in old + new]
     for staleness, mixing, damping in ((0, 0.6, 0.5), (3, 0.6, 0.5), (24, 0.9, 1.0), (8, 0.6, 0.0)):
-        mine = merge(old, new, staleness, mixing, damping)
+        try:
+            mine = merge(old, new, staleness, mixing, damping)
+        except ZeroDivisionError:
+            expect(
+                staleness > 0,
+                "for a fresh update (staleness 0) it divides by 0: the power is that of"
+                " 1 + staleness.",
+            )
+            raise
         expect(mine is not None and mine is not ..., "it returns nothing yet.")
         expect(
             all(np.array_equal(a, b) for a, b in zip(old + new, kept, strict=True)),

@@ -39,8 +39,8 @@ def check_means(phones, pot, new_digit) -> str:
     """
     shares = [right / of for right, of in TOLD]
     mean, pooled = sum(shares) / len(shares), sum(r for r, _ in TOLD) / sum(n for _, n in TOLD)
-    phones, pot = _number("phones", phones), _number("pot", pot)
-    for name, value in (("phones", phones), ("pot", pot)):
+    phones, pot = _number("phones_mean", phones), _number("pot", pot)
+    for name, value in (("phones_mean", phones), ("pot", pot)):
         expect(
             value <= 1 or value > 100,
             f"`{name}` is {value:g}; expected a number from 0 to 1, such as 0.5 in place of 50 %.",
@@ -51,8 +51,8 @@ def check_means(phones, pot, new_digit) -> str:
     )
     expect(
         _near(phones, mean),
-        f"`phones` is {phones:.3g}. First work out the part that is right for each phone by itself;"
-        " then the mean of these three.",
+        f"`phones_mean` is {phones:.3g}. First work out the part that is right for each phone by"
+        " itself; then the mean of these three.",
     )
     expect(
         _near(pot, pooled),

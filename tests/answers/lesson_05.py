@@ -63,6 +63,10 @@ def louder(weights, update_weights, staleness, mixing, damping):
     return right(weights, update_weights, staleness, mixing, -damping)
 
 
+def by_zero(weights, update_weights, staleness, mixing, damping):
+    return right(weights, update_weights, staleness, mixing * staleness**-damping, 0)
+
+
 def without_one(weights, update_weights, staleness, mixing, damping):
     """staleness ** -damping, which is another thing (and 1 / 0 for a fresh update)."""
     a = mixing * max(staleness, 1) ** -damping
@@ -129,6 +133,7 @@ WRONG = [  # a checker, an answer, and a word of the hint that it must get
     ("check_fed_async", (lambda *given: ...,), "returns nothing"),
     ("check_fed_async", (exchanged,), "changed places"),
     ("check_fed_async", (never_stale,), "the staleness makes no difference"),
+    ("check_fed_async", (by_zero,), "the power is that of 1 + staleness"),
     ("check_fed_async", (louder,), "counts more than a fresh one"),
     ("check_fed_async", (without_one,), "a is 0.300"),
     ("check_fed_async", (in_place,), "changes the arrays"),
