@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from fedlab.checks import Refused, counted
+from fedlab.checks import Refused, counted, is_whole, whole
 from fedlab.codecs import codec
 from fedlab.data import SHARD_SIZE, Dataset, Mnist, shard_range
 from fedlab.menu import STRATEGIES
@@ -68,6 +68,9 @@ class Settings:
         for name, (first, last) in self.shards.items():
             check_client_id(name)
             shard_range(first, last)
+        whole("rounds", self.rounds)  # a plan may have none, a slider has a number
+        if not is_whole(self.seed):
+            raise Refused(f"seed is {self.seed!r}; expected a whole number")
         if self.strategy not in STRATEGIES:
             raise Refused(f"strategy is {self.strategy!r}; expected one of {', '.join(STRATEGIES)}")
         known = settings_of(STRATEGIES[self.strategy]())

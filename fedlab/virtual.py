@@ -34,7 +34,8 @@ class VirtualClock:
               in the order of their ids, or a mapping from ids.
     latency:  virtual seconds that a task and its update are on their way, together.
     drop_out: how probable it is, for every task, that its client leaves while it works on it. It
-              leaves at any moment, the server notices, and it is there again for the next.
+              leaves at any moment, the server notices, and it is there again for the next. Only
+              this task is lost: what it has sent before counts.
     until:    virtual seconds after which the run ends; None: when its rounds are over.
 
     A client's task takes latency + E * images / speed, and one of a phase other than training just
@@ -121,7 +122,7 @@ class _Time:
     tasks that end next, and of those only that are still wanted then.
     """
 
-    longest = math.inf  # nobody dies here without a word
+    patience = math.inf, math.inf  # nobody dies here without a word
 
     def __init__(self, clock: VirtualClock, play: Play, pool: ThreadPoolExecutor):
         self.federation: Federation  # as soon as it has been made

@@ -1,11 +1,14 @@
 """The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py
 looks at it in JupyterLab."""
 
+import gc
 import re
 import socket
 import threading
 import time
+import weakref
 from html import unescape
+from types import SimpleNamespace
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -14,8 +17,14 @@ import pytest
 from traitlets import TraitError
 
 import fedlab
+from fedlab.dashboard import buttons, views
+from fedlab.dashboard.cards import Cards
 from fedlab.dashboard.controls import Controls
+from fedlab.dashboard.details import Details
+from fedlab.dashboard.glance import Glance
 from fedlab.dashboard.session import ALONE, POOLED
+from fedlab.data import Mnist
+from fedlab.history import History
 from fedlab.http.server import WORKER_THREADS
 from fedlab.messages import Conflict, Refused
 from fedlab.settings import Settings
@@ -437,6 +446,22 @@ def test_the_token_is_shown_only_when_asked_for(panel):
     assert token in panel._details.join.value
 
 
+def test_twelve_names_are_not_all(quick_mnist):
+    """A name is typed into a terminal; and one that was taken since is offered no more."""
+    server = SimpleNamespace(address="http://127.0.0.1:1/", url="http://127.0.0.1:1/?token=abc")
+    session = SimpleNamespace(mnist=quick_mnist, server=server)
+    details, cards = Details(session, lambda: None), Cards(ONE_EACH, lambda: None, lambda _: None)
+    details.show("Join")
+    details.refresh(Glance(History()), None, {}, cards.free_name([]))
+    assert "--id dave " in details.join.value and "abc" not in details.join.value
+    details.reveal(cards.free_name([]))
+    for _ in range(9):
+        cards.add([], [])
+    details.refresh(Glance(History()), None, {}, cards.free_name([]))
+    assert "--id client-0 " in details.join.value and "abc" in details.join.value
+    assert cards.free_name(["client-0"]) == "client-1"
+
+
 def test_settings_that_cannot_be_are_refused_at_once(mnist):
     with pytest.raises(Refused, match="learning_rate is -1"):
         fedlab.Dashboard(mnist, ONE_EACH, learning_rate=-1)
@@ -444,6 +469,41 @@ def test_settings_that_cannot_be_are_refused_at_once(mnist):
         fedlab.Dashboard(mnist, {"alice": (0, 3)})
     with pytest.raises(Refused, match="strategy is 'fedavg'; expected one of fed_avg"):
         fedlab.Dashboard(mnist, ONE_EACH, strategy="fedavg")
+
+
+def test_a_panel_that_cannot_be_made_closes_no_other(mnist, monkeypatch):
+    there = SimpleNamespace(_thread=None, shutdown=lambda: pytest.fail("it was closed"))
+    monkeypatch.setattr("fedlab.dashboard.panel._current", lambda: there)
+    with pytest.raises(Refused, match="rounds is None; expected a whole number from 1"):
+        fedlab.Dashboard(mnist, ONE_EACH, rounds=None)
+    monkeypatch.setattr("fedlab.dashboard.panel.Cards", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fedlab.Dashboard(mnist, ONE_EACH)
+
+
+def test_limits_of_rounds_are_told_where_there_are_rounds():
+    limits = {"enough": 2, "deadline": 5.0}
+    told = views.words(Settings(ONE_EACH, **limits), "FedAvg")
+    assert "deadline<b>5 s</b>" in told and "first updates<b>2</b>" in told
+    told = views.words(Settings(ONE_EACH, strategy="async_average", **limits), "Asynchronous")
+    assert "deadline" not in told and "first updates" not in told
+
+
+def test_panels_that_were_given_no_images_share_them(monkeypatch, quick_mnist):
+    """ipywidgets keeps every panel that was made, and each of them its images."""
+    read = []
+    monkeypatch.setattr(buttons, "_shared", lambda: None)
+    monkeypatch.setattr(
+        buttons, "load_mnist", lambda: read.append(Mnist(*vars(quick_mnist).values())) or read[-1]
+    )
+    mine = buttons.images(None)
+    assert buttons.images(None) is mine and len(read) == 1
+    assert buttons.images(quick_mnist) is quick_mnist
+    gone = weakref.ref(mine)
+    read.clear()
+    del mine
+    gc.collect()
+    assert gone() is None and buttons.images(None) is read[0], "where no panel is, they are gone"
 
 
 def test_the_sliders_reach_as_far_as_the_settings_that_a_panel_is_made_with():
@@ -517,6 +577,15 @@ def test_what_cannot_go_together_is_a_sentence_in_the_panel(panel):
     panel.start()
     until(lambda: "optimizer is 'adam' with SCAFFOLD" in words(panel))
     assert len(panel.history) == 0 and not panel._session.running
+
+
+def test_what_cannot_be_secured_is_a_sentence_and_no_trouble(panel):
+    panel.wait()
+    panel._controls.strategy.value, panel._controls.secure.value = "median", True
+    until(lambda: "expected one that needs only the average" in words(panel))
+    panel._controls.secure.value = False
+    until(lambda: 'class="fl-error"' not in words(panel))
+    panel.wait()  # which would raise what went wrong
 
 
 @pytest.mark.slow

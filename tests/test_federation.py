@@ -1155,6 +1155,27 @@ def test_without_an_end_each_client_goes_through_its_shards_once_and_newcomers_a
     until(lambda: len(federation.history) == 4)
 
 
+def test_who_leaves_and_comes_back_goes_on_with_its_next_shard(make):
+    federation = make(async_average(), clients=["bob"])
+    federation.join("alice", 300, shards=3, session="one")
+    federation.start(Plan(1))
+    play(federation, "alice")
+    play(federation, "alice")
+    federation.leave("alice", session="one")
+    federation.join("alice", 300, shards=3, session="one")
+    with pytest.raises(Conflict, match="already have an update of 'alice' for round 2"):
+        report(federation, "alice", 2, 300, toy(2))
+    assert federation.task("alice", 5).round == 3
+    # Another program of that name is another client
+    federation.leave("alice")
+    federation.join("alice", 300, shards=3, session="two")
+    assert federation.task("alice", 5).round == 1
+    # Who has left for good is not waited for
+    federation.leave("alice")
+    play(federation, "bob")
+    assert len(federation.wait()) == 3 and federation.state.num_examples == 300 + 300 + 100
+
+
 def test_a_client_that_was_on_its_own_is_welcome_back(make):
     """The server was restarted and knows nothing of rounds 1 and 2: round 3 is merged all the same,
     once.
@@ -1703,6 +1724,18 @@ def test_fed_buff_takes_a_step_with_every_second_update(make):
     play(federation, "bob", 7)
     play(federation, "carol", 7)
     assert len(federation.wait()) == 3
+
+
+def test_the_last_model_is_tested_where_too_few_updates_for_another_may_come(make):
+    for buffer, shards, tested in ((2, 1, True), (4, 2, True), (2, 2, False)):
+        federation = make(fed_buff(buffer), evaluate=finite_square, shards=shards)
+        federation.start(Plan(1, evaluate_every=2))
+        for client in ["alice", "bob"] * shards:
+            play(federation, client, 1)
+        until(lambda federation=federation: len(federation.history) >= 1)
+        first = federation.history[0]
+        assert math.isfinite(first.loss) == tested, (buffer, shards)
+        play(federation, "carol", 1)  # who is still waited for
 
 
 def test_what_is_left_in_the_buffer_is_not_lost_with_a_checkpoint(make, tmp_path):

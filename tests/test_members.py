@@ -60,9 +60,29 @@ def test_who_is_back_after_a_restart_has_done_what_it_had_done():
     assert members.done() == {"early": (s, 2), "alice": (s, 3), "bob": (s, 4)}
     join(members, "bob", 2.0, "another")
     assert members.find("bob").done == 0 and members.back_by == -math.inf
-    members.leave("alice")
-    join(members, "alice", 3.0, "s")
-    assert members.find("alice").done == 0, "it has left, and begins at the beginning"
+
+
+def test_who_leaves_and_comes_back_in_a_run_has_done_what_it_had_done():
+    members = Members()
+    members.begin({}, 0.0)
+    join(members, "alice", 0.0, "s")
+    members.leave("alice", 3)
+    assert members.done() == {} and members.back_by == -math.inf, "nobody waits for it"
+    join(members, "alice", 1.0, "s")
+    assert members.done() == {"alice": (sealed("s"), 3)}
+    members.leave("alice", 3)
+    join(members, "alice", 2.0, "another")
+    assert members.find("alice").done == 0
+    members.leave("alice")  # who was told that there is no more
+    join(members, "alice", 3.0, "another")
+    assert members.find("alice").done == 0
+    # Of another run it has done nothing, and is still remembered as gone
+    members.leave("alice", 3)
+    members.begin({}, 4.0)
+    with pytest.raises(RunOver):
+        members.heard("alice", 5.0)
+    join(members, "alice", 5.0, "another")
+    assert members.find("alice").done == 0
 
 
 def test_only_those_who_were_silent_are_dropped():

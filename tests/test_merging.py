@@ -50,17 +50,31 @@ def test_what_was_merged_is_not_merged_again():
 
 def test_when_all_are_done():
     done, busy, guest = member(4), member(3), member(guest=True)
-    assert merging.ends([done, done], Plan(2), 600) == merging.ends([], Plan(2), 600) == -math.inf
-    assert merging.ends([done, busy], Plan(2), 600) == 60
-    assert merging.ends([done, guest], Plan(2), 600) == 600
-    assert merging.ends([done], Plan(None), 600) == math.inf
+    real, never = (60, 600), (math.inf, math.inf)
+    assert merging.ends([done, done], Plan(2), real) == merging.ends([], Plan(2), real) == -math.inf
+    assert merging.ends([done, busy], Plan(2), real) == 60
+    assert merging.ends([done, busy], Plan(2), never) == math.inf
+    assert merging.ends([done, guest], Plan(2), real) == 600
+    assert merging.ends([done], Plan(None), real) == math.inf
     busy.task, busy.since = (4, "train"), 1000.0
     busy.seen = 5000.0  # it asks again and again
-    assert merging.ends([busy], Plan(2), 600) == 1600
-    assert merging.ends([busy], Plan(2, deadline=90), 600) == 1090
-    assert merging.ends([busy], Plan(2, deadline=9), 600) == 1060, "no less than who has no task"
-    assert merging.ends([busy], Plan(2), math.inf) == math.inf
+    assert merging.ends([busy], Plan(2), real) == 1600
+    assert merging.ends([busy], Plan(2, deadline=90), real) == 1090
+    assert merging.ends([busy], Plan(2, deadline=9), real) == 1060, "no less than who has no task"
+    assert merging.ends([busy], Plan(2), never) == merging.ends([busy], Plan(2, deadline=9), never)
     assert merging.planned_models([done, busy], Plan(2), 1) == 8
     assert merging.planned_models([done, busy], Plan(2), 3) == 2, "two are left in the buffer"
     assert merging.planned_models([done, guest], Plan(2), 1) == 0
     assert merging.planned_models([done], Plan(None), 1) == 0
+
+
+def test_how_many_updates_may_still_come():
+    """Of those who are waited for."""
+    real = 60, 600
+    done, busy, guest = member(4), member(1), member(guest=True)
+    assert merging.to_come([], Plan(2), real, 0) == merging.to_come([done], Plan(2), real, 0) == 0
+    assert merging.to_come([done, busy, member(2)], Plan(2), real, 59) == 3 + 2
+    assert merging.to_come([done, busy, member(2)], Plan(2), real, 60) == 0
+    assert merging.to_come([busy, guest], Plan(2), real, 599) == math.inf
+    assert merging.to_come([busy, guest], Plan(2), real, 600) == 0
+    assert merging.to_come([done], Plan(None), real, 1e9) == math.inf

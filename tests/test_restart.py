@@ -428,9 +428,9 @@ def test_who_promised_much_and_is_silent_does_not_keep_a_run_from_its_end(
     assert len(federation.wait()) == 2
 
 
-def test_a_run_without_a_word_of_anybody_ends_by_its_own_clock(server, monkeypatch):
-    monkeypatch.setattr("fedlab.federation.merging.SILENT_AFTER", 0.2)
+def test_a_run_without_a_word_of_anybody_ends_by_its_own_clock(server):
     federation = server(async_average(), joined=["alice", "bob"])
+    federation.clock.patience = 0.2, 600.0
     federation.start(Plan(1))
     play(federation, "alice", value=1)
     began = time.monotonic()

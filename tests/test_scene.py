@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from fedlab.dashboard.glance import Glance, header
 from fedlab.dashboard.scene import AVERAGE, Facts, names, says, scene, step_of
-from fedlab.history import ClientRecord, RoundRecord
+from fedlab.history import ClientRecord, History, RoundRecord
 from fedlab.http.app import RequestRecord
 from fedlab.http.client import ClientStatus
 from fedlab.plan import Member, Status
@@ -83,6 +84,13 @@ def test_who_was_not_drawn_has_no_weight_and_who_is_late_is_named(facts):
     assert scene(late, [], "")["says"] == "The server waits for dave. Stop ends the run."
 
 
+def test_slow_motion_over_a_deadline_says_so():
+    """Switched on during a run: from its beginning on there would be none."""
+    now = Glance(History(), status(), ready=True, running=True, held=2)
+    assert "deadline" not in header(now, 10_000)
+    assert "has a deadline of 2 s: press within it." in header(replace(now, deadline=2.0), 10_000)
+
+
 def test_slow_motion_says_what_comes_next(facts):
     told = {held: scene(replace(facts, held=held), [], "") for held in (1, 2, 3, 4)}
     assert [told[held]["step"] for held in (1, 2, 3, 4)] == [0, 1, 2, 3], "the one that was done"
@@ -155,6 +163,23 @@ def test_a_share_is_a_weight_only_where_it_is_one(facts):
 def test_an_abandoned_round_has_no_new_model(facts):
     now = replace(facts, held=1, record=RoundRecord(1, 0.876))
     assert "the model stays" in scene(now, [], "")["says"]
+
+
+@pytest.mark.parametrize(
+    ("note", "noisy", "told"),
+    [
+        ("abandoned: 1 of 3 updates came", False, "Too few updates: the model stays."),
+        ("nobody was drawn", False, "Nobody was drawn: the model stays."),
+        ("rejected: training diverged", False, "What came of the updates was rejected: the last"),
+        ("rejected: training diverged", True, "What came of the updates was rejected: the last"),
+        ("nobody was drawn", True, "There was no update, only noise, which is in the model now."),
+    ],
+)
+def test_what_became_of_the_model_in_a_round_without_updates(facts, note, noisy, told):
+    now = replace(facts, held=1, record=RoundRecord(2, 0.876, note=note), noisy=noisy)
+    assert says(now, 0).startswith(told) and says(now, 0).endswith(" Next: it is sent.")
+    back = replace(now, held=0, replayed=True)
+    assert says(back, AVERAGE).startswith(f"Round 2. {told}")
 
 
 @pytest.mark.parametrize(

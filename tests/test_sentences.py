@@ -101,9 +101,9 @@ def test_one_in_the_lines_of_the_terminal():
     assert repr(history).startswith("<History: 1 round, ")
 
 
-def test_one_round_of_one_example_in_a_checkpoint(tmp_path, capsys):
+def test_one_example_in_a_checkpoint(tmp_path, capsys):
     path = tmp_path / "c.safetensors"
     state = fedlab.State(fedlab.Classifier().weights, 1)
     save_checkpoint(path, state, fedlab.History([RoundRecord(1, 0.5)]))
     assert cli.main(["evaluate", str(path)]) == 0
-    assert f"{path}: 1 round, 1 example trained on\n" in capsys.readouterr().out
+    assert f"{path}: model 1, 1 example trained on\n" in capsys.readouterr().out

@@ -39,6 +39,8 @@ def test_settings_become_a_plan():
         ),
         (Settings({"<b>": (1, 2)}), Refused, "the client id is '<b>'"),
         (Settings(THREE, epochs=0), Refused, r"epochs \(E\) is 0"),
+        (Settings(THREE, rounds=None), Refused, "rounds is None; expected a whole number from 1"),
+        (Settings(THREE, seed=None), Refused, "seed is None; expected a whole number"),
     ],
 )
 def test_what_cannot_run_is_named(settings, error, sentence):

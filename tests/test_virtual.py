@@ -2,6 +2,7 @@
 what must come out."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -219,6 +220,31 @@ def test_a_race_repeats_from_its_seed_for_any_number_of_workers(images):
 
     assert race(1, 1) == race(1, 4) != race(2, 4)
     assert 50 < race(1, 1)[0][-1][0] <= 60
+
+
+@pytest.mark.parametrize("fraction", [0, 0.3])
+def test_everybody_is_waited_for_however_late_its_turn(images, fraction):
+    """Also where all who are at work end at one moment, and the others have said nothing yet."""
+    settings = {"rounds": 1, "fraction": fraction, "strategy": fedlab.fed_async()}
+    history, tasks = run(images, [20] * 10, VirtualClock(0.1), **settings)  # 200 s each
+    assert sorted(client for client, *_ in tasks) == list("abcdefghij")
+    assert len(history) == 10 and history.last.seconds == 200 * (4 if fraction else 10)
+
+
+def test_who_drops_out_has_done_what_it_had_done(images):
+    clock = VirtualClock(10, drop_out=0.3)
+    history, tasks = run(images, [20] * 3, clock, rounds=8, strategy=fedlab.fed_async())
+    assert Counter(client for client, *_, taken in tasks if taken) == {"a": 8, "b": 8, "c": 8}
+    assert len(history) == 24 and len(tasks) > 24, "only the task under way is lost"
+
+
+def test_the_last_model_is_tested_though_some_updates_only_go_into_the_buffer(images):
+    strategy, clock = fedlab.fed_buff(5), VirtualClock(20)
+    about = {"strategy": strategy, "test": images, "evaluate_every": 3}
+    for rounds, models in ((1, 1), (2, 2), (4, 4)):  # of 6, 12 and 24 updates
+        history, _ = run(images, [20] * 6, clock, rounds=rounds, **about)
+        tested = [not np.isnan(r.accuracy) for r in history]
+        assert tested == [False, False, True, False][: models - 1] + [True]
 
 
 def test_the_running_average_goes_through_everybodys_shards_once(mnist):

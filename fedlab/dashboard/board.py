@@ -16,9 +16,9 @@ from fedlab.attacks import parts_of
 from fedlab.checks import Refused, whole
 from fedlab.contest import Duel, duel, strategy_of
 from fedlab.dashboard import views
-from fedlab.dashboard.buttons import Buttons
+from fedlab.dashboard.buttons import Buttons, images
 from fedlab.dashboard.scripts import STATIC
-from fedlab.data import Mnist, load_mnist
+from fedlab.data import Mnist
 from fedlab.history import RoundRecord
 
 DIVERGES = "it diverges"
@@ -280,8 +280,7 @@ class Board(Buttons, widgets.VBox):
                 raise Stopped
             self._draw()
 
-        if self._mnist is None:
-            self._mnist = load_mnist()
+        self._mnist = images(self._mnist)
         attack, defence = cell
         return duel(
             self._attacks[attack],

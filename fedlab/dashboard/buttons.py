@@ -1,12 +1,30 @@
-"""What all panels do: an error is shown in the panel, and it goes on."""
+"""What all panels do: an error is shown in the panel, and it goes on; and where they have MNIST
+from.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import ipywidgets as widgets
 
 from fedlab.dashboard import views
+from fedlab.data import Mnist, load_mnist
+
+# What panels have that were given no images, weakly.
+_shared: Callable[[], Mnist | None] = lambda: None  # noqa: E731
+
+
+def images(mnist: Mnist | None) -> Mnist:
+    """`mnist`, or, if None, `load_mnist()`: once for all panels, as ipywidgets keeps every panel
+    that was ever made, and each would keep a copy of its own.
+    """
+    global _shared
+    if mnist is None and (mnist := _shared()) is None:
+        mnist = load_mnist()
+        _shared = weakref.ref(mnist)
+    return mnist
 
 
 class Buttons:

@@ -58,7 +58,9 @@ class Cards(widgets.Box):
     def free_name(self, guests: Collection[str]) -> str:
         """A name that neither a card nor one of these guests has."""
         taken = {card.client for card in self.children} | set(guests)
-        return next(n for n in [*NAMES, *(f"client {i}" for i in range(99))] if n not in taken)
+        # Without a blank: it is typed into a terminal, too
+        more = (f"client-{i}" for i in range(len(taken) + 1))
+        return next(name for name in (*NAMES, *more) if name not in taken)
 
     def name_colours(self, guests: Collection[str]) -> None:
         """Each client's colour stays its own: through a new name, and in rounds without it."""

@@ -33,6 +33,7 @@ class Details(Tabs):
         )
         self.show_url = widgets.Button(description="Show the address with its token")
         self._dealt: object = None
+        self._revealed = False  # whether the address is shown with its token
         super().__init__(
             {
                 "What it reads": self.reading.digits,
@@ -49,8 +50,13 @@ class Details(Tabs):
 
     def reveal(self, name: str) -> None:
         """Show the address with its token; `name`: one that is free."""
+        self._revealed = True
+        self._show_join(name)
+
+    def _show_join(self, name: str) -> None:
         if (server := self._session.server) is not None:
-            self.join.value = views.join(server.address, server.url, name)
+            url = server.url if self._revealed else None
+            self.join.value = views.join(server.address, url, name)
 
     def refresh(
         self, now: Glance, settings: Settings | None, colours: Mapping[str, int], name: str
@@ -75,8 +81,8 @@ class Details(Tabs):
             self.code.value = views.code(settings.as_calls())
         elif self.shown == "Wire" and server is not None:
             self.wire.value = views.wire_table(server.wire, now.history)
-        elif self.shown == "Join" and server is not None and not self.join.value:
-            self.join.value = views.join(server.address, None, name)
+        elif self.shown == "Join":
+            self._show_join(name)  # the name may have been taken since
 
     def _show_images(self, settings: Settings, colours: Mapping[str, int]) -> None:
         dealt = tuple((*item, colours[item[0]]) for item in settings.shards.items())

@@ -21,7 +21,8 @@ class Glance:
     """history: the current run's rounds; status: the federation's (None before there is one);
     looking_back: the round that is looked back at, None for the present; trouble: what went wrong,
     as a sentence; failed: whether the last run did; mistake: what is wrong with the settings now.
-    weighs: whether an update's weight in the new model is its share of the images.
+    weighs: whether an update's weight in the new model is its share of the images; noisy: whether
+    a round without updates has a new model too; deadline: of the run's rounds, in seconds.
     """
 
     history: History
@@ -37,6 +38,8 @@ class Glance:
     mistake: str = ""
     address: str = ""
     weighs: bool = True
+    noisy: bool = False
+    deadline: float | None = None
     late: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -98,6 +101,8 @@ def look(
         address=server.address if server else "",
         late=frozenset(session.late()) if running else frozenset(),
         weighs=session.weighs,
+        noisy=session.noisy,
+        deadline=session.deadline,
     )
 
 
@@ -126,6 +131,8 @@ def _doing(now: Glance) -> tuple[str, str]:
         of = f" of {now.status.rounds}" if now.status.rounds else ""
         pill = f"{now.unit.capitalize()} {now.current}{of}"
         slow = "Slow motion: press Next step, or the key N."
+        if now.deadline:  # switched on after the run had begun
+            slow += f" This run has a deadline of {now.deadline:g} s: press within it."
         return pill, slow if now.held else f"Server {now.address}"
     if not len(now.history):
         return "ready", "Press Start training."
@@ -173,4 +180,5 @@ def facts(
         guests=frozenset(session.guest_names),
         unit=now.unit,
         weighs=now.weighs,
+        noisy=now.noisy,
     )

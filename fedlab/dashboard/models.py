@@ -65,11 +65,6 @@ class Models:
         with self._lock:
             return dict(self._own.get(round, {}))
 
-    def latest_own(self) -> Mapping[str, Weights]:
-        """The last model of each client, where they count rounds of their own."""
-        with self._lock:
-            return {name: w for own in self._own.values() for name, w in own.items()}
-
 
 def _size(weights: Iterable[np.ndarray]) -> int:
     return sum(array.nbytes for array in weights)

@@ -22,7 +22,7 @@ import ipywidgets as widgets
 
 from fedlab.checks import Refused
 from fedlab.dashboard import views
-from fedlab.dashboard.buttons import Buttons
+from fedlab.dashboard.buttons import Buttons, images
 from fedlab.dashboard.cards import Cards
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.curve import Curve
@@ -31,7 +31,7 @@ from fedlab.dashboard.glance import Glance, facts, header, look, read_aloud
 from fedlab.dashboard.scene import scene
 from fedlab.dashboard.session import ALONE, POOLED, Session
 from fedlab.dashboard.stage import RoundPicture, Stage
-from fedlab.data import NUM_SHARDS, Mnist, load_mnist
+from fedlab.data import NUM_SHARDS, Mnist
 from fedlab.history import History
 from fedlab.settings import Settings
 
@@ -74,9 +74,7 @@ class Dashboard(Buttons, widgets.VBox):
         shards = dict(THREE if clients is None else clients)
         first = Settings(shards, **settings)
         first.check()
-        self._mnist = mnist if mnist is not None else load_mnist()
-        if (before := _current()) is not None:
-            before.shutdown()
+        self._mnist, before = images(mnist), _current()
         self._session = Session(self._mnist, host, port)
         self._todo: deque[tuple[str, Callable[[], None]]] = deque()
         self._wake = threading.Event()
@@ -89,6 +87,8 @@ class Dashboard(Buttons, widgets.VBox):
         super().__init__(self._layout())
         self.add_class("fedlab")
         self.add_class("fedlab-panel")
+        if before is not None:  # not sooner: it stays where this one cannot be made
+            before.shutdown()
         self._thread = threading.Thread(target=self._keep_up, name="fedlab-panel", daemon=True)
         self._thread.start()
         _current = weakref.ref(self)
@@ -331,6 +331,8 @@ class Dashboard(Buttons, widgets.VBox):
         session = self._session
         if self._was_running and not session.running:
             self._run_ended()
+        if session.running:
+            session.let_go()
         if session.baseline_error is not None:
             self._show_error(session.baseline_error)
             session.baseline_error = None
@@ -349,11 +351,11 @@ class Dashboard(Buttons, widgets.VBox):
             status = session.status(card.client)
             card.show(status.message if status and status.phase == "failed" else "")
         self._guests.value = views.guests(session.guests)
-        if settings is not None:
-            self._words.value = views.words(settings, settings.make_strategy().name)
+        possible = None if mistake else settings
+        if possible is not None:
+            self._words.value = views.words(possible, possible.make_strategy().name)
         self._refresh_picture(now)
         self._refresh_curve(now)
-        possible = None if mistake else settings
         name = self._cards.free_name(self._session.guest_names)
         self._details.refresh(now, possible, self._cards.colours, name)
 

@@ -59,6 +59,7 @@ class Facts:
     guests:       who has joined from elsewhere.
     unit:         what is counted: "round", or "update" or "model" where there are no rounds.
     weighs:       whether an update's weight is its share of the images.
+    noisy:        whether a round without updates has a new model too, of noise.
     aside:        who is to be seen, but takes no part now.
     said:         client id -> in a word or two what it does, where the round does not say it.
     idle:         the sentence below the steps while nothing runs; "" for a panel's own.
@@ -76,6 +77,7 @@ class Facts:
     guests: frozenset[str] = frozenset()
     unit: str = "round"
     weighs: bool = True
+    noisy: bool = False
     aside: frozenset[str] = frozenset()
     said: Mapping[str, str] = field(default_factory=dict)
     idle: str = ""
@@ -227,14 +229,16 @@ def says(facts: Facts, step: int) -> str:
     if facts.replayed:
         if facts.record is None:
             return "Looking back: the untrained model guesses."
-        came = counted(len(facts.record.clients), "update")
-        return f"{_capital(facts.unit)} {facts.record.round}: the model was made of {came}."
+        which = f"{_capital(facts.unit)} {facts.record.round}"
+        if not facts.record.clients:
+            return f"{which}. {_of_nobody(facts)}"
+        return f"{which}: the model was made of {counted(len(facts.record.clients), 'update')}."
     if facts.status is None:
         return "The server starts when TensorFlow is loaded."
     if facts.held == BROADCAST and facts.record:
         good = "" if math.isnan(facts.record.accuracy) else f": {percent(facts.record.accuracy)}"
         if not facts.record.clients:
-            return "Too few updates: the model stays. Next: it is sent."
+            return f"{_of_nobody(facts)} Next: it is sent."
         return f"The server has a new model{good}. Next: it is sent."
     if facts.held:
         return HELD[facts.held]
@@ -269,6 +273,17 @@ def says(facts: Facts, step: int) -> str:
             told = f"The server waits for {names([name for name in part if name in waiting])}."
         return told + arrived
     return f"The server makes a new model of {counted(len(there), 'update')}, and tests it."
+
+
+def _of_nobody(facts: Facts) -> str:
+    """What became of the model in a round that took no update."""
+    note = facts.record.note
+    if note.startswith("rejected"):
+        return "What came of the updates was rejected: the last good model stays."
+    if facts.noisy:
+        return "There was no update, only noise, which is in the model now."
+    why = "Nobody was drawn" if note.startswith("nobody") else "Too few updates"
+    return f"{why}: the model stays."
 
 
 def names(clients: Sequence[str]) -> str:

@@ -22,17 +22,20 @@ from fedlab.federation import Federation
 from fedlab.history import History
 from fedlab.messages import TRAIN as TRAINING
 from fedlab.messages import Conflict, Task, Update, Weights
-from fedlab.plan import Member
+from fedlab.plan import Member, Status
 from fedlab.settings import Settings
 from fedlab.strategies import Mean
 
 ALONE = "each client alone"
 POOLED = "all data in one place"
 MOST_EARLIER = 6  # earlier runs that stay in the picture
-# seconds that a round waits for clients from elsewhere: a laptop that was closed must not halt the
-# class
+# seconds that a round waits for clients from elsewhere, and for nobody else: a laptop that was
+# closed must not halt the class
 GUEST_DEADLINE = 120.0
 LATE_AFTER = 3.0  # seconds that an update is awaited alone before its client is called late
+
+COMPARED = "shards", "epochs", "batch_size", "learning_rate", "optimizer", "seed"
+"""What a comparison depends on, beside the number of rounds: nobody federates there."""
 
 
 class Session:
@@ -50,6 +53,7 @@ class Session:
         self.server = None
         self.clients: dict = {}
         self.settings: Settings | None = None  # of the current run
+        self.deadline: float | None = None  # of its rounds, in seconds
         self.earlier: list[tuple[Settings, History]] = []
         self.baselines: dict[str, list[History]] = {}
         self.baseline_settings: Settings | None = None
@@ -111,11 +115,19 @@ class Session:
     @property
     def weighs(self) -> bool:
         """Whether an update's weight in the new model is its share of the images: not where the
-        median is taken, and not where updates are merged as they arrive.
+        median is taken or every client counts alike, and not where updates are merged as they
+        arrive.
         """
-        strategy = self._watched.strategy if self._watched else None
+        if self._watched is None:
+            return True
+        strategy = self._watched.strategy
         mean = isinstance(getattr(strategy, "combine", Mean()), Mean)
-        return mean and not getattr(strategy, "asynchronous", False)
+        return mean and not strategy.alike and not strategy.asynchronous
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a round without updates has a new model too, of noise."""
+        return self._watched is not None and not self._watched.min_updates
 
     def status(self, name: str):
         """What the client of this name is doing (a ClientStatus), or None before its first run."""
@@ -156,12 +168,28 @@ class Session:
 
     def late(self) -> set[str]:
         """Whose update the server has been waiting for alone, since the others' came."""
+        status, seconds = self._still()
+        alone = len(status.participants) > len(status.waiting_for) and seconds > LATE_AFTER
+        return set(status.waiting_for) - set(self.clients) if alone else set()
+
+    def let_go(self) -> None:
+        """Wait no more for clients from elsewhere, where a round has waited for nobody else for
+        long. One that lives joins again with its next word.
+        """
+        status, seconds = self._still()
+        if seconds > GUEST_DEADLINE and not set(status.waiting_for) & set(self.clients):
+            for name in status.waiting_for:
+                self.federation.dismiss(name)
+
+    def _still(self) -> tuple[Status, float]:
+        """How it stands, and for how many seconds no update has come; none while slow motion holds
+        the round.
+        """
         status, now = self.federation.status(), time.monotonic()
-        there = status.round, len(self.participants) - len(status.waiting_for)
+        there = status.round, len(status.participants) - len(status.waiting_for)
         if there != self._there or self.waiting_before:
             self._there, self._since = there, now
-        alone = there[1] > 0 and now - self._since > LATE_AFTER
-        return set(status.waiting_for) - set(self.clients) if alone else set()
+        return status, now - self._since
 
     # ---- what models read ------------------------------------------------------------------------
 
@@ -182,9 +210,14 @@ class Session:
 
     def own_models(self, round: int) -> dict[str, Weights]:
         """The clients' own models of a round; in the asynchronous way the last of each."""
-        if self._watched is not None and self._watched.asynchronous:
-            return dict(self.models.latest_own())
-        return dict(self.models.own_of(round))
+        return dict(self.models.own_of(self._place(round)))
+
+    def _place(self, round: int) -> int:
+        """Under which number the clients' own models of a round are kept. In the asynchronous way
+        each client counts rounds of its own, in every run from 1: one place for all, and the last
+        model of each is there.
+        """
+        return 0 if self._watched is not None and self._watched.asynchronous else round
 
     # ---- runs ------------------------------------------------------------------------------------
 
@@ -195,6 +228,8 @@ class Session:
         self._prepare(settings)
         from fedlab.model import Classifier
 
+        if not self._compared(settings):  # other rounds are no other curve: it is only longer
+            self.baselines, self.baseline_settings = {}, None
         self._archive()
         self._memories = {}
         self._classifier = Classifier(seed=settings.seed)
@@ -213,7 +248,8 @@ class Session:
         self._prepare(settings)
         if self.settings is None or replace(self.settings, rounds=settings.rounds) != settings:
             return self.begin(replace(settings, rounds=1))
-        self._run(settings, replace(settings.plan(), rounds=1))
+        done = replace(settings, rounds=self.settings.rounds + 1)
+        self._run(done, replace(settings.plan(), rounds=1))
 
     def _prepare(self, settings: Settings) -> None:
         """Raise, before anything is changed, when these settings cannot run."""
@@ -249,15 +285,17 @@ class Session:
                 self.clients[name] = client.start()
             if self.gate.slow:  # a class talks for minutes
                 plan = replace(plan, deadline=None)
-            elif self.guests and plan.deadline is None:
+            elif self._watched.asynchronous and self.guests:  # no round that `let_go` could look at
                 plan = replace(plan, deadline=GUEST_DEADLINE)
+            self.deadline, self._there = plan.deadline, (0, 0)
+            self._watched.round = len(self.history) + 1  # the last one may have been dropped
             self.federation.start(plan)
         except Exception:
             self.stop()
             raise
 
     def _keep_own(self, update: Update, task: Task) -> Update:
-        self.models.keep_own(update.round, update.client, update.weights)
+        self.models.keep_own(self._place(update.round), update.client, update.weights)
         return update
 
     def _wait_at_gates(self, name: str, status) -> None:
@@ -291,6 +329,7 @@ class Session:
     def reset(self) -> None:
         """Forget the model and every run."""
         self._must_be_idle()
+        self.settle()  # as in `_prepare`
         self.federation.reset()
         self.models.clear()
         self._watched = None
@@ -304,10 +343,10 @@ class Session:
 
     def _archive(self) -> None:
         if self.settings is not None and len(self.history):
-            self.earlier = [
-                *self.earlier,
-                (replace(self.settings, rounds=len(self.history)), self.history),
-            ][-MOST_EARLIER:]
+            settings = self.settings
+            if not self._watched.asynchronous:  # it may have been stopped, or gone on
+                settings = replace(settings, rounds=len(self.history))
+            self.earlier = [*self.earlier, (settings, self.history)][-MOST_EARLIER:]
 
     def _must_be_idle(self) -> None:
         if self.running:
@@ -335,21 +374,7 @@ class Session:
         """
         settings.check()
         self._must_be_idle()
-        if (
-            self.baseline_settings is None
-            or replace(
-                self.baseline_settings,
-                strategy=settings.strategy,
-                strategy_settings=settings.strategy_settings,
-                fraction=settings.fraction,
-                sampling=settings.sampling,
-                secure=settings.secure,
-                codec=settings.codec,
-                enough=settings.enough,
-                deadline=settings.deadline,
-            )
-            != settings
-        ):
+        if not self._compared(settings) or self.baseline_settings.rounds != settings.rounds:
             self.baselines = {}
         self.baseline_settings, self.baseline_error = settings, None
         parts = (
@@ -366,6 +391,11 @@ class Session:
             daemon=True,
         )
         self._baseline.start()
+
+    def _compared(self, settings: Settings) -> bool:
+        """Whether the comparisons that there are belong to these settings, but for their rounds."""
+        its = self.baseline_settings
+        return its is not None and all(getattr(its, n) == getattr(settings, n) for n in COMPARED)
 
     def _compute(self, parts: dict, histories: list[History], settings: Settings) -> None:
         from fedlab.simulation import simulate
@@ -399,6 +429,8 @@ class Session:
     def close(self) -> None:
         """Stop everything and release the port. Does nothing the second time."""
         self.stop()
-        self.models.clear()  # ipywidgets keeps a closed panel, and it would keep them
+        # ipywidgets keeps a closed panel, and it would keep them
+        self.models.clear()
+        self.clients, self._memories = {}, {}
         if self.server is not None:
             self.server.close()

@@ -102,6 +102,7 @@ class Watched(Strategy):
 
     on_model: called with (round, weights) of the global model after every round, once the
               federation has accepted it; where there are no rounds, new ones are counted from 1.
+    round:    the one that is under way, or comes next.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Watched(Strategy):
         self.secret_draw, self.open_updates = strategy.secret_draw, strategy.open_updates
         self.participants: dict[int, tuple[str, ...]] = {}
         self._merged = 0
-        self._round: int | None = None  # under way
+        self.round = 1
 
     @property
     def identity(self) -> str:
@@ -138,10 +139,12 @@ class Watched(Strategy):
 
     def measures(self, state: State) -> dict[str, float]:
         """As the strategy does. It is asked for every round's model that is accepted: of a round
-        that was abandoned, or whose model was rejected, that is the one before.
+        that was abandoned, or whose model was rejected, that is the one before; and so it is of one
+        for which nobody was drawn, which `run_round` may not even hear of.
         """
-        if self._round is not None:
-            self._on_model(self._round, state.weights)
+        if not self.asynchronous:
+            self._on_model(self.round, state.weights)
+            self.round += 1
         return self.strategy.measures(state)
 
     def prepare(self, task: Task, state: State) -> Task:
@@ -174,7 +177,7 @@ class Watched(Strategy):
             self.participants[task.round] = updates.participants
             return replace(updates, arriving=self._held(updates.arriving))
 
-        self._round = task.round
+        self.round = task.round
         return self.strategy.run_round(state, task, asked)
 
     def _held(self, arriving: Iterable[Update]) -> Iterator[Update]:

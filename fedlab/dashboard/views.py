@@ -81,10 +81,11 @@ def words(settings: Settings, strategy: str) -> str:
         "strategy": strategy,
         "seed": settings.seed,
     }
-    if settings.enough:
-        told["first updates"] = settings.enough
-    if settings.deadline:
-        told["deadline"] = f"{settings.deadline:g} s"
+    plan = settings.plan()  # which has no limits where there are no rounds
+    if plan.enough:
+        told["first updates"] = plan.enough
+    if plan.deadline:
+        told["deadline"] = f"{plan.deadline:g} s"
     shown = "".join(
         f"<span>{name}<b>{escape(str(value))}</b></span>" for name, value in told.items()
     )

@@ -55,7 +55,9 @@ def run_asynchronously(table: Table) -> None:
                 continue
             table.round += 1
             more = any(following for _, following in table.merged)
-            last = not more and (table.stopping or all_done(table, plan))
+            # Too few updates for another model may still come: they stay in the buffer.
+            missing = max(1, table.strategy.per_model - len(table.merged))
+            last = not more and (table.stopping or all_done(table, plan, missing))
             due = last or (table.round % plan.evaluate_every == 0 and not table.stopping)
         note = ""
         try:
@@ -96,13 +98,14 @@ def become(table: Table, state: State) -> State:
 
 def ends(table: Table, plan: Plan) -> float:
     """When the run ends, if nobody says anything more; infinity: never."""
-    last = merging.ends(table.members.all(), plan, table.clock.longest)
+    last = merging.ends(table.members.all(), plan, table.clock.patience)
     return max(last, table.members.back_by)
 
 
-def all_done(table: Table, plan: Plan) -> bool:
-    """Whether nobody who is still waited for has anything left to train."""
-    return ends(table, plan) <= table.clock.now()
+def all_done(table: Table, plan: Plan, missing: int = 1) -> bool:
+    """Whether those who are still waited for have fewer than `missing` updates left to send."""
+    left = merging.to_come(table.members.all(), plan, table.clock.patience, table.clock.now())
+    return table.members.back_by <= table.clock.now() and left < missing
 
 
 def merge(table: Table, update: Update) -> None:

@@ -6,14 +6,17 @@ import threading
 import time
 from typing import Protocol
 
+from fedlab.federation.members import SILENT_AFTER, Patience
+
 
 class Clock(Protocol):
     """What a federation asks of time, in seconds from any moment on.
 
-    longest: seconds after which a client that trains, and says nothing, has probably died.
+    patience: seconds that the end of a run waits for a client that says nothing, without a task and
+              with one: then its program has probably died.
     """
 
-    longest: float
+    patience: Patience
 
     def now(self) -> float:
         """The time."""
@@ -27,7 +30,7 @@ class Clock(Protocol):
 class RealTime:
     """This machine's own clock."""
 
-    longest = 600.0
+    patience = SILENT_AFTER, 600.0
 
     def now(self) -> float:
         """Seconds that never go backwards."""

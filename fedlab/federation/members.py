@@ -22,6 +22,10 @@ SILENT_AFTER = 60.0
 """Seconds without a word after which a client's id may be taken by a newcomer, and after which a
 client that missed a round's deadline is not expected in the next: its program has probably died."""
 
+Patience = tuple[float, float]
+"""Seconds that the end of a run waits for a client that says nothing: for one without a task, and
+for one that trains."""
+
 MOST = 10**9
 """Examples, or shards, that a client may have anywhere."""
 
@@ -56,6 +60,9 @@ def sealed(session: str) -> str:
     return hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+NOTHING = ("", 0)
+"""No session, and no rounds done in it."""
+
 Given = tuple[int, Weights]
 """A model, and its version before it."""
 
@@ -86,7 +93,8 @@ class Members:
 
     def __init__(self, limits: Limits = UNLIMITED):
         self._joined: dict[str, Joined] = {}
-        self._left: dict[str, None] = {}  # in the order in which they went
+        # Who has left, in the order in which they went: session, rounds done in this run
+        self._left: dict[str, tuple[str, int]] = {}
         self._banned: set[str] = set()
         self.limits = limits
         # Who was here before the server was restarted, and has not come back: session, rounds done
@@ -148,7 +156,6 @@ class Members:
                 f"a client called {client!r} has already joined; expected an id of your own, or"
                 " remove that one first"
             )
-        self._left.pop(client, None)
         if again:  # what it has to do, and since when, stays
             member.num_examples, member.shards = num_examples, shards
             return
@@ -166,10 +173,11 @@ class Members:
         member = self._joined.get(client)
         return member is not None and (member.training or now - member.seen < SILENT_AFTER)
 
-    def leave(self, client: str) -> None:
-        """`client`, who has joined, goes, and is remembered as gone."""
-        del self._joined[client]
-        self._left[client] = None
+    def leave(self, client: str, done: int = 0) -> None:
+        """`client`, who has joined, goes, and is remembered as gone. done: how many rounds of this
+        run it has, should it come back in the same session.
+        """
+        self._left[client] = sealed(self._joined.pop(client).session), done
         if len(self._left) > MOST_GONE:
             del self._left[next(iter(self._left))]
 
@@ -190,12 +198,13 @@ class Members:
         all others nothing.
         """
         self._away, self._back_by = dict(done), now + SILENT_AFTER
+        self._left = dict.fromkeys(self._left, NOTHING)
         for client, member in self._joined.items():
             member.done = self._done_before(client, member.session)
             member.task = member.given = None
 
     def _done_before(self, client: str, session: str) -> int:
-        known, done = self._away.pop(client, ("", 0))
+        known, done = self._away.pop(client, self._left.pop(client, NOTHING))
         return done if known == sealed(session) else 0
 
     def done(self) -> dict[str, tuple[str, int]]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 
 from fedlab.checks import counted
-from fedlab.federation.members import SILENT_AFTER, Given, Joined
+from fedlab.federation.members import Given, Joined, Patience
 from fedlab.messages import (
     TRAIN,
     AlreadyCounted,
@@ -86,24 +86,33 @@ def began(
     return weights, version - given
 
 
-def waited_until(member: Joined, plan: Plan, longest: float) -> float:
-    """Until when the end of the run waits for this client, if it sends nothing more. Who trains has
-    the plan's deadline (and never less than who does not), or the `longest` time without one; that
-    it asks for its task again and again does not help.
+def waited_until(member: Joined, plan: Plan, patience: Patience) -> float:
+    """Until when the end of the run waits for this client, if it sends nothing more; `patience` is
+    the clock's. Who trains has the plan's deadline where there is one (and never less than who does
+    not); that it asks for its task again and again does not help.
     """
+    idle, training = patience
     if not member.guest and member.done >= last_round(member, plan):
         return -math.inf
     if not (member.guest or member.training):
-        return member.seen + SILENT_AFTER
+        return member.seen + idle
     began = member.seen if member.guest else member.since
-    return began + (longest if plan.deadline is None else max(SILENT_AFTER, plan.deadline))
+    return began + (training if plan.deadline is None else max(idle, plan.deadline))
 
 
-def ends(members: Iterable[Joined], plan: Plan, longest: float) -> float:
+def ends(members: Iterable[Joined], plan: Plan, patience: Patience) -> float:
     """When nobody is waited for any more, who has something left to train; infinity: never."""
     if plan.rounds is None:
         return math.inf
-    return max((waited_until(member, plan, longest) for member in members), default=-math.inf)
+    return max((waited_until(member, plan, patience) for member in members), default=-math.inf)
+
+
+def to_come(members: Iterable[Joined], plan: Plan, patience: Patience, now: float) -> float:
+    """How many updates those may still send who are waited for; infinity: nobody knows."""
+    waited = [member for member in members if waited_until(member, plan, patience) > now]
+    if plan.rounds is None or any(member.guest for member in waited):
+        return math.inf
+    return sum(last_round(member, plan) - member.done for member in waited)
 
 
 def planned_models(members: Iterable[Joined], plan: Plan, per_model: int) -> int:

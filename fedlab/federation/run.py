@@ -127,15 +127,16 @@ class Federation:
             return table.members.taken(client, table.clock.now())
 
     def leave(self, client: str, reason: str = "", session: str | None = None) -> None:
-        """Let `client` go: no round waits for it any longer. `reason` is why it failed, if it did;
-        session: as which it has joined, where that is known. Raises UnknownClient, or RunOver when
-        it has left before.
+        """Let `client` go: no round waits for it any longer. Without rounds, it goes on where it
+        was if it joins again in its session. `reason` is why it failed, if it did; session: as
+        which it has joined, where that is known. Raises UnknownClient, or RunOver when it has left
+        before.
         """
         table = self._table
         with table.changed:
-            table.members.heard(client, table.clock.now(), session)
+            member = table.members.heard(client, table.clock.now(), session)
             table.at_work(client, taken=False)
-            table.members.leave(client)
+            table.members.leave(client, member.done)
             if table.exchange:
                 table.exchange.excuse(client)
             if reason and len(table.failures) < MOST_FAILURES:

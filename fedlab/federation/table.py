@@ -105,7 +105,9 @@ class Table:
             told()
 
     def forget(self, client: str) -> None:
-        """`client` has been told that there is no more for it, and is gone."""
+        """`client` has been told that there is no more for it, and is gone: if it joins again, it
+        begins at the beginning.
+        """
         self.members.leave(client)
         self.notify()
 

@@ -72,6 +72,7 @@ class DPFedAvg(Strategy):
     )
     min_updates: int = 0
     open_updates: bool = False  # the noise hides a client in the sum, and nowhere else
+    alike: bool = True
 
     def __post_init__(self):
         check_settings(self)

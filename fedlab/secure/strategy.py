@@ -83,6 +83,10 @@ class Secured(Strategy):
         return self.inner.secret_draw
 
     @property
+    def alike(self) -> bool:
+        return self.inner.alike
+
+    @property
     def open_updates(self) -> bool:
         """Nobody sees any."""
         return False

@@ -99,6 +99,7 @@ class Strategy:
                   the run's seed, which every client has.
     open_updates: whether what is known of single clients is written down: accuracy and loss of
                   their own models, whose update has spoiled a round.
+    alike:        every client counts alike, whatever its examples.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Strategy:
     min_updates: int = 1
     secret_draw: bool = False
     open_updates: bool = True
+    alike: bool = False
 
     def __init__(
         self,

@@ -24,8 +24,10 @@ function fullScreen(panel, button) {
       panel.classList.remove("fl-full");
       if (document.fullscreenElement) await document.exitFullscreen();
     } else {
-      // Where a page may not have the whole screen (in a frame), the whole page will do.
-      await panel.requestFullscreen?.().catch(() => panel.classList.add("fl-full"));
+      // Where a page may not have the whole screen (in a frame, a phone), the whole page will do.
+      const page = () => panel.classList.add("fl-full");
+      if (panel.requestFullscreen) await panel.requestFullscreen().catch(page);
+      else page();
       panel.focus({ preventScroll: true });
     }
     show();
