@@ -835,6 +835,7 @@ def test_questions_by_keyboard(notebook):
     page.panel = exit
     exit.get_by_role("radio").nth(0).focus()
     press("Space")
+    wait_for(page.button("Check").is_enabled, 20, "the choice to be known")
     page.button("Check").focus()
     press("Enter")
     wait_for(lambda: "Not a." in exit.inner_text(), 20, "the reply")
