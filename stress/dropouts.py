@@ -19,7 +19,7 @@ from stress.wire import Peer, tiny
 
 CLIENTS, QUORUM, ROUNDS = 10, 5, 100
 DEADLINE, GRACE = 0.3, 1.0  # seconds
-BUSY_DEADLINE, BUSY_GRACE = 1.0, 10.0
+BUSY_DEADLINE, BUSY_GRACE = 1.0, 5.0
 """The same where other work goes on beside it, as in the tests: all ten ask within the deadline."""
 STAY = {"0 %": 10, "10 %": 9, "30 %": 7, "50 %": 5, "one under the quorum": QUORUM - 1}
 """How many answer."""

@@ -12,7 +12,7 @@ SHORT = {"authentication": 0.001, "disk": 1, "damage": 0.02}
 """Rows that take seconds -> their scale."""
 
 LONG = {"bodies": 0.01, "crashes": 0.02, "replies": 0.05, "hosts": 1, "restart": 0.1}
-LONG |= {"dropouts": 0.03, "clients": 0.05, "slow": 0.03, "soak": 0.03, "secrets": 1, "bites": 0.05}
+LONG |= {"dropouts": 0.05, "clients": 0.05, "slow": 0.03, "soak": 0.03, "secrets": 1, "bites": 0.05}
 """Rows that take longer."""
 
 

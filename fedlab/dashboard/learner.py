@@ -23,12 +23,12 @@ from fedlab.classroom.roster import NOTEBOOK, Removed
 from fedlab.classroom.student import Seen, Student, share, split_join_url
 from fedlab.classroom.writers import HOLD_OUT
 from fedlab.dashboard import views
-from fedlab.dashboard.buttons import Buttons
+from fedlab.dashboard.buttons import Buttons, images
 from fedlab.dashboard.pad import DrawingPad
 from fedlab.dashboard.scripts import STATIC
 from fedlab.dashboard.stage import Stage
 from fedlab.dashboard.tabs import Tabs
-from fedlab.data import Dataset, load_mnist
+from fedlab.data import Dataset
 from fedlab.handwriting import SIDE
 
 HONEST = (
@@ -347,7 +347,7 @@ class Learner(Buttons, widgets.VBox):
         self._tell()
 
     def _take_shards(self) -> None:
-        self._present.take(load_mnist())
+        self._present.take(images(None))
         self._shards, self._given = True, False
 
     @property

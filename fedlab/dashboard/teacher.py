@@ -26,7 +26,7 @@ from fedlab.classroom.reach import addresses, typed
 from fedlab.classroom.rehearsal import rehearse
 from fedlab.classroom.settings import BLANK, MNIST, STARTS, ClassSettings
 from fedlab.dashboard import lesson, roll, views
-from fedlab.dashboard.buttons import Buttons
+from fedlab.dashboard.buttons import Buttons, images
 from fedlab.dashboard.cards import first_free
 from fedlab.dashboard.classcurve import ClassCurve
 from fedlab.dashboard.joincard import JoinCard
@@ -34,7 +34,7 @@ from fedlab.dashboard.lesson import Lesson
 from fedlab.dashboard.scene import scene
 from fedlab.dashboard.scripts import STATIC
 from fedlab.dashboard.stage import RoundPicture, Stage
-from fedlab.data import Mnist, load_mnist
+from fedlab.data import Mnist
 from fedlab.history import History
 
 RECENT = 3.0  # seconds for which a request is told to the picture
@@ -86,7 +86,7 @@ class Classroom(Buttons, widgets.VBox):
         before = _current()
         kept = before.code if before is not None else new_code()
         self.code = kept if code is None else check_code(code)
-        self._mnist = mnist if mnist is not None else load_mnist()
+        self._mnist = images(mnist)
         if before is not None:
             before.shutdown()
         self._before = before
