@@ -152,12 +152,23 @@ def the_table(share: float, rng: random.Random, tally: Counter, faults: list[str
                     tally[answer.status] += 1
                     wrong = judged(method, rule, kind, answer, (method, rule) in rules)
                     let_in = answer.status < 400 and method not in ("GET", "HEAD", "OPTIONS")
+                    if let_in:
+                        written_down(server)
                     changed = not same(before, facts(server))
                     if changed and not let_in:
                         wrong = wrong or f"{answer.status}, and it has changed something"
                     if wrong:
                         faults.append(f"{method} {rule} by {kind}: {wrong}")
         alice.close()
+
+
+def written_down(server: Server) -> None:
+    """Wait until the run's thread has written down the model of an update that was taken: it does
+    so after the answer, and the next one asked would seem to have changed something.
+    """
+    end = time.monotonic() + 10
+    while len(server.history) < server.federation.model[0] and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def same(before: tuple, after: tuple) -> bool:

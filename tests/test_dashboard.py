@@ -55,8 +55,8 @@ def everything(widget):
 def words(panel):
     """Everything that the panel says: its sentences, its tables, and what is read aloud."""
     html = [w.value for w in everything(panel) if isinstance(w, widgets.HTML)]
-    scene = panel._picture.scene
-    return unescape(" ".join([*html, scene["says"], scene["words"], scene["live"]]))
+    scene = panel._picture.scene  # nothing yet, in a panel's first moment
+    return unescape(" ".join([*html, *(scene.get(key, "") for key in ("says", "words", "live"))]))
 
 
 def pill(panel):

@@ -403,6 +403,29 @@ def test_who_has_no_digits_yet_hears_too_that_the_class_is_over(make_class, make
     assert student.error is None
 
 
+def test_the_word_that_the_class_is_over_is_the_last_thing_it_asks_for(make_class, make):
+    """Before, it then fetched the last model, found nobody there any more, and took the class for
+    one that it has to wait for.
+    """
+    live = make_class()
+    live._last_words, heard, fetched = 5.0, [], []
+    student = make(live)
+    ask = student._ask
+
+    def hearing(path, said, **options):
+        told = ask(path, said, **options)
+        heard.append(told.get("phase"))
+        return told
+
+    student._ask, student._measure_the_latest = hearing, lambda: fetched.append(heard[-1])
+    student.start()
+    until(lambda: fetched)  # nothing is measured: a model to fetch at every word
+    live.close()
+    until(lambda: not student.running)
+    assert (student.seen.doing, student.seen.message) == ("out", "the class is over")
+    assert heard[-1] == "over" and set(fetched) == {"waiting"}
+
+
 def test_who_leaves_says_so(make_class, make):
     live = make_class()
     student = make(live, digits=None).start()

@@ -309,7 +309,8 @@ class Student:
             self._untold = [item for item in self._untold if item not in telling]
         self._take_up(told)
         self._see_to_client(told)
-        idle = told["phase"] != "running" and not training
+        # Of a class that is over no model is fetched: its server is about to close
+        idle = told["phase"] not in ("running", "over") and not training
         if idle and self._digits is not None and told["version"] not in self._measured:
             self._measure_the_latest()
         doing = "ready" if doing == "ready" and self._client is None else doing
