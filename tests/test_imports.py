@@ -66,9 +66,9 @@ INSIDE = {
     "serving": [["gateway"], ["listening"], ["__init__"]],
     "codecs": [["bits"], ["compressors"], ["codec"], ["__init__"]],
     "classroom": [
-        ["codes", "names", "reach", "settings", "writers"],
+        ["average", "codes", "names", "reach", "settings", "writers"],
         ["roster"],
-        ["routes", "student"],
+        ["curves", "routes", "student"],
         ["live", "rehearsal"],
         ["__init__"],
     ],

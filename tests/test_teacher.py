@@ -13,7 +13,7 @@ from test_serving import pem_files
 
 import fedlab
 from fedlab.checks import Refused
-from fedlab.classroom.live import Curves
+from fedlab.classroom.curves import Curves
 from fedlab.classroom.roster import Measured, Student
 from fedlab.classroom.student import Student as Device
 from fedlab.dashboard import lesson

@@ -5,17 +5,17 @@ panel is one way to look at it, and every button of that panel is a call here.
 from __future__ import annotations
 
 import hmac
-import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fedlab import wire
 from fedlab.checkpoint import save_checkpoint
 from fedlab.checks import Refused, whole
+from fedlab.classroom.average import ClassAverage, alike
 from fedlab.classroom.codes import (
     TooManyTries,
     Tries,
@@ -24,6 +24,7 @@ from fedlab.classroom.codes import (
     new_code,
     read,
 )
+from fedlab.classroom.curves import Curves, curves_of, to_csv
 from fedlab.classroom.roster import GONE, PHONE, Measured, Roster, Student, deal
 from fedlab.classroom.routes import ClassRoutes
 from fedlab.classroom.settings import ALIKE, MNIST, STARTS, ClassSettings
@@ -33,12 +34,9 @@ from fedlab.federation import Limits
 from fedlab.history import History
 from fedlab.http.client import NotAdmitted
 from fedlab.http.server import Server, new_federation
-from fedlab.messages import HALF, RunOver, Task, Training, UnknownClient, Update, Weights
+from fedlab.messages import HALF, RunOver, Training, UnknownClient, Weights
 from fedlab.model import Classifier
 from fedlab.plan import Plan
-from fedlab.strategies import State, weighted_mean
-from fedlab.strategies.averaging import Averaging
-from fedlab.strategies.base import Ask
 
 WAITING, RUNNING, PAUSED, OVER = "waiting", "running", "paused", "over"
 
@@ -53,55 +51,6 @@ LEAST, TARGET = 10, 30
 
 PRETRAINING = Training(epochs=2, batch_size=32, learning_rate=0.1)
 """Of the model that reads MNIST: some seconds, some 97 % of the test images."""
-
-
-def alike(updates: Iterable[Update]) -> tuple[Weights, int]:
-    """Every student's weights count as much: a class whose handwriting is wanted is not outweighed
-    by whoever has more images. As `fedlab.strategies.combine`'s: the weights, and the examples.
-    """
-    examples = 0
-
-    def each():
-        nonlocal examples
-        for update in updates:
-            examples += update.num_examples
-            yield replace(update, num_examples=1)
-
-    weights, _ = weighted_mean(each())
-    return weights, examples
-
-
-@dataclass(frozen=True, repr=False)
-class ClassAverage(Averaging):
-    """Federated averaging that says who was asked, and who has answered."""
-
-    asked: Callable[[Iterable[str]], object] = lambda clients: None
-    answered: Callable[[str], object] = lambda client: None
-
-    def run_round(self, state: State, task: Task, ask: Ask) -> State:
-        updates = ask(self.prepare(task, state))
-        self.asked(updates.participants)
-        return self.aggregate(state, self._noted(updates))
-
-    def _noted(self, updates: Iterable[Update]) -> Iterator[Update]:
-        for update in updates:
-            self.answered(update.client)
-            yield update
-
-
-@dataclass(frozen=True)
-class Curves:
-    """How it went, round by round; rounds[0] is 0, the model that the class began with. ours: the
-    mean of what the students' devices measured of the class's model, each on its own digits that
-    were never trained on; alone: the same of models that learned from one student each; mnist: the
-    class's model on MNIST's test images; nan where nothing is known. students: how many measured.
-    """
-
-    rounds: list[int]
-    ours: list[float]
-    alone: list[float]
-    mnist: list[float]
-    students: list[int]
 
 
 class LiveClass:
@@ -438,18 +387,7 @@ class LiveClass:
     def curves(self) -> Curves:
         """How it went so far."""
         with self._lock:
-            history, rounds = self.history, list(self._rounds)
-            tested = {record.round: record.accuracy for record in history}
-            tested[0] = history.untrained
-            ours = [self._roster.accuracy(version) for _, version in rounds]
-            alone = [self._roster.alone(version) for _, version in rounds]
-        return Curves(
-            rounds=[round for round, _ in rounds],
-            ours=[found[0] if found else math.nan for found in ours],
-            alone=[found[0] if found else math.nan for found in alone],
-            mnist=[tested.get(round, math.nan) for round, _ in rounds],
-            students=[found[1] if found else 0 for found in ours],
-        )
+            return curves_of(list(self._rounds), self.history, self._roster)
 
     def results(self) -> dict[str, tuple[Measured | None, Measured | None]]:
         """What each student's device measured: of the first model, and of the latest; by the name
@@ -459,19 +397,7 @@ class LiveClass:
 
     def to_csv(self) -> str:
         """The curves as a table, a round a line; accuracies from 0 to 1, empty where not known."""
-        curves, records = self.curves(), {record.round: record for record in self.history}
-        lines = ["round,class,measured_by,alone,mnist,updates,bytes_down,bytes_up,seconds"]
-        for i, round in enumerate(curves.rounds):
-            record = records.get(round)
-            of_round = ("", "", "", "")
-            if record is not None:
-                seconds = f"{record.seconds:.2f}"
-                of_round = len(record.clients), record.bytes_down, record.bytes_up, seconds
-            shares = [curves.ours[i], curves.alone[i], curves.mnist[i]]
-            ours, alone, mnist = ("" if math.isnan(x) else f"{x:.4f}" for x in shares)
-            cells = round, ours, curves.students[i], alone, mnist, *of_round
-            lines.append(",".join(map(str, cells)))
-        return "\n".join(lines) + "\n"
+        return to_csv(self.curves(), self.history)
 
     def model_bytes(self) -> bytes:
         """The class's model as a safetensors file."""

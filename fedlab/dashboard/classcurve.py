@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
 
-from fedlab.classroom.live import Curves
+from fedlab.classroom.curves import Curves
 from fedlab.dashboard import lesson
 from fedlab.dashboard.curve import SAVED, SIZE, lay_out
 from fedlab.dashboard.drawing import drawing

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fedlab.checks import counted
-from fedlab.classroom.live import OVER, PAUSED, RUNNING, TARGET, Curves, LiveClass
+from fedlab.classroom.curves import Curves
+from fedlab.classroom.live import OVER, PAUSED, RUNNING, TARGET, LiveClass
 from fedlab.classroom.roster import Measured, Student
 from fedlab.classroom.settings import ALIKE, MNIST
 from fedlab.dashboard import views

@@ -21,7 +21,8 @@ import ipywidgets as widgets
 
 from fedlab.checks import Refused, counted, whole
 from fedlab.classroom.codes import check_code, new_code
-from fedlab.classroom.live import PAUSED, Curves, LiveClass
+from fedlab.classroom.curves import Curves
+from fedlab.classroom.live import PAUSED, LiveClass
 from fedlab.classroom.reach import addresses, typed
 from fedlab.classroom.rehearsal import rehearse
 from fedlab.classroom.settings import BLANK, MNIST, STARTS, ClassSettings
