@@ -853,6 +853,7 @@ def test_a_damaged_checkpoint_stays_what_it_is(refused, a_class):
     assert Path("cut.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_evaluate(capsys, a_class, mnist):
     assert (
         cli.main(["evaluate", str(a_class.checkpoint), "--data", str(ROOT / "data" / "mnist.npz")])
@@ -872,6 +873,7 @@ def test_evaluate(capsys, a_class, mnist):
 
 
 @pytest.mark.filterwarnings("always::fedlab.checkpoint.DamagedCheckpoint")
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_said_once_and_the_one_before_is_taken(capsys, a_class, tmp_path):
     state, history = load_checkpoint(a_class.checkpoint)
     path = tmp_path / "damaged.safetensors"

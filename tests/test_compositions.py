@@ -47,16 +47,16 @@ def strategies(mnist, model) -> dict[str, fedlab.Strategy]:
 
 
 def moved(clients, model, strategy, **more) -> np.ndarray:
-    """By how much two rounds change the model, (7850,). Where there are no rounds, as many models
-    as clients have sent in two.
+    """By how much two rounds change the model, (7850,); where there are none, two updates of each
+    client.
     """
     network, start = model
     network.set_weights(start)
-    rounds, found = ROUNDS, {}
+    found = {}
     if strategy.asynchronous:
-        rounds, more = ROUNDS * CLIENTS, more | {"clock": fedlab.VirtualClock(speed=1.0)}
+        more |= {"clock": fedlab.VirtualClock(speed=1.0)}
     fedlab.simulate(
-        clients, strategy=strategy, model=network, rounds=rounds, batch_size=None, seed=2,
+        clients, strategy=strategy, model=network, rounds=ROUNDS, batch_size=None, seed=2,
         progress=False, on_model=found.__setitem__, **more,
     )  # fmt: skip
     return np.concatenate(
