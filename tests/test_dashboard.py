@@ -263,6 +263,14 @@ def test_baselines(panel, mnist):
     assert pooled[0].last.accuracy > np.mean([history.last.accuracy for history in alone])
     with pytest.raises(Refused, match="kind is 'best'"):
         panel.compare("best")
+    panel.start()
+    panel.wait()
+    assert f"<b>{POOLED}</b>" not in words(panel), "it belongs to this run"
+    panel._controls.batch_size.value = 128
+    panel.compare(POOLED)
+    panel.wait()
+    until(lambda: f"<b>{POOLED}</b>: B 128" in words(panel))
+    assert ALONE not in panel._session.baselines
 
 
 def test_stopping_a_comparison_is_prompt(panel):

@@ -139,6 +139,20 @@ def test_a_comparison_of_other_settings_is_not_drawn_beside_a_new_run(session, m
         assert (ALONE in session.baselines) == kept, begun
 
 
+def test_comparisons_of_other_settings_say_what_is_special_about_them(session):
+    same = Settings(ONE_EACH, rounds=5)
+    session.baselines, session.baseline_settings = {ALONE: [History()]}, same
+    for run, said in (
+        (None, ""),  # nothing to compare with
+        (same, ""),
+        (replace(same, rounds=1, strategy="median", fraction=0.5), ""),  # no matter there
+        (replace(same, epochs=5, strategy="median", fraction=0.5), "E 1"),
+        (replace(same, batch_size=8, shards={**ONE_EACH, "carol": (3, 6)}), "carol only 3, B 32"),
+    ):
+        session.settings = run
+        assert session.compared_with() == said
+
+
 @pytest.mark.parametrize(("slow", "deadline"), [(False, 2.0), (True, None)])
 def test_a_deadline_is_one_where_slow_motion_is_not(session, slow, deadline):
     session.gate.set_slow(slow)

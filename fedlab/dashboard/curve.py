@@ -70,14 +70,15 @@ class Curve(widgets.VBox):
         whole: History,
         earlier: Sequence[tuple[str, History]],
         baselines: Mapping[str, Sequence[History]],
+        special: str,
         rounds: int,
         colours: Mapping[str, int],
     ) -> None:
         """Draw, where something is not as it was drawn last. history: up to the round that is
-        looked at, of the `whole` one.
+        looked at, of the `whole` one. special: what the baselines have that this run has not.
         """
         grown = tuple((kind, *map(len, runs)) for kind, runs in baselines.items())
-        seen = tuple(colours.items()), self.zoom.value, rounds, grown
+        seen = tuple(colours.items()), self.zoom.value, rounds, grown, special
         key = id(whole), len(history), tuple(label for label, _ in earlier), *seen
         if key == self._drawn:
             return
@@ -89,12 +90,12 @@ class Curve(widgets.VBox):
             short = [(label, History(list(run))) for label, run in short]
         baselines = {kind: runs for kind, runs in baselines.items() if any(map(len, runs))}
 
-        def draw(ax, others=short, **more) -> None:
+        def draw(ax, others=short, without=baselines, **more) -> None:
             plot_history(
                 history,
                 ax,
                 earlier=others,
-                baselines=baselines,
+                baselines=without,
                 rounds=rounds,
                 whole=not self.zoom.value,
                 colours=dict(colours),
@@ -106,14 +107,16 @@ class Curve(widgets.VBox):
             lay_out(ax)
 
         words = views.summary(history, rounds, [label for label, _ in earlier])
-        self._draw = lambda ax: draw(ax, others=list(earlier))
+        named = {f"{kind}, {special}" if special else kind: b for kind, b in baselines.items()}
+        self._draw = lambda ax: draw(ax, others=list(earlier), without=named)
         self._plot.value = drawing(draw_here, *SIZE, label=words)
         names = [
             f"<b>{name}</b>: {escape(label)}"
             for (name, _), (label, _) in zip(short, earlier, strict=True)
         ]
         more = f"; and {len(names) - MOST_TOLD} before" if len(names) > MOST_TOLD else ""
-        self._told.value = "; ".join(names[-MOST_TOLD:]) + more
+        compared = [f"<b>{kind}</b>: {escape(special)}" for kind in baselines if special]
+        self._told.value = "; ".join([*compared, *names[-MOST_TOLD:]]) + more
 
     def as_png(self) -> bytes:
         """What is drawn, as a picture on white."""

@@ -408,6 +408,7 @@ class Dashboard(Buttons, widgets.VBox):
             # The runs before this one, named by what was different then
             earlier=[(its.difference(current), run) for its, run in runs],
             baselines=self._session.baselines,
+            special=self._session.compared_with() if len(now.history) else "",
             rounds=now.planned if len(now.history) else self._controls.rounds.value,
             colours=self._cards.colours,
         )

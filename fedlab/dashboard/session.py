@@ -392,6 +392,15 @@ class Session:
         )
         self._baseline.start()
 
+    def compared_with(self) -> str:
+        """What is special about the comparisons beside the current run, as "B 10"; "" where they
+        belong to its settings.
+        """
+        its, current = self.baseline_settings, self.settings
+        if its is None or current is None or self._compared(current):
+            return ""
+        return replace(current, **{n: getattr(its, n) for n in COMPARED}).difference(current)
+
     def _compared(self, settings: Settings) -> bool:
         """Whether the comparisons that there are belong to these settings, but for their rounds."""
         its = self.baseline_settings
