@@ -24,10 +24,18 @@ MAX_HEADER = 100_000_000
 """Bytes. The history is in the header, and this file is our own: thousands of rounds fit."""
 
 
+OTHERS = "model", "task", "update"
+"""What else the library writes in this format."""
+
+
 class BadCheckpoint(Refused):
     """A checkpoint that is missing, damaged or of another model."""
 
     kind = "bad_checkpoint"
+
+
+class _Damaged(BadCheckpoint):
+    """A file that is not whole: a reason to take the one before it."""
 
 
 class DamagedCheckpoint(UserWarning):
@@ -148,7 +156,7 @@ def load_checkpoint(
     path = Path(path)
     try:
         found = _read(path)
-    except BadCheckpoint as damage:
+    except _Damaged as damage:
         if not path.is_file() or not (earlier := before(path)).is_file():
             raise
         with suppress(BadCheckpoint):
@@ -165,23 +173,29 @@ Read = tuple[State, History, str | None]
 
 def _read(path: Path) -> Read:
     """What a file says, and which strategy wrote it (None: it does not say). Raises BadCheckpoint
-    for one that cannot be read, or is damaged.
+    for one that cannot be read, or is of another kind; _Damaged.
     """
+    said = f"{path} is not a checkpoint of this model"
     try:
         message = unpack(path.read_bytes(), MAX_HEADER)
         texts, arrays = message.texts, groups(message.arrays)
-        if texts.get("kind") != "checkpoint":
-            raise BadUpdate(
-                f"it says it is {texts.get('kind', 'of no kind')!r}; expected 'checkpoint'"
-            )
+        kind = texts.get("kind", "of no kind")
+        if kind in OTHERS:  # whole: another file has been saved under this name
+            raise BadCheckpoint(f"{said}: it says it is {kind!r}; expected 'checkpoint'")
+        if kind != "checkpoint":
+            raise BadUpdate(f"it says it is {kind!r}; expected 'checkpoint'")
         lineage = texts.get("lineage", "")
         progress = Progress(**json.loads(texts.get("progress", "{}")))  # older ones have none
         state = State(arrays.pop(""), int(texts["num_examples"]), arrays, lineage, progress)
         history = History.from_json(texts["history"])
         if texts.get("digest") != digest(message):
             raise BadUpdate("what it says and its digest do not go together: it is damaged")
+    except BadCheckpoint:
+        raise
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise BadCheckpoint(f"{said}: {error}") from None
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise BadCheckpoint(f"{path} is not a checkpoint of this model: {error}") from None
+        raise _Damaged(f"{said}: {error}") from None
     return state, history, texts.get("strategy")
 
 

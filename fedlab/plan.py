@@ -34,7 +34,8 @@ class Plan:
     min_updates:    fewer than this many updates by the deadline, and the round is abandoned: the
                     global model stays.
     min_clients:    clients to wait for before the first round.
-    evaluate_every: test the global model every so many rounds (and after the last).
+    evaluate_every: test the global model every so many rounds (and after the last; without rounds
+                    not where the end comes because somebody who had updates left sends none).
     target:         stop when the global accuracy reaches this fraction.
     bound:          the longest change of a model that is accepted, all its numbers together; None:
                     any.

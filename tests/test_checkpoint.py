@@ -266,6 +266,14 @@ def test_what_is_whole_and_of_something_else_is_refused_whatever_lies_beside_it(
     save_checkpoint(before(path), state(1), history(), "FedAvg")
     with pytest.raises(BadCheckpoint, match="got 1 array; expected 2"):
         load_checkpoint(path, state().weights, "FedAvg")
+    # What GET /model sends, saved under the same name
+    path.write_bytes(wire.pack(wire.parts(state().weights, kind="model", version=3)))
+    with pytest.raises(BadCheckpoint, match="it says it is 'model'; expected 'checkpoint'$"):
+        load_checkpoint(path, state().weights, "FedAvg")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadCheckpoint, match="Is a directory"):
+        load_checkpoint(path)
 
 
 def test_what_lies_beside_a_first_file_is_not_of_the_round_before(path):

@@ -1927,6 +1927,24 @@ def test_the_third_spoiled_round_in_a_row_ends_the_run(tested, monkeypatch):
     assert len(tested.history) == 2
 
 
+def test_a_round_that_is_abandoned_between_them_is_no_spoiled_one(tested, monkeypatch):
+    monkeypatch.setattr(synchronous, "MOST_KEPT", 1)
+    everybody = ("alice", "bob", "carol", "mallory")
+    tested.start(Plan(5, min_updates=4))
+    for round in range(1, 6):
+        if round % 2:
+            for name in everybody:
+                play(tested, name, 1e30)
+        else:
+            tested.task("mallory", 5)
+            tested.leave("mallory")
+            for name in everybody[:3]:
+                play(tested, name, round)
+            tested.join("mallory", SIZES.get("mallory", 50))
+    notes = [record.note.split(":")[0] for record in tested.wait()]
+    assert notes == ["rejected", "abandoned", "rejected", "abandoned", "rejected"]
+
+
 # ---- without rounds: one bad update costs one update ---------------------------------------------
 
 
@@ -2120,6 +2138,9 @@ def test_without_rounds_who_has_gone_too_far_goes_on_with_its_next_shard(make):
     federation.start(Plan(1, bound=1))
     with pytest.raises(TooFar):
         play(federation, "alice", 5)
+    with pytest.raises(Conflict, match="for round 1 again; expected none: it went too far") as said:
+        report(federation, "alice", 1, SIZES["alice"], toy(5))  # as the answer was lost
+    assert said.value.kind == "conflict", "it was not counted"
     assert federation.task("alice", 5).round == 2
     play(federation, "alice", 0.1)
     assert len(federation.wait()) == 1 and number(federation.weights) == np.float32(0.1)

@@ -324,6 +324,13 @@ def test_with_a_deadline_a_round_goes_on_without_a_node_that_fails(clients):
     assert [sorted(record.clients) for record in history] == [["alice", "carol"]]
 
 
+def test_who_goes_too_far_loses_the_round_and_not_the_run(clients):
+    nodes = Nodes(app_for(clients), [{"client": name} for name in clients])
+    history = flower.serve(nodes, nodes=3, rounds=2, bound=1e-6)
+    said = "abandoned: 0 of 3 updates came; expected at least 1 (longer than the bound: alice,"
+    assert [record.note.startswith(said) for record in history] == [True, True]
+
+
 def test_with_a_deadline_nodes_that_all_fail_once_are_asked_again(clients):
     """And nobody waits for the deadline: a node that says that it failed is not waited for."""
     nodes = Nodes(app_for(clients), [{"client": name} for name in clients], broken=[100, 101, 102])

@@ -158,7 +158,7 @@ LEAVES = {
 GENERAL = {"serving", "whole"}
 """What knows nothing of federations, as a library would not: no part of the core either."""
 
-MOST_LINES = 4_470
+MOST_LINES = 4_490
 """Of code in the core, without docstrings, comments and blank lines."""
 
 ONLY = {

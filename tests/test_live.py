@@ -871,11 +871,45 @@ def test_one_round_of_a_pause_leaves_the_rest_for_later(make_class):
     assert len(live.wait()) == 3 and live.phase == "waiting"
 
 
+def test_one_round_of_a_pause_that_waits_is_begun_anew_with_another_minimum(make_class):
+    live = make_class(deadline=20)
+    (one,) = phones(live, 1)
+    live.start(3)
+    one.task()
+    live.set_waiting(deadline=7)
+    assert (live.deadline, live.round_deadline) == (7, 20), "the round under way has its own"
+    live.pause()
+    played(live, one)
+    until(lambda: live.phase == "paused")
+    live.set_waiting(minimum=2)
+    live.one_round()
+    until(lambda: "wait" in live.federation.status().message)
+    live.set_waiting(minimum=1)
+    played(live, one)
+    until(lambda: live.phase == "paused")
+    assert len(live.history) == 2 and live.round_deadline == 7 and live._left == 1
+
+
+def test_whoever_had_to_go_stays_out_from_the_first_moment(make_class, quick_mnist):
+    before = make_class()
+    one, two = phones(before, 2)
+    before.remove(one.client, ban=True)
+    again = make_class(code=before.code, before=before)
+    with pytest.raises(fedlab.Banned):
+        again.enrol({"code": before.code, "session": one.session}, "a")
+    assert again.enrol({"code": before.code, "session": two.session}, "a")["client"] == two.client
+    other = make_class(before=before)  # with a code of its own it is another class
+    assert other.enrol({"code": other.code, "session": one.session}, "a")
+
+
 def test_shards_are_dealt_to_the_laptops_that_are_here(make_class, monkeypatch):
     live = make_class()
     session = {"code": live.code, "kind": "notebook"}
     names = [live.enrol(session | {"session": f"laptop {n} ..."}, "a")["client"] for n in (1, 2)]
     assert live.deal() == {names[0]: (1, 6), names[1]: (7, 12)}
+    live.tell(names[0], {"doing": "away"})
+    assert live.deal() == {names[1]: (1, 12)}
+    live.tell(names[0], {"doing": "drawing"})
     later = module.time.monotonic() + 60
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
     live.tell(names[1], {})

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from live_class import until
 from test_handwriting import DIGITS
 
 import fedlab
@@ -661,6 +662,61 @@ def test_another_code_after_a_restart_brings_the_drawings_along(phone, live, ope
     one.wait_for("#code-told", "not the code of the class")
     kept = "code => JSON.parse(localStorage[`fedlab.${code}.drawings`]).drawings.length"
     assert [one.page.evaluate(kept, code) for code in ("NEWER", "KTHER")] == [2, 0]
+
+
+def test_a_training_that_did_not_load_is_told_holds_up_nobody_and_is_tried_anew(phone, live):
+    one = phone()
+    one.keep(10)
+    one.context.route("**/train.js", lambda route: route.abort())
+    one.find("#train").click()
+    one.wait_for("#doing", "Stopped")
+    one.wait_for("#doing-more", "This page has failed")
+    assert set(one.wrong) == {"no Worker"}
+    one.wrong.clear()
+    until(lambda: not live.federation.status().members)
+    one.context.unroute("**/train.js")
+    one.find("#stop").click()
+    one.wait_for("#doing", "You are in")
+    live.start(1)
+    one.wait_for("#doing", "Well done")
+    assert len(live.wait(30).last.clients) == 1
+
+
+def test_after_a_new_beginning_nothing_is_said_to_be_sent(phone, live):
+    one = phone()
+    one.keep(10)
+    one.find("#train").click()
+    live.start(1)
+    one.wait_for("#doing", "Well done")
+    live.wait(30)
+    live.begin_anew()
+    one.wait_for("#doing", "You are in")
+    live.set_waiting(minimum=2)
+    live.start(1)
+    one.wait_for("#doing", "Waiting")
+    live.set_waiting(minimum=1)
+    live.wait(30)
+    one.wait_for("#doing", "Well done")
+
+
+def test_on_a_tablet_drawings_of_somebody_else_do_not_come_along(phone, live, open_class):
+    """The page was left open; another class begins, and another student types its code."""
+    one = phone()
+    one.keep(2)
+    (before,) = live.students()
+    port = live.server.port
+    live.close()
+    again = open_class("NEWER", port)
+    one.wait_for("#code-told", "not the code of the class")
+    one.wait_for("#along-said", f"I am {before.client}: bring my 2 drawings along")
+    assert one.violations() == []
+    one.find("#bring").uncheck()
+    one.find("#code").fill("newer")
+    one.find("#enter").click()
+    one.page.locator("#begin:enabled").click()
+    one.wait_for("#mine-count", "0")
+    (after,) = again.students()
+    assert after.session != before.session and not one.find("#along").is_visible()
 
 
 def test_a_new_address_that_is_the_old_one_is_said_and_not_gone_to(phone):

@@ -42,6 +42,21 @@ def test_simulated_phones_take_part(make_class, monkeypatch):
     assert not students()
 
 
+def test_who_had_to_go_does_not_come_and_the_others_do(make_class):
+    """As when the panel's cell is run again."""
+    live = make_class()
+    for number, ban in ((0, True), (2, False)):
+        live.remove(Phone(live, session=f"rehearsal 0 phone {number}").enrol().client, ban)
+    phones = rehearse(url_of(live), 4, 10)
+    try:
+        names = [given(f"rehearsal 0 phone {number}", ()) for number in (1, 3)]
+        assert [phone.seen.client for phone in phones] == names
+        assert [student.client for student in live.students()] == names
+    finally:
+        for phone in phones:
+            phone.stop()
+
+
 def test_where_the_class_refuses_one_none_is_left(make_class):
     live = make_class(students=2)
     Phone(live).enrol()

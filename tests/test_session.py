@@ -189,6 +189,24 @@ def test_a_laptop_that_comes_during_a_run_and_is_closed_does_not_halt_it(session
     assert federation.history.last.note.endswith("went on without dave")
 
 
+def test_a_longer_deadline_is_the_guests_too(session, monkeypatch):
+    federation = Federation(weights(0), fedlab.fed_avg())
+    session.server.federation, session.clients = federation, {}
+    monkeypatch.setattr("fedlab.dashboard.session.GUEST_DEADLINE", 0.05)
+    federation.join("dave", 10)
+    federation.start(Plan(1))
+    assert federation.task("dave", 5)
+    session.deadline = 30.0
+    session.let_go()
+    time.sleep(0.1)
+    session.let_go()
+    assert federation.status().waiting_for == ["dave"]
+    session.deadline = None
+    session.let_go()
+    assert federation.status().waiting_for == []
+    federation.stop()
+
+
 def test_nobody_is_left_running_by_a_reset(session):
     """Right after the end of a run, before its clients were asked to leave."""
     session.clients = {"alice": Stub().start()}

@@ -17,7 +17,7 @@ from fedlab.classroom.names import given
 from fedlab.classroom.roster import BadName, Full, Measured, NameTaken, Removed, Roster
 from fedlab.classroom.student import Student, share, split_join_url
 from fedlab.http.client import ServerAway
-from fedlab.messages import Banned, local_seed
+from fedlab.messages import Banned, Task, Training, Update, local_seed
 from fedlab.model import Classifier
 
 
@@ -214,6 +214,30 @@ def test_who_takes_shards_after_digits_trains_on_them_no_more(make_class, make, 
     until(lambda: live.students()[0].last.total == 1_000)
     assert live.students()[0].uses == "shards" and not live.students()[0].last.drawn
     assert live.curves().students == [0], "nobody's handwriting"
+
+
+def test_what_is_under_way_when_it_takes_other_examples_belongs_to_none(make_class, make):
+    """The model that learned alone from MNIST's shards is none of its handwriting."""
+    student = make(make_class())
+    student._begins("of shards")
+    train, weights = student._classifier.train, student._classifier.weights
+
+    def meanwhile(*about):
+        learned = train(*about)
+        student._begins("of drawings")
+        return learned
+
+    update = Update("me", 1, 24, weights)
+    task = Task(1, 7, weights, Training(), version=1, lineage="of shards")
+    student._measure(update, task)
+    assert student._alone is not None and list(student._measured) == [1]
+    student._classifier.train = meanwhile
+    student._measure(update, task)
+    assert student._alone is None and student._measured == {}
+    beginning = student._beginning()
+    student._begins("of others")
+    student._note(2, weights, beginning)
+    assert student._measured == {} and student._untold == []
 
 
 def test_after_a_new_beginning_what_was_measured_is_over(make_class, make):

@@ -237,6 +237,10 @@ def test_the_same_cell_again_keeps_code_and_port(few):
     first.remove(rude.start().seen.client, ban=True)
     until(lambda: not rude.running)
     try:
+        # One that cannot be opened is in between, and nobody who was banned gets in by that
+        wrong = fedlab.Classroom(few, host="127.0.0.1", port=port, checkpoint="/nowhere/at/all")
+        with pytest.raises(Exception, match="nowhere"):
+            wrong.wait(60)
         second = fedlab.Classroom(few, host="127.0.0.1")
         try:
             second.wait(60)
@@ -330,6 +334,19 @@ def at(waiting_for=(), trains=(), here=NAMES, **more):
     known = {"students": students, "status": Status(**known), "phase": "running", "record": record}
     known |= {"rounds": 10, "curves": CURVES, "now": 101.0}
     return Lesson(**known | more)
+
+
+def test_who_has_left_is_no_part_of_the_round_and_a_laptop_without_shards_draws_nothing():
+    now = at(["Red Fox"], trains=["Red Fox"], round_deadline=12)
+    now.status.members[:] = [m for m in now.status.members if m.client != "Anna"]
+    now.students[0].doing = "drawing"  # it was asked, and has pressed Stop
+    assert lesson.awaited(now) == "4 of 5 updates are here. Waits for Red Fox, 12 s at most."
+    assert lesson.does(now.students[0], now) == ("draws", "draws, 30 of 30")
+    assert lesson.does(now.students[1], now) == ("sent", "sent")
+    laptop = Student("Teal Fox", "of a laptop", "terminal", seen=100.0, uses="shards")
+    now = at(phase="waiting", here=[], students=[laptop])
+    assert lesson.does(laptop, now) == ("without", "no shards yet")
+    assert lesson.summary(now) == "1 here · 1 without shards"
 
 
 CURVES = Curves([0, 1], [0.1, 0.4], [0.1, 0.3], [0.1, 0.5], [6, 6])

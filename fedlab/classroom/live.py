@@ -60,6 +60,8 @@ class LiveClass:
               None.
     code:     five characters by which students come in; random if None. A server that takes
               another's place keeps its students with the same one.
+    before:   a class whose place this one takes: with the same code, whoever had to go from it
+              stays out.
     settings: those of `ClassSettings`.
 
     Raises Refused for values that cannot be, and what `Server` raises.
@@ -70,17 +72,22 @@ class LiveClass:
         mnist: Mnist | None = None,
         *,
         code: str | None = None,
+        before: LiveClass | None = None,
         **settings,
     ):
         chosen = ClassSettings(**settings)
         self.code = new_code() if code is None else check_code(code)
         self.training, self.deadline = chosen.training(), chosen.deadline
         self.minimum, self.half, self.seed = chosen.minimum, chosen.half, chosen.seed
+        self.round_deadline = chosen.deadline  # of the round under way, or the last one
         self.weigh, self.begun_with = chosen.weigh, chosen.begin
         self.mnist = mnist if mnist is not None else load_mnist()
         self._checkpoint = chosen.checkpoint
         self._lock = threading.RLock()
         self._roster, self._tries = Roster(chosen.students), Tries()
+        if before is not None and before.code == self.code:
+            with before._lock:
+                self._roster.keep_out(before._roster)
         self._silent: set[str] = set()  # who was asked in this round, and has not answered
         self._rounds: list[tuple[int, int]] = [(0, 0)]  # a round, and the version of its model
         self._visits: dict[str, float] = {}  # address → when it last opened the page
@@ -199,6 +206,11 @@ class LiveClass:
         with self._lock:
             return [replace(s, measured=dict(s.measured)) for s in self._roster.all()]
 
+    def _here(self) -> list[Student]:
+        """Who has neither left nor gone quiet."""
+        now = time.monotonic()
+        return [s for s in self._roster.all() if s.doing not in GONE and not s.quiet(now)]
+
     def shown(self, client: str) -> str:
         """The name by which the class sees a client."""
         with self._lock:
@@ -242,10 +254,9 @@ class LiveClass:
         when its student says so. Raises Refused for more laptops than shards.
         """
         with self._lock:
-            now, everybody = time.monotonic(), self._roster.all()
-            laptops = [s.client for s in everybody if s.takes_shards and not s.quiet(now)]
+            laptops = [student.client for student in self._here() if student.takes_shards]
             dealt = deal(laptops, NUM_SHARDS)
-            for student in everybody:
+            for student in self._roster.all():
                 student.shards = dealt.get(student.client)
             return dealt
 
@@ -404,11 +415,6 @@ class LiveClass:
         version, weights = self.federation.model
         return wire.pack(wire.parts(weights, kind="model", version=version))
 
-    def keep_out(self, before: LiveClass) -> None:
-        """Whoever had to go from an earlier class with the same code stays out of this one, too."""
-        with self._lock, before._lock:
-            self._roster.keep_out(before._roster)
-
     def close(self) -> None:
         """The class is over: everybody is told who is still there. Does nothing the second time."""
         with self._lock:
@@ -426,9 +432,7 @@ class LiveClass:
         is over.
         """
         with self._lock:
-            now, everybody = time.monotonic(), self._roster.all()
-            here = {s.client for s in everybody if s.doing not in GONE and not s.quiet(now)}
-            return bool(here - self._told_over)
+            return bool({student.client for student in self._here()} - self._told_over)
 
     def __enter__(self) -> LiveClass:
         return self
@@ -447,7 +451,8 @@ class LiveClass:
                 played = self._play(before)
                 with self._lock:
                     self._left = max(self._left - played, 0)
-                    self._pausing, self._once = self._pausing or self._once, False
+                    if played:  # a round that is begun anew is still the one that was asked for
+                        self._pausing, self._once = self._pausing or self._once, False
         except Exception as error:  # told by the panel, and raised by `wait`
             with self._lock:
                 self.trouble = str(error) or type(error).__name__
@@ -470,7 +475,7 @@ class LiveClass:
             if self._left <= 0 or self._pausing:
                 self._driver = None
                 return None
-            self._silent, before = set(), len(self.history)
+            self._silent, before, self.round_deadline = set(), len(self.history), self.deadline
             self.federation.start(plan)
             return before
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedlab.checks import whole
-from fedlab.classroom.roster import PHONE
+from fedlab.classroom.roster import PHONE, Removed
 from fedlab.classroom.student import Student
 from fedlab.classroom.writers import Writer, digits
+from fedlab.messages import Banned
 
 
 def rehearse(
@@ -27,7 +28,8 @@ def rehearse(
 
     url: what the join card shows. drawings: of each; every fifth is kept aside. on_phone: called
     with each that has come in. certificate: of a class that speaks TLS, as in `Client`.
-    Raises Refused for numbers that cannot be, or what the class refuses; then none is left.
+    Raises Refused for numbers that cannot be, or what the class refuses; then none is left. Who was
+    removed from the class, or banned, does not come.
 
     >>> from fedlab.classroom.live import LiveClass
     >>> with LiveClass(host="127.0.0.1", port=0, minimum=1) as live:
@@ -47,7 +49,11 @@ def rehearse(
             own = digits(Writer(seed, number), drawings)
             session = f"rehearsal {seed} phone {number}"
             phone = Student(url, digits=own, kind=PHONE, session=session, certificate=certificate)
-            came.append(phone.start())
+            try:
+                came.append(phone.start())
+            except (Removed, Banned):  # by the teacher, before the class was opened anew
+                phone.stop()
+                continue
             if on_phone:
                 on_phone(came[-1])
     except Exception:

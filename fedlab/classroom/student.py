@@ -66,6 +66,18 @@ class Seen:
     message: str = "joining"
 
 
+@dataclass(frozen=True)
+class _Beginning:
+    """What a measurement is of: the count of beginnings, the examples and those kept aside, whether
+    they are drawn, and the model that learns alone (None: it has learned nothing).
+    """
+
+    era: int
+    digits: tuple[Dataset, Dataset]
+    drawn: bool
+    alone: Weights | None
+
+
 def split_join_url(url: str, code: str | None = None) -> tuple[str, str]:
     """http://host:port/ and the code, from what a teacher's screen shows. Raises Refused.
 
@@ -138,6 +150,7 @@ class Student:
         self._fresh = False  # whether the client has other digits than were told
         self._lineage = ""
         self._alone: Weights | None = None
+        self._era = 0  # counts beginnings: what is under way at one of them belongs to none
         self._others = False  # whether its examples are of another kind than those measured
         self._measured: dict[int, Measured] = {}
         self._untold: list[Measured] = []
@@ -367,6 +380,7 @@ class Student:
         """Another untrained model: what was measured of the one before is over."""
         with self._lock:
             self._lineage, self._alone = lineage, None
+            self._era += 1
             self._measured.clear()
             self._untold.clear()
         self._say(first=None, last=None)
@@ -377,19 +391,26 @@ class Student:
         """
         if task.lineage != self._lineage:
             self._begins(task.lineage)
-        if (digits := self._digits) is None:  # others are taken in place of them
+        if (beginning := self._beginning()) is None:  # others are taken in place of them
             return update
-        train, held = digits
-        classifier = self._classifier
-        alone = self._alone if self._alone is not None else list(task.weights)
-        self._note(task.version, classifier, task.weights, held, alone)
+        alone = self._note(task.version, task.weights, beginning)
         if self._with_alone:
             seed = local_seed(task.seed, task.round, f"{update.client}, alone")
-            self._alone, _ = classifier.train(alone, train, task.training, seed)
+            train, _ = beginning.digits
+            learned, _ = self._classifier.train(alone, train, task.training, seed)
+            with self._lock:
+                if beginning.era == self._era:
+                    self._alone = learned
         return update
 
+    def _beginning(self) -> _Beginning | None:
+        with self._lock:
+            if self._digits is None:
+                return None
+            return _Beginning(self._era, self._digits, self._uses == DRAWINGS, self._alone)
+
     def _measure_the_latest(self) -> None:
-        if (digits := self._digits) is None:
+        if (beginning := self._beginning()) is None:
             return
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
@@ -402,22 +423,27 @@ class Student:
             return
         message = wire.unpack(answer.content)
         weights = wire.groups(message.arrays)[""]
-        alone = self._alone if self._alone is not None else weights
-        self._note(int(message.texts["version"]), self._classifier, weights, digits[1], alone)
+        self._note(int(message.texts["version"]), weights, beginning)
         self._wake.set()
 
-    def _note(self, version, classifier, weights, held: Dataset, alone: Weights) -> None:
+    def _note(self, version: int, weights: Weights, beginning: _Beginning) -> Weights:
+        """Measure these weights, and those of the model that learns alone: which are returned."""
+        _, held = beginning.digits
+        alone = beginning.alone if beginning.alone is not None else list(weights)
+
         def right(of: Weights) -> int:
-            return round(classifier.evaluate(of, held)[1] * len(held))
+            return round(self._classifier.evaluate(of, held)[1] * len(held))
 
         found = right(alone) if self._with_alone else None
-        drawn = self._uses == DRAWINGS
-        measured = Measured(version, right(weights), len(held), found, drawn)
+        measured = Measured(version, right(weights), len(held), found, beginning.drawn)
         with self._lock:
+            if beginning.era != self._era:
+                return alone
             self._measured[version] = measured
             self._untold.append(measured)
             first, last = (self._measured[f(self._measured)] for f in (min, max))
         self._say(first=first, last=last)
+        return alone
 
     # ---- HTTP ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fedlab.checks import counted
 from fedlab.classroom.curves import Curves
 from fedlab.classroom.live import OVER, PAUSED, RUNNING, TARGET, LiveClass
-from fedlab.classroom.roster import Measured, Student
+from fedlab.classroom.roster import SHARDS, Measured, Student
 from fedlab.classroom.settings import ALIKE, MNIST
 from fedlab.dashboard import views
 from fedlab.dashboard.scene import MOST_NAMED, Facts, names
@@ -48,6 +48,7 @@ class Lesson:
     record: RoundRecord | None = None
     minimum: int = 2
     deadline: float = 30.0
+    round_deadline: float = 30.0
     alike: bool = True
     begun_with: str = "blank"
     door: bool = True
@@ -79,6 +80,12 @@ class Lesson:
     def waiting_for(self) -> list[str]:
         """Whose updates the round under way still waits for."""
         return list(self.status.waiting_for) if self.opened else []
+
+    @property
+    def playing(self) -> set[str]:
+        """Who takes part in the round under way: without those who were asked, and have left."""
+        inside = {member.client for member in self.status.members}
+        return inside & set(self.status.participants) if self.opened else set()
 
     @property
     def ready(self) -> list[Student]:
@@ -113,6 +120,7 @@ def look(live: LiveClass, late: frozenset[str], removed: Mapping[str, bool], now
         record=record,
         minimum=live.minimum,
         deadline=live.deadline,
+        round_deadline=live.round_deadline,
         alike=live.weigh == ALIKE,
         begun_with=live.begun_with,
         door=live.open,
@@ -131,11 +139,13 @@ def does(student: Student, lesson: Lesson) -> tuple[str, str]:
         return "quiet", f"quiet for {ago(lesson.now - student.seen)}"
     if student.doing in ("asleep", "away"):
         return student.doing, student.doing
-    if lesson.opened and student.shown in lesson.status.participants:
+    if student.shown in lesson.playing:
         if student.shown not in lesson.waiting_for:
             return "sent", "sent"
         trains = {m.client for m in lesson.status.members if m.state == "training"}
         return ("trains", "trains") if student.shown in trains else ("waits", "waits")
+    if student.uses == SHARDS and student.shards is None:
+        return "without", "no shards yet"
     count = student.drawn[0] + student.drawn[1]
     if student.doing == "drawing":
         return "draws", f"draws, {count} of {max(TARGET, count)}"
@@ -205,6 +215,7 @@ def summary(lesson: Lesson) -> str:
     for several, word in (
         (("ready", "sent", "waits"), "ready"),
         (("draws",), "drawing"),
+        (("without",), "without shards"),
         (("trains",), "training"),
         (("asleep", "away"), "asleep"),
         (("quiet",), "gone quiet"),
@@ -249,7 +260,7 @@ def facts(lesson: Lesson, colours: Mapping[str, int]) -> Facts:
 
 def short(kind: str, words: str) -> str:
     """What a student does, where there is little room."""
-    return words.split(",")[0] if kind in ("quiet", "ready") else kind
+    return words.split(",")[0] if kind in ("quiet", "ready", "without") else kind
 
 
 def idle(lesson: Lesson) -> str:
@@ -347,11 +358,11 @@ def awaited(lesson: Lesson) -> str:
         return f"Waits for students who are ready: {count} of at least {needed}."
     if not lesson.opened:
         return "The server tests the new model."
-    missing, asked = lesson.waiting_for, len(lesson.status.participants)
+    missing, asked = lesson.waiting_for, len(lesson.playing)
     if not missing:
         return f"All {counted(asked, 'update')} are here. The server averages."
     whom = names(sorted(missing)) if len(missing) <= MOST_NAMED else f"{len(missing)} devices"
-    there, most = asked - len(missing), f"{lesson.deadline:g} s at most"
+    there, most = asked - len(missing), f"{lesson.round_deadline:g} s at most"
     return f"{there} of {counted(asked, 'update')} are here. Waits for {whom}, {most}."
 
 

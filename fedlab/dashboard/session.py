@@ -177,7 +177,8 @@ class Session:
         long. One that lives joins again with its next word.
         """
         status, seconds = self._still()
-        if seconds > GUEST_DEADLINE and not set(status.waiting_for) & set(self.clients):
+        patience = max(GUEST_DEADLINE, self.deadline or 0.0)
+        if seconds > patience and not set(status.waiting_for) & set(self.clients):
             for name in status.waiting_for:
                 self.federation.dismiss(name)
 

@@ -90,7 +90,7 @@ class Classroom(Buttons, widgets.VBox):
         self._mnist = images(mnist)
         if before is not None:
             before.shutdown()
-        self._before = before
+        self._before, self._earlier = before, None  # the panel before, and its class
         self.live: LiveClass | None = None
         """The class; None while TensorFlow is loading."""
         self._todo: deque[tuple[str, Callable[[], None]]] = deque()
@@ -442,11 +442,12 @@ class Classroom(Buttons, widgets.VBox):
     def _keep_up(self) -> None:
         try:
             self._refresh()  # first of all: loading TensorFlow takes some seconds
-            before = None
             if self._before is not None:  # it may still hold the port that this panel is to have
                 self._before._thread.join(30)
-                before, self._before = self._before.live, None
-            self._open(before)
+                # One that could not be opened has kept the class before it
+                self._earlier, self._before = self._before.live or self._before._earlier, None
+            self._open(self._earlier)
+            self._earlier = None
         except Exception as error:  # shown in the panel, and raised by `wait`
             self._show_error(error)
             self._failed = True
@@ -463,13 +464,11 @@ class Classroom(Buttons, widgets.VBox):
         """Open the class; on the port of the one before, if nobody has asked for one and it is
         free.
         """
-        settings, live = vars(self._settings) | {"code": self.code}, None
+        settings, live = vars(self._settings) | {"code": self.code, "before": before}, None
         if before is not None and self._settings.port is None:
             with suppress(OSError):
                 live = LiveClass(self._mnist, **settings | {"port": before.server.port})
         live = live or LiveClass(self._mnist, **settings)
-        if before is not None and before.code == self.code:
-            live.keep_out(before)
         scheme, found = urlsplit(live.server.address).scheme, addresses(self._settings.host)
         self._card = JoinCard(found, live.server.port, self.code, scheme, self._wake.set)
         self._place.children = [self._card]

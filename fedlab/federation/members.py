@@ -76,6 +76,7 @@ class Joined:
     session: str
     seen: float
     done: int = 0  # asynchronous: rounds of its own that this client has reported
+    passed: int = 0  # the last of them that went too far, and counts for nothing
     task: tuple[int, str] | None = None  # round and phase of the task that it has
     since: float = 0.0  # when it was given that task
     noted: bool = False  # that it was at work on it is written down

@@ -61,6 +61,8 @@ def check(update: Update, member: Joined, plan: Plan) -> None:
     if member.guest:
         return  # it does not count its rounds: whatever it sends is its next update
     what = f"an update of {update.client!r} for round {update.round}"
+    if 1 <= update.round == member.passed:  # again, as the answer was lost
+        raise Conflict(f"got {what} again; expected none: it went too far")
     if 1 <= update.round <= member.done:
         raise AlreadyCounted(f"already have {what}")
     if update.round > last_round(member, plan):

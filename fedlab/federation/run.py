@@ -324,7 +324,8 @@ class Federation:
             table.check_current(update, member)
             table.at_work(update.client, taken=False)
             if table.strategy.asynchronous:
-                member.done = member.done if member.guest else update.round
+                if not member.guest:
+                    member.done = member.passed = update.round
             else:
                 table.exchange.excuse(update.client)
                 table.exchange.too_far.append(update.client)

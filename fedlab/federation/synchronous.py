@@ -46,7 +46,7 @@ def run_rounds(table: Table) -> str | None:
             with table.changed:
                 table.give_up_on_failures(too_few=False)
             state, tested = stays(table, playing, due)
-            note = f"abandoned: {reason}"
+            note, untold = f"abandoned: {reason}", 0
         except Diverged as error:
             culprits = playing.culprits(due)
             untold = 0 if playing.all_kept else untold + 1

@@ -16,7 +16,7 @@ from fedlab.federation import Federation
 from fedlab.flower.installed import FlowerError
 from fedlab.flower.records import arrays_of, parts_of, size, task_records
 from fedlab.history import History, RoundRecord
-from fedlab.messages import BadUpdate, Conflict, RunOver, Task, UnknownClient, Weights
+from fedlab.messages import BadUpdate, Conflict, RunOver, Task, TooFar, UnknownClient, Weights
 from fedlab.model import Classifier
 from fedlab.plan import Plan
 from fedlab.strategies import Strategy, fed_avg
@@ -257,8 +257,8 @@ def _report(
     federation.count_bytes(up=size(arrays))
     try:
         federation.report(replace(wire.update_from(sent), client=client))
-    except (Conflict, RunOver):
-        pass  # it came after its round's deadline, or after an error of its own
+    except (Conflict, RunOver, TooFar):
+        pass  # after its round's deadline or an error of its own, or the round goes on without it
     except UnknownClient:
         # It was silent for so long that no round waited for it any more: it is there again.
         federation.join(client, num_examples)

@@ -20,8 +20,8 @@ const TURN = 160; // milliseconds that each digit is seen in the dial
 
 const now = {
   screen: "blank", code: "", me: null, // {session, client, token, seed, welcomed, wanted}
-  status: null, away: false, over: false, // of the class
-  collection: nothing(), asked: 0, told: null, pad: null,
+  status: null, away: false, over: false, lineage: "", // of the class
+  collection: nothing(), whose: "", asked: 0, told: null, pad: null, // whose: its drawings
   wanted: false, problem: "", // whether it takes part; why it cannot
   doing: "drawing", latest: null, sent: 0, late: false, display: null, // of the training
   results: null, // of the last measurement
@@ -68,10 +68,11 @@ function keepMe(changes) {
 }
 
 // What comes along from another class in this same page: its computer was started again, with
-// another code. Of what this browser has stored of other classes nothing does: on a school's tablet
-// that would be somebody else's handwriting.
+// another code. Of what this browser has stored of other classes nothing does, and of this page's
+// only what somebody says is theirs: on a school's tablet it may be somebody else's handwriting.
 function along(code) {
   if (!now.code || now.code === code || !now.collection.drawings.length) return null;
+  if (!find("bring").checked) return null;
   return { drawings: now.collection, session: (now.me ?? store.get("me")).session };
 }
 
@@ -79,8 +80,8 @@ function along(code) {
 async function enter(code) {
   const carried = takeCarried() ?? along(code);
   Object.assign(now, {
-    code, me: null, status: null, wanted: false, problem: "", over: false, latest: null, sent: 0,
-    late: false,
+    code, me: null, status: null, wanted: false, problem: "", over: false, lineage: "",
+    latest: null, sent: 0, late: false,
   });
   measured.length = 0; // of another class's models
   store = storage(code);
@@ -137,6 +138,7 @@ const SENTENCES = {
 
 function refuse(error) {
   rest();
+  now.whose = shownName(now) || now.whose;
   if (error.kind in SENTENCES) {
     find("code").value = now.code;
     tellWrong("code-told", SENTENCES[error.kind]);
@@ -174,6 +176,10 @@ async function hear(signal) {
   };
   const status = await tell(speak(signal), token, telling);
   measured.splice(0, told);
+  if (now.lineage && status.lineage !== now.lineage) { // what was sent was for another run
+    Object.assign(now, { latest: null, sent: 0, late: false, display: null });
+  }
+  now.lineage = status.lineage;
   now.status = status;
   now.over = status.phase === "over";
   if (status.client !== now.me.client) keepMe({ client: status.client });
@@ -231,7 +237,10 @@ async function keepTakingPart(signal) {
     try {
       await takePart({
         base, token, client, session, trainer: worker, models: compared, heldOut: aside,
-        examples: () => examples(now.collection, false), said: happened, away, signal,
+        examples: () => examples(now.collection, false), away, signal,
+        said: about => { // the Worker's last words about a training that was stopped show nothing
+          if (!about.doing || !signal.aborted) happened(about);
+        },
       });
       Object.assign(now, { over: true, doing: "ready" });
       update();
@@ -301,8 +310,10 @@ async function lookAtLatest(signal) {
   }
 }
 
-// What cannot go on: said, and it is up to the student.
+// What cannot go on: said, and it is up to the student. Until then no round waits for this phone.
 function stopWith(sentence) {
+  part?.abort();
+  if (now.me.token) leave(base, now.me.token, now.me.client);
   Object.assign(now, { problem: sentence, wanted: false, doing: "drawing", display: null });
   keepMe({ wanted: false });
   update();

@@ -37,6 +37,7 @@ export function shownName({ me, status }) {
 export function show(now) {
   document.body.dataset.screen = now.screen;
   showTop(now);
+  if (now.screen === "join") showJoin(now);
   if (now.screen === "welcome") showWelcome(now);
   if (now.screen === "draw") showDrawing(now);
   if (now.screen === "together") showTogether(now);
@@ -59,6 +60,13 @@ function stateOf(status) {
   if (status.phase === "running") return `round ${ofAll(status.round, status.rounds)}`;
   if (status.phase === "waiting" && status.round) return `after round ${status.round}`;
   return { waiting: "not started", paused: "paused", over: "finished" }[status.phase] ?? "…";
+}
+
+function showJoin({ collection, whose }) {
+  const count = collection.drawings.length;
+  find("along").hidden = !count;
+  say(find("along-said"),
+    `${whose ? `I am ${whose}: bring` : "Bring"} my ${counted(count, "drawing")} along`);
 }
 
 function showWelcome(now) {
