@@ -68,7 +68,7 @@ test: $(BOOK) ## set up, with Flower and the book's tools, then run every test
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
-stress: $(STAMP) ## set up, then attack it at full size: an hour (ARGS="--rows disk,damage" for some)
+stress: $(STAMP) ## set up, then attack it at full size: 20 to 60 minutes (ARGS="--rows disk,damage" for some)
 	$(BIN)/python -m stress $(ARGS)
 
 # What needs minutes: the lessons, a browser, Flower, the original demonstration's 20 epochs, the

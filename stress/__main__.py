@@ -3,7 +3,7 @@
     python -m stress [--rows bodies,hosts] [--scale 0.05] [--seed 1]
 
 Each row attacks one promise and prints a line: what was tried, what was found, good or not. Scale
-1.0 is the full size, about an hour in all. How to read it: exit code 1 says that a row is not good.
+1.0 is the full size, 20 to 60 minutes in all. Exit code 1 says that a row is not good.
 What else the machine does at the time touches only the rows about time (clients, slow, drop-outs).
 """
 
