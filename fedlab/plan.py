@@ -172,8 +172,9 @@ class Member:
 class Status:
     """A federation at one moment. `unit` is what is counted: "round", "update" or "model"; `rounds`
     is 0 while no end is planned; `participants` are those of the round under way, or of the last
-    one; `message` says in words what is going on, `phase` what the exchange under way is for:
-    "train", unless a strategy's rounds have several.
+    one: who has `answered`, who is awaited, and who has left; `message` says in words what is going
+    on, `phase` what the exchange under way is for: "train", unless a strategy's rounds have
+    several.
     """
 
     running: bool
@@ -189,3 +190,4 @@ class Status:
     version: int
     unit: str = "round"
     phase: str = TRAIN
+    answered: list[str] = field(default_factory=list)

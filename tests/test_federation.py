@@ -2144,6 +2144,11 @@ def test_without_rounds_who_has_gone_too_far_goes_on_with_its_next_shard(make):
     assert federation.task("alice", 5).round == 2
     play(federation, "alice", 0.1)
     assert len(federation.wait()) == 1 and number(federation.weights) == np.float32(0.1)
+    federation.start(Plan(1))  # in another run nothing of that is left
+    for round in (1, 2):
+        assert federation.task("alice", 5).round == round
+        play(federation, "alice", round)
+    assert len(federation.wait()) == 3
 
 
 # ---- who is let go -------------------------------------------------------------------------------

@@ -716,7 +716,28 @@ def test_on_a_tablet_drawings_of_somebody_else_do_not_come_along(phone, live, op
     one.page.locator("#begin:enabled").click()
     one.wait_for("#mine-count", "0")
     (after,) = again.students()
-    assert after.session != before.session and not one.find("#along").is_visible()
+    assert after.session != before.session
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_at_another_address_and_in_another_class_it_is_asked_as_well(phone, live, open_class, mine):
+    one = phone()
+    one.keep(2)
+    (before,) = live.students()
+    live.close()
+    again = open_class("NEWER")
+    one.find("#lost").click()
+    one.find("#address").fill(f"{again.server.url.partition('?')[0]}J/NEWER")
+    one.find("#address-form .go").click()
+    one.wait_for("#along-said", f"I am {before.client}: bring my 2 drawings along")
+    assert one.find("#code").input_value() == "NEWER" and not again.students()
+    if not mine:
+        one.find("#bring").uncheck()
+    one.find("#enter").click()
+    one.page.locator("#begin:enabled").click()
+    one.wait_for("#mine-count", "2" if mine else "0")
+    (after,) = again.students()
+    assert (after.session == before.session) == mine
 
 
 def test_a_new_address_that_is_the_old_one_is_said_and_not_gone_to(phone):

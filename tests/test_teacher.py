@@ -327,6 +327,7 @@ def at(waiting_for=(), trains=(), here=NAMES, **more):
     known = {"running": True, "asynchronous": False, "strategy": "FedAvg", "round": 2, "rounds": 1}
     known |= {"accuracy": 0.5, "waiting_for": list(waiting_for), "members": members}
     known |= {"participants": list(here), "message": "", "version": 3}
+    known |= {"answered": [name for name in here if name not in waiting_for]}
     record = fedlab.RoundRecord(1, 0.4)
     students = [Student(name, name * 8, "phone", seen=100.0) for name in here]
     for student in students:
@@ -338,7 +339,7 @@ def at(waiting_for=(), trains=(), here=NAMES, **more):
 
 def test_who_has_left_is_no_part_of_the_round_and_a_laptop_without_shards_draws_nothing():
     now = at(["Red Fox"], trains=["Red Fox"], round_deadline=12)
-    now.status.members[:] = [m for m in now.status.members if m.client != "Anna"]
+    now.status.answered.remove("Anna")
     now.students[0].doing = "drawing"  # it was asked, and has pressed Stop
     assert lesson.awaited(now) == "4 of 5 updates are here. Waits for Red Fox, 12 s at most."
     assert lesson.does(now.students[0], now) == ("draws", "draws, 30 of 30")

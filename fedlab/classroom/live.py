@@ -462,19 +462,19 @@ class LiveClass:
         """Begin a round, if there is to be one: how many there were before. Otherwise this thread
         is the driver no more. In one piece: who presses a button does so before, or after.
         """
-        plan = Plan(
-            1,
-            self.training,
-            deadline=self.deadline,
-            min_updates=1,
-            min_clients=self.minimum,
-            strict=False,
-            codec=codec(HALF) if self.half else None,
-        )
         with self._lock:
             if self._left <= 0 or self._pausing:
                 self._driver = None
                 return None
+            plan = Plan(
+                1,
+                self.training,
+                deadline=self.deadline,
+                min_updates=1,
+                min_clients=self.minimum,
+                strict=False,
+                codec=codec(HALF) if self.half else None,
+            )
             self._silent, before, self.round_deadline = set(), len(self.history), self.deadline
             self.federation.start(plan)
             return before

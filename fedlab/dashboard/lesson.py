@@ -83,9 +83,8 @@ class Lesson:
 
     @property
     def playing(self) -> set[str]:
-        """Who takes part in the round under way: without those who were asked, and have left."""
-        inside = {member.client for member in self.status.members}
-        return inside & set(self.status.participants) if self.opened else set()
+        """Who takes part in the round under way: without those who have left, and not answered."""
+        return {*self.status.answered, *self.status.waiting_for} if self.opened else set()
 
     @property
     def ready(self) -> list[Student]:
@@ -103,8 +102,8 @@ def look(live: LiveClass, late: frozenset[str], removed: Mapping[str, bool], now
         return [known.get(client, client) for client in clients]
 
     members = [replace(m, client=known.get(m.client, m.client)) for m in status.members]
-    waiting, asked = named(status.waiting_for), named(status.participants)
-    status = replace(status, members=members, waiting_for=waiting, participants=asked)
+    lists = {n: named(getattr(status, n)) for n in ("waiting_for", "participants", "answered")}
+    status = replace(status, members=members, **lists)
     record = history.last
     if record is not None:
         record = replace(

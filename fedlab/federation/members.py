@@ -201,7 +201,7 @@ class Members:
         self._away, self._back_by = dict(done), now + SILENT_AFTER
         self._left = dict.fromkeys(self._left, NOTHING)
         for client, member in self._joined.items():
-            member.done = self._done_before(client, member.session)
+            member.done, member.passed = self._done_before(client, member.session), 0
             member.task = member.given = None
 
     def _done_before(self, client: str, session: str) -> int:

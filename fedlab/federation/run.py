@@ -545,6 +545,7 @@ class Federation:
                 rounds=self._planned_rounds(),
                 accuracy=table.history.last.accuracy if table.history.last else math.nan,
                 waiting_for=sorted(table.exchange.awaited) if table.exchange else [],
+                answered=table.exchange.answered() if table.exchange else [],
                 members=[
                     Member(client, m.num_examples, "training" if m.training else "waiting")
                     for client, m in members

@@ -20,7 +20,7 @@ const TURN = 160; // milliseconds that each digit is seen in the dial
 
 const now = {
   screen: "blank", code: "", me: null, // {session, client, token, seed, welcomed, wanted}
-  status: null, away: false, over: false, lineage: "", // of the class
+  status: null, away: false, over: false, // of the class
   collection: nothing(), whose: "", asked: 0, told: null, pad: null, // whose: its drawings
   wanted: false, problem: "", // whether it takes part; why it cannot
   doing: "drawing", latest: null, sent: 0, late: false, display: null, // of the training
@@ -76,12 +76,24 @@ function along(code) {
   return { drawings: now.collection, session: (now.me ?? store.get("me")).session };
 }
 
+// Carried here from another class: whether they come along is asked as in the same page.
+function askWhose({ code, session, client, drawings }, next) {
+  const me = { session }, collection = checked(drawings) ?? nothing();
+  Object.assign(now, { code, me, collection, whose: client ?? "" });
+  find("code").value = next;
+  go("join");
+}
+
 // With a code: as who was here before, or as somebody new.
 async function enter(code) {
-  const carried = takeCarried() ?? along(code);
+  const fromThere = takeCarried();
+  if (fromThere?.code && fromThere.code !== code) return askWhose(fromThere, code);
+  const carried = fromThere ?? along(code);
+  if (fromThere?.client) now.whose = fromThere.client;
+  find("bring").checked = true; // for the next time
   Object.assign(now, {
-    code, me: null, status: null, wanted: false, problem: "", over: false, lineage: "",
-    latest: null, sent: 0, late: false,
+    code, me: null, status: null, wanted: false, problem: "", over: false, latest: null, sent: 0,
+    late: false,
   });
   measured.length = 0; // of another class's models
   store = storage(code);
@@ -176,10 +188,9 @@ async function hear(signal) {
   };
   const status = await tell(speak(signal), token, telling);
   measured.splice(0, told);
-  if (now.lineage && status.lineage !== now.lineage) { // what was sent was for another run
+  if (now.latest && now.latest.lineage !== status.lineage) { // what was sent was for another run
     Object.assign(now, { latest: null, sent: 0, late: false, display: null });
   }
-  now.lineage = status.lineage;
   now.status = status;
   now.over = status.phase === "over";
   if (status.client !== now.me.client) keepMe({ client: status.client });
@@ -597,7 +608,8 @@ send("name-form", async () => {
 send("address-form", () => {
   try {
     const { session } = now.me ?? store.get("me");
-    const carried = { drawings: now.collection, session };
+    const client = shownName(now) || now.whose;
+    const carried = { drawings: now.collection, session, code: now.code, client };
     const address = newAddress(find("address").value, now.code, carried);
     tellWrong("address-told", "");
     if (!isHere(address)) location.href = address;

@@ -64,7 +64,8 @@ export async function takePart({
   async function answer(task) {
     await lookAgain();
     const { round, rounds, version, training, texts } = task, count = mine.labels.length;
-    const about = { round, rounds, epochs: training.epochs, examples: count };
+    const { epochs } = training, { lineage } = texts;
+    const about = { round, rounds, lineage, epochs, examples: count };
     const seed = [texts.seed, round, client].join("\n"), aside = now(heldOut);
     said({ doing: "training", part: 0, ...about });
     const measured = await measure(trainer, aside, task.weights, models, texts.lineage);
