@@ -1,6 +1,7 @@
 """The panel without a browser: its plain calls, and what its widgets show. tests/test_browser.py
 looks at it in JupyterLab."""
 
+import functools
 import gc
 import re
 import socket
@@ -22,6 +23,7 @@ from fedlab.dashboard.cards import Cards
 from fedlab.dashboard.controls import Controls
 from fedlab.dashboard.details import Details
 from fedlab.dashboard.glance import Glance
+from fedlab.dashboard.learner import Learner
 from fedlab.dashboard.session import ALONE, POOLED
 from fedlab.data import Mnist
 from fedlab.history import History
@@ -63,9 +65,35 @@ def pill(panel):
     return panel._header.value.split("fl-pill")[1].split(">")[1].split("<")[0]
 
 
+WHOLE = threading.RLock()
+"""Held while a panel is brought up to date: its header is new a moment before its roll is, and what
+`until` has found true is so of all that the panel shows.
+"""
+
+
+def wholly(refresh):
+    @functools.wraps(refresh)
+    def refreshed(panel):
+        with WHOLE:
+            refresh(panel)
+
+    return refreshed
+
+
+for kind in (fedlab.Dashboard, fedlab.Classroom, Learner):
+    kind._refresh = wholly(kind._refresh)
+
+
 def until(true, seconds=20):
     end = time.monotonic() + seconds
-    while not true():
+    while True:
+        held = WHOLE.acquire(timeout=1)  # not where a test holds a refresh up
+        try:
+            if true():
+                return
+        finally:
+            if held:
+                WHOLE.release()
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
 
