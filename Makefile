@@ -15,7 +15,8 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progress-ba
 NOTEBOOKS = $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup flower book pictures lab test quick benchmarks stress lint format strip pins clean
+.PHONY: help setup flower book pictures lab test quick
+.PHONY: benchmarks stress lint format strip pins clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) \
@@ -68,7 +69,7 @@ test: $(BOOK) ## set up, with Flower and the book's tools, then run every test
 benchmarks: $(STAMP) ## set up, then measure a whole federation and the bytes on the wire
 	$(BIN)/python -m benchmarks.federation $(ARGS)
 
-stress: $(STAMP) ## set up, then attack it at full size: 20 to 60 minutes (ARGS="--rows disk,damage" for some)
+stress: $(STAMP) ## set up, then attack it: 20 to 60 minutes (ARGS="--rows disk,damage": some)
 	$(BIN)/python -m stress $(ARGS)
 
 # What needs minutes: the lessons, a browser, Flower, the original demonstration's 20 epochs, the
@@ -90,11 +91,9 @@ strip: $(STAMP) ## take outputs and widget state out of the notebooks, before a 
 	$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info.version $(NOTEBOOKS)
 
 # Run after a change of the ranges in pyproject.toml, then run the tests. Universal: one file for
-# Linux, macOS and Windows,
-# with a marker where a package is for one of them only. The first call resolves with Flower and
-# the book as well and the others may not
-# leave what it found, so that `pip install -c requirements.txt -e '.[flower]'` changes none of the
-# pinned versions.
+# Linux, macOS and Windows, with a marker where a package is for one of them only. The first call
+# resolves with Flower and the book as well, and the others may not leave what it found, so that
+# `pip install -c requirements.txt -e '.[flower]'` changes none of the pinned versions.
 # soupsieve is held back because its newer releases need different versions for different Pythons.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND='make pins' $(BIN)/uv pip compile pyproject.toml --quiet \
 	--universal --fork-strategy fewest --python-version 3.11 --annotation-style line --upgrade

@@ -639,16 +639,23 @@ def test_a_reload_a_second_tab_and_a_server_that_is_away(phone, live):
     assert [s.client for s in live.students()] == [student.client]
 
 
-def test_another_code_after_a_restart_brings_the_drawings_along(phone, live, open_class):
-    """The teacher's kernel was restarted: the same page, the same student, the same drawings. What
-    the browser has stored of other classes stays there: a tablet may be somebody else's.
+def left_open(phone, live, open_class):
+    """A page with two drawings, whose class is over, and another one at its address: the page, who
+    it was, and the class NEWER.
     """
     one = phone()
     one.keep(2)
     (before,) = live.students()
     port = live.server.port
     live.close()
-    again = open_class("NEWER", port)
+    return one, before, open_class("NEWER", port)
+
+
+def test_another_code_after_a_restart_brings_the_drawings_along(phone, live, open_class):
+    """The teacher's kernel was restarted: the same page, the same student, the same drawings. What
+    the browser has stored of other classes stays there: a tablet may be somebody else's.
+    """
+    one, before, again = left_open(phone, live, open_class)
     for code in ("WRNG2", "newer"):  # mistyped once
         one.wait_for("#code-told", "not the code of the class")
         one.find("#code").fill(code)
@@ -701,12 +708,7 @@ def test_after_a_new_beginning_nothing_is_said_to_be_sent(phone, live):
 
 def test_on_a_tablet_drawings_of_somebody_else_do_not_come_along(phone, live, open_class):
     """The page was left open; another class begins, and another student types its code."""
-    one = phone()
-    one.keep(2)
-    (before,) = live.students()
-    port = live.server.port
-    live.close()
-    again = open_class("NEWER", port)
+    one, before, again = left_open(phone, live, open_class)
     one.wait_for("#code-told", "not the code of the class")
     one.wait_for("#along-said", f"I am {before.client}: bring my 2 drawings along")
     assert one.violations() == []
